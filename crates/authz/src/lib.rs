@@ -1,0 +1,35 @@
+//! What is allowed. Pure: no IO, no async, no clock. The only crate that knows Cedar.
+//!
+//! The one question is [`decide`]: may this agent, about whom these [`Facts`] are
+//! known, send this [`Command`], now, under this [`PolicySet`]? The answer is a
+//! [`Permit`], without which no handler runs, or a [`Refused`], which
+//! [`approval::derive`] shows to be hard or liftable by people.
+//!
+//! Everything that a decision needs is an argument, the time included.
+
+pub mod agent;
+pub mod approval;
+pub mod command;
+pub mod decide;
+pub mod facts;
+pub mod grant;
+pub mod id;
+pub mod policy_set;
+pub mod redact;
+pub mod slice;
+pub mod time;
+pub mod user;
+
+pub use agent::{Agent, AgentRef};
+pub use command::{Arguments, Command, CommandKey, Risk, Service, Target};
+pub use decide::{Circumstances, Decision, Permit, Refused, decide};
+pub use facts::{Facts, Principal};
+pub use grant::{Grant, Scope};
+pub use id::{
+    AgentId, AgentName, ApprovalRequestId, CommandName, DecisionId, GrantId, RoleName, ServiceName,
+    TeamName, TokenId, UserId, ZoneName,
+};
+pub use policy_set::{Finding, PolicySet, PolicySetVersion, PolicySources, Source};
+pub use slice::Slice;
+pub use time::{Clock, Timestamp};
+pub use user::User;

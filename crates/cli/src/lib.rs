@@ -1,0 +1,1 @@
+//! The command line `cedargate`: configuration, wiring, every subcommand.

@@ -1,0 +1,2 @@
+//! The binary `cedargate`.
+fn main() {}

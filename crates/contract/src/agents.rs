@@ -1,0 +1,137 @@
+//! Agents and their credentials, as people administer them.
+
+use std::collections::BTreeSet;
+
+use authz::{
+    Agent, AgentName, Grant, RoleName, ServiceName, TeamName, TokenId, UserId,
+    command::Environment, time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// `POST /api/agents`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateAgent {
+    /// Unique.
+    pub name: AgentName,
+    /// The person who answers for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// Teams.
+    #[serde(default)]
+    pub teams: BTreeSet<TeamName>,
+    /// Roles.
+    #[serde(default)]
+    pub roles: BTreeSet<RoleName>,
+    /// Where it runs.
+    #[serde(default)]
+    pub env: Environment,
+    /// How far it is trusted.
+    #[serde(default = "authz::agent::default_trust")]
+    pub trust: u8,
+    /// Services that it may use without asking.
+    #[serde(default)]
+    pub allowed_mcps: BTreeSet<ServiceName>,
+}
+
+/// `PATCH /api/agents/{id}`: what is absent stays as it is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeAgent {
+    /// The person who answers for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// All of its teams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teams: Option<BTreeSet<TeamName>>,
+    /// All of its roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<BTreeSet<RoleName>>,
+    /// Where it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Environment>,
+    /// How far it is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<u8>,
+    /// Whether it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<bool>,
+    /// All services that it may use without asking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_mcps: Option<BTreeSet<ServiceName>>,
+}
+
+/// `GET /api/agents/{id}`, by id or name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgentView {
+    /// The agent.
+    #[serde(flatten)]
+    pub agent: Agent,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Its live grants, oldest first.
+    pub grants: Vec<Grant>,
+}
+
+/// `POST /api/agents/{id}/tokens` and `POST /api/users/{id}/tokens`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// What it is for.
+    #[serde(default)]
+    pub label: String,
+    /// How long it lives; absent: until revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<u64>,
+}
+
+/// The answer: the one time that the credential is shown.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct CreatedToken {
+    /// The credential. Keep it; it cannot be shown again.
+    pub token: String,
+    /// About it.
+    #[serde(flatten)]
+    pub view: TokenView,
+}
+
+/// About a credential; never the credential.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Names it.
+    pub id: TokenId,
+    /// What it is for.
+    pub label: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Not from this instant on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// Revoked then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Timestamp>,
+    /// Last seen; accurate to a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
+}
+
+/// A live or past grant, as people see it: `GET /api/grants?agent=&all=`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GrantView {
+    /// The grant.
+    #[serde(flatten)]
+    pub grant: Grant,
+    /// The agent's name.
+    pub agent_name: AgentName,
+    /// `live`, `expired`, `revoked` or `spent`.
+    pub state: String,
+}
+
+/// `POST /api/grants/{id}/revoke`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoke {
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}

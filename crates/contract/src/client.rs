@@ -1,0 +1,490 @@
+//! The typed client of the orchestrator.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use authz::{AgentId, AgentRef, ApprovalRequestId, Facts, GrantId, PolicySetVersion, TokenId, UserId};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use http::{Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, de::DeserializeOwned};
+use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
+
+use crate::{
+    agents::{AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, GrantView, Revoke, TokenView},
+    approvals::{ApprovalSummary, ApprovalView, Approve, OpenApproval, Reject},
+    audit::{AuditEntry, JournalStored, ShipJournal},
+    error::{Error, ErrorBody},
+    facts::{Credential, CredentialQuery, SpendGrant},
+    feed::FeedEvent,
+    policy_sets::{PolicySetBundle, PolicySetStatus},
+    users::{CreateUser, UserView},
+};
+
+type Body = UnsyncBoxBody<Bytes, BoxError>;
+type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxError>;
+
+/// No answer of the contract is larger: a policy set of 10,000 policies is some megabytes.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Calls the orchestrator. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    transport: Transport,
+    base: Arc<str>,
+    token: Option<Arc<SecretString>>,
+    deadline: Duration,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the orchestrator behind any HTTP service: its own router, say.
+    pub fn over<S, B>(service: S, token: Option<SecretString>, deadline: Duration) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let service = service
+            .map_response(|response: Response<B>| response.map(|body| body.map_err(Into::into).boxed_unsync()))
+            .map_err(|never| match never {});
+        Self {
+            transport: BoxCloneSyncService::new(service),
+            base: "http://orchestrator".into(),
+            token: token.map(Arc::new),
+            deadline,
+        }
+    }
+
+    /// A client of the orchestrator at `base`, for example `http://orchestrator-3-stream:9403`.
+    ///
+    /// # Errors
+    ///
+    /// When `base` is not an `http` or `https` URL, or TLS cannot be set up.
+    pub fn http(base: &str, token: Option<SecretString>, deadline: Duration) -> Result<Self, Error> {
+        let base = base.trim_end_matches('/');
+        let scheme = base.parse::<Uri>().ok().and_then(|uri| uri.scheme_str().map(str::to_owned));
+        if !matches!(scheme.as_deref(), Some("http" | "https")) {
+            return Err(Error::Malformed(format!("`{base}` is not an http or https URL")));
+        }
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(deadline)
+            .build()
+            .map_err(|error| Error::Unreachable(error.into()))?;
+        let service = tower::service_fn(move |request: Request<Full<Bytes>>| {
+            let client = client.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                let request = reqwest::Request::try_from(Request::from_parts(parts, body))?;
+                let response: Response<reqwest::Body> = client.execute(request).await?.into();
+                Ok::<_, BoxError>(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+            }
+        });
+        Ok(Self {
+            transport: BoxCloneSyncService::new(service),
+            base: base.into(),
+            token: token.map(Arc::new),
+            deadline,
+        })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Response<Body>, Error> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request
+            .body(Full::new(body.unwrap_or_default()))
+            .map_err(|error| Error::Malformed(error.to_string()))?;
+        let answer = tokio::time::timeout(self.deadline, self.transport.clone().oneshot(request)).await;
+        let response = match answer {
+            Err(_) => return Err(Error::Timeout(self.deadline)),
+            Ok(Err(error)) => return Err(Error::Unreachable(error)),
+            Ok(Ok(response)) => response,
+        };
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = self.read(response).await?;
+        let detail = serde_json::from_slice::<ErrorBody>(&body)
+            .map_or_else(|_| format!("the orchestrator answered {status}"), |body| body.detail);
+        Err(Error::Refused { status, detail })
+    }
+
+    async fn read(&self, response: Response<Body>) -> Result<Bytes, Error> {
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect();
+        match tokio::time::timeout(self.deadline, body).await {
+            Err(_) => Err(Error::Timeout(self.deadline)),
+            Ok(Err(error)) => Err(Error::Unreachable(error)),
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+        }
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Error> {
+        let body = body
+            .map(serde_json::to_vec)
+            .transpose()
+            .map_err(|error| Error::Malformed(error.to_string()))?
+            .map(Bytes::from);
+        let response = self.send(method, path, body).await?;
+        let body = self.read(response).await?;
+        let body = if body.is_empty() { Bytes::from_static(b"null") } else { body };
+        serde_json::from_slice(&body).map_err(|error| Error::Malformed(error.to_string()))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.call(Method::GET, path, None::<&()>).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    // What gateways call.
+
+    /// The agent's facts, fresh.
+    ///
+    /// # Errors
+    ///
+    /// As every method here: [`Error::Refused`] with the status (404 for an unknown agent),
+    /// [`Error::Unreachable`], [`Error::Timeout`], [`Error::Malformed`].
+    pub async fn facts(&self, agent: &AgentRef) -> Result<Facts, Error> {
+        self.get(&format!("/api/gateway/facts/{agent}")).await
+    }
+
+    /// Whose credential has this SHA-256 digest; 404 if nobody's.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn credential(&self, query: &CredentialQuery) -> Result<Credential, Error> {
+        self.post("/api/gateway/credentials", query).await
+    }
+
+    /// Opens an approval request, or joins the pending one.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn open_approval(&self, open: &OpenApproval) -> Result<ApprovalSummary, Error> {
+        self.post("/api/gateway/approvals", open).await
+    }
+
+    /// Where a request of this agent's stands; 404 if it is another's.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn approval_of(&self, agent: AgentId, id: ApprovalRequestId) -> Result<ApprovalSummary, Error> {
+        self.get(&format!("/api/gateway/approvals/{id}?agent={agent}")).await
+    }
+
+    /// Uses up a grant for one use; 409 if it is spent, revoked or expired.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn spend_grant(&self, id: GrantId, spend: &SpendGrant) -> Result<(), Error> {
+        self.post(&format!("/api/gateway/grants/{id}/spend"), spend).await
+    }
+
+    /// The policy set to enforce.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn policy_set_bundle(&self) -> Result<PolicySetBundle, Error> {
+        self.get("/api/gateway/policy-set").await
+    }
+
+    /// Stores journal lines.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn ship_journal(&self, ship: &ShipJournal) -> Result<JournalStored, Error> {
+        self.post("/api/gateway/journal", ship).await
+    }
+
+    /// Follows the feed from after `after`, or from its head if absent. The stream ends,
+    /// with an error or without, when the connection does: follow again from the last
+    /// sequence seen. `None` items are heartbeats, one a second.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn follow(
+        &self,
+        after: Option<i64>,
+    ) -> Result<impl Stream<Item = Result<Option<FeedEvent>, Error>> + Send + use<>, Error> {
+        let query = after.map(|after| format!("?after={after}")).unwrap_or_default();
+        let response = self.send(Method::GET, &format!("/api/feed{query}"), None).await?;
+        let lines = Lines { body: response.into_body(), buffer: Vec::new() };
+        Ok(futures_util::stream::try_unfold(lines, |mut lines| async move {
+            Ok::<_, Error>(lines.next().await?.map(|line| (line, lines)))
+        })
+        .try_filter_map(|line| async move {
+            if line.starts_with(':') {
+                return Ok(Some(None));
+            }
+            match line.strip_prefix("data:") {
+                None => Ok(None),
+                Some(data) => serde_json::from_str(data.trim_start())
+                    .map(|event| Some(Some(event)))
+                    .map_err(|error| Error::Malformed(error.to_string())),
+            }
+        })
+        .boxed())
+    }
+
+    // What people and scripts call.
+
+    /// Who the token belongs to.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn whoami(&self) -> Result<UserView, Error> {
+        self.get("/api/whoami").await
+    }
+
+    /// All agents, by name.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn agents(&self) -> Result<Vec<AgentView>, Error> {
+        self.get("/api/agents").await
+    }
+
+    /// One agent.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn agent(&self, agent: &AgentRef) -> Result<AgentView, Error> {
+        self.get(&format!("/api/agents/{agent}")).await
+    }
+
+    /// Creates an agent; 409 if the name is taken.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn create_agent(&self, create: &CreateAgent) -> Result<AgentView, Error> {
+        self.post("/api/agents", create).await
+    }
+
+    /// Changes an agent.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn change_agent(&self, agent: &AgentRef, change: &ChangeAgent) -> Result<AgentView, Error> {
+        self.call(Method::PATCH, &format!("/api/agents/{agent}"), Some(change)).await
+    }
+
+    /// Makes a credential for an agent.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn create_agent_token(&self, agent: &AgentRef, create: &CreateToken) -> Result<CreatedToken, Error> {
+        self.post(&format!("/api/agents/{agent}/tokens"), create).await
+    }
+
+    /// An agent's credentials, newest first.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn agent_tokens(&self, agent: &AgentRef) -> Result<Vec<TokenView>, Error> {
+        self.get(&format!("/api/agents/{agent}/tokens")).await
+    }
+
+    /// Revokes a credential of an agent.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn revoke_agent_token(&self, agent: &AgentRef, token: TokenId) -> Result<(), Error> {
+        self.call(Method::DELETE, &format!("/api/agents/{agent}/tokens/{token}"), None::<&()>).await
+    }
+
+    /// All users, by id.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn users(&self) -> Result<Vec<UserView>, Error> {
+        self.get("/api/users").await
+    }
+
+    /// Creates a user; 409 if the id is taken.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn create_user(&self, create: &CreateUser) -> Result<UserView, Error> {
+        self.post("/api/users", create).await
+    }
+
+    /// Makes a credential for a user.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn create_user_token(&self, user: &UserId, create: &CreateToken) -> Result<CreatedToken, Error> {
+        self.post(&format!("/api/users/{user}/tokens"), create).await
+    }
+
+    /// Grants, newest first; live ones only, unless `all`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn grants(&self, agent: Option<&AgentRef>, all: bool) -> Result<Vec<GrantView>, Error> {
+        let agent = agent.map(|agent| format!("&agent={agent}")).unwrap_or_default();
+        self.get(&format!("/api/grants?all={all}{agent}")).await
+    }
+
+    /// Takes a grant back; 409 if it had ended.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn revoke_grant(&self, id: GrantId, revoke: &Revoke) -> Result<(), Error> {
+        self.post(&format!("/api/grants/{id}/revoke"), revoke).await
+    }
+
+    /// Approval requests, newest first: pending ones, or all.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn approvals(&self, all: bool) -> Result<Vec<ApprovalView>, Error> {
+        self.get(&format!("/api/approvals?all={all}")).await
+    }
+
+    /// One approval request.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn approval(&self, id: ApprovalRequestId) -> Result<ApprovalView, Error> {
+        self.get(&format!("/api/approvals/{id}")).await
+    }
+
+    /// Approves; 403 if this person may not, 409 if it is no longer pending.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn approve(&self, id: ApprovalRequestId, approve: &Approve) -> Result<ApprovalView, Error> {
+        self.post(&format!("/api/approvals/{id}/approve"), approve).await
+    }
+
+    /// Rejects; 403 if this person may not, 409 if it is no longer pending.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn reject(&self, id: ApprovalRequestId, reject: &Reject) -> Result<ApprovalView, Error> {
+        self.post(&format!("/api/approvals/{id}/reject"), reject).await
+    }
+
+    /// What policy set is in force, and what is wrong with the folder.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn policy_set_status(&self) -> Result<PolicySetStatus, Error> {
+        self.get("/api/policy-set").await
+    }
+
+    /// One policy set's sources; 404 if it was never stored.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn policy_set(&self, version: &PolicySetVersion) -> Result<PolicySetBundle, Error> {
+        self.get(&format!("/api/policy-sets/{version}")).await
+    }
+
+    /// The audit trail, oldest first, from after `after`; at most `limit` entries.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn audit(&self, after: i64, limit: u32, agent: Option<AgentId>) -> Result<Vec<AuditEntry>, Error> {
+        let agent = agent.map(|agent| format!("&agent={agent}")).unwrap_or_default();
+        self.get(&format!("/api/audit?after={after}&limit={limit}{agent}")).await
+    }
+
+    /// Whether it is up: `GET /health`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn health(&self) -> Result<serde_json::Value, Error> {
+        self.get("/health").await
+    }
+}
+
+/// Whether an error says that the thing asked for does not exist.
+#[must_use]
+pub fn is_not_found(error: &Error) -> bool {
+    error.status() == Some(StatusCode::NOT_FOUND)
+}
+
+/// Splits a streamed body into lines.
+struct Lines {
+    body: Body,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// One line of the feed is at most so long.
+    const MAX: usize = 64 * 1024;
+
+    async fn next(&mut self) -> Result<Option<String>, Error> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                let line = String::from_utf8(line).map_err(|error| Error::Malformed(error.to_string()))?;
+                return Ok(Some(line.trim_end().to_owned()));
+            }
+            if self.buffer.len() > Self::MAX {
+                return Err(Error::Malformed("a line of the feed is too long".to_owned()));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(Error::Unreachable(error)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+}

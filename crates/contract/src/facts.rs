@@ -1,0 +1,45 @@
+//! What a gateway asks about an agent.
+
+use authz::{AgentId, TokenId, time::Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use authz::Facts;
+
+/// `POST /api/gateway/credentials`: whose credential has this digest?
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CredentialQuery {
+    /// SHA-256 of the credential in hexadecimal: the credential itself never travels on.
+    pub digest: String,
+}
+
+/// The answer: a credential that is neither expired nor revoked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Credential {
+    /// Whose it is.
+    pub agent: AgentId,
+    /// Names it.
+    pub token: TokenId,
+    /// Not from this instant on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+/// `POST /api/gateway/grants/{id}/spend`: use up a grant for one use.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SpendGrant {
+    /// The decision that rests on it.
+    pub decision: authz::DecisionId,
+}
+
+/// `GET /api/agent/{id}/mcp-permissions`: the shape of the system that we replace.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct McpPermissions {
+    /// `success`.
+    pub status: String,
+    /// As asked.
+    pub agent_id: String,
+    /// Its name.
+    pub agent_name: String,
+    /// Standing access and services that a live grant covers whole.
+    pub allowed_mcps: Vec<String>,
+}

@@ -1,0 +1,99 @@
+//! The feed: everything that changed in the control plane, in order.
+
+use authz::{AgentId, ApprovalRequestId, GrantId, PolicySetVersion, time::Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// One change. `GET /api/feed?after=N` sends each as a server-sent event whose `id` is
+/// the sequence and whose `data` is this as JSON; a comment every second while idle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedEvent {
+    /// Its place: one more than the one before.
+    pub sequence: i64,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+/// What changed. A reader drops what it holds about the agents named here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum Change {
+    /// An agent was created or changed, or one of its credentials was.
+    AgentChanged {
+        /// Which.
+        agent: AgentId,
+    },
+    /// A user was created or changed, or one of their credentials was.
+    UserChanged {
+        /// Which.
+        user: authz::UserId,
+    },
+    /// A request was opened.
+    ApprovalOpened {
+        /// Which.
+        approval: ApprovalRequestId,
+        /// Whose.
+        agent: AgentId,
+    },
+    /// A first of two people approved.
+    ApprovalAdvanced {
+        /// Which.
+        approval: ApprovalRequestId,
+        /// Whose.
+        agent: AgentId,
+    },
+    /// A request was approved, and yielded a grant.
+    ApprovalApproved {
+        /// Which.
+        approval: ApprovalRequestId,
+        /// Whose.
+        agent: AgentId,
+        /// What it yielded.
+        grant: GrantId,
+    },
+    /// A request was rejected.
+    ApprovalRejected {
+        /// Which.
+        approval: ApprovalRequestId,
+        /// Whose.
+        agent: AgentId,
+    },
+    /// A request expired or was withdrawn.
+    ApprovalClosed {
+        /// Which.
+        approval: ApprovalRequestId,
+        /// Whose.
+        agent: AgentId,
+    },
+    /// A grant was revoked, or spent by its single use.
+    GrantEnded {
+        /// Which.
+        grant: GrantId,
+        /// Whose.
+        agent: AgentId,
+    },
+    /// Another policy set is in force.
+    PolicySetActivated {
+        /// Which.
+        version: PolicySetVersion,
+    },
+}
+
+impl Change {
+    /// The agent whose facts this makes stale.
+    #[must_use]
+    pub fn agent(&self) -> Option<AgentId> {
+        match self {
+            Self::AgentChanged { agent }
+            | Self::ApprovalOpened { agent, .. }
+            | Self::ApprovalAdvanced { agent, .. }
+            | Self::ApprovalApproved { agent, .. }
+            | Self::ApprovalRejected { agent, .. }
+            | Self::ApprovalClosed { agent, .. }
+            | Self::GrantEnded { agent, .. } => Some(*agent),
+            Self::UserChanged { .. } | Self::PolicySetActivated { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What the planes and the command line say to each other over HTTP: types and one typed client.
+//!
+//! The gateway knows the orchestrator only through [`Client`], which sends HTTP requests
+//! to any `tower::Service`: the orchestrator's router in one process, an HTTP client
+//! across two. One code path, and the wire is always exercised.
+
+pub mod agents;
+pub mod approvals;
+pub mod audit;
+pub mod client;
+pub mod error;
+pub mod facts;
+pub mod feed;
+pub mod policy_sets;
+pub mod users;
+
+pub use client::Client;
+pub use error::Error;
+
+/// Path segments and headers that both sides name.
+pub mod wire {
+    /// Prefix of what only gateways may call, with the control token.
+    pub const GATEWAY_API: &str = "/api/gateway";
+    /// Prefix of what people and scripts may call, with a user's token.
+    pub const API: &str = "/api";
+}

@@ -1,0 +1,33 @@
+//! People, as administrators see them.
+
+use std::collections::BTreeSet;
+
+use authz::{RoleName, TeamName, User, UserId, time::Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// `POST /api/users`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUser {
+    /// The handle.
+    pub id: UserId,
+    /// Shown to other people; the handle if empty.
+    #[serde(default)]
+    pub name: String,
+    /// Teams.
+    #[serde(default)]
+    pub teams: BTreeSet<TeamName>,
+    /// Roles.
+    #[serde(default)]
+    pub roles: BTreeSet<RoleName>,
+}
+
+/// `GET /api/users/{id}` and `GET /api/whoami`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UserView {
+    /// The person.
+    #[serde(flatten)]
+    pub user: User,
+    /// When they were added.
+    pub created: Timestamp,
+}

@@ -1,0 +1,43 @@
+//! What services understand: catalog, command grammar, one module per kind of service.
+//!
+//! [`Catalog::parse_slash`] and [`Catalog::command`] turn what an agent sent into one
+//! [`Command`], checked against the command's JSON Schema. [`Catalog::handle`] carries
+//! out what was permitted, and only that: it takes the [`Permit`], which owns the command.
+
+pub mod catalog;
+pub mod error;
+
+pub use catalog::Catalog;
+pub use error::{CommandError, HandlerError};
+
+use authz::{Command, Permit};
+use serde_json::Value;
+
+/// What an agent's text or body asks for.
+#[derive(Debug)]
+pub enum Parsed {
+    /// To carry out a command.
+    Command(Command),
+    /// `/mcp-x` or `/mcp-x help`: to be told what there is.
+    Help {
+        /// The service, by its own name.
+        service: authz::ServiceName,
+    },
+}
+
+/// What a service answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The data, as the agent gets it: an object that begins with `operation`.
+    pub data: Value,
+}
+
+/// Carries out the commands of one service.
+pub trait Handler: Send + Sync {
+    /// Carries out a permitted command.
+    ///
+    /// # Errors
+    ///
+    /// See [`HandlerError`].
+    fn handle(&self, permit: Permit) -> impl Future<Output = Result<Answer, HandlerError>> + Send;
+}

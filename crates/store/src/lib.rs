@@ -1,0 +1,32 @@
+//! What is remembered: the only crate that knows SQL, and the feed of changes.
+//!
+//! SQL is written once, in what SQLite and PostgreSQL both accept. Every write is one
+//! transaction that *begins* by incrementing `feed_head`: that row is the lock, the
+//! order of the feed, and the announcement. What a write records for the audit trail
+//! is part of the same transaction.
+
+pub mod agents;
+pub mod approvals;
+pub mod audit;
+pub mod database;
+pub mod error;
+pub mod feed;
+pub mod grants;
+pub mod policy_sets;
+pub mod users;
+
+pub use database::Store;
+pub use error::StoreError;
+
+use authz::{UserId, time::Timestamp};
+
+/// Who does something, and when: recorded with every write.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// The person; absent when the orchestrator or a gateway acts by itself.
+    pub user: Option<UserId>,
+    /// How: `api`, `ui`, `folder`, `gateway`, `bootstrap`, `sweeper`.
+    pub via: &'static str,
+    /// When.
+    pub at: Timestamp,
+}
