@@ -431,9 +431,18 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
         .map(str::trim)
         .filter(|origin| !origin.is_empty())
         .map(|origin| {
+            if origin == "*" {
+                return Ok(origin.to_owned());
+            }
             let url = http_url(origin).ok();
-            url.filter(|url| url.split_once("://").is_some_and(|(_, rest)| !rest.contains('/')))
-                .ok_or_else(|| "expected origins such as https://admin.example.com, separated by commas; `*` is not one".to_owned())
+            url.filter(|url| {
+                url.split_once("://")
+                    .is_some_and(|(_, rest)| !rest.contains('/'))
+            })
+            .ok_or_else(|| {
+                "expected origins such as https://admin.example.com, separated by commas; or `*`"
+                    .to_owned()
+            })
         })
         .collect()
 }
@@ -658,7 +667,7 @@ mod tests {
     fn wrong_values_name_where_they_were_set() {
         for (variables, flags, expected) in [
             (vec![("PORT", "99999")], vec![], "PORT"),
-            (vec![("CORS_ORIGINS", "*")], vec![], "CORS_ORIGINS"),
+            (vec![("CORS_ORIGINS", "*.example")], vec![], "CORS_ORIGINS"),
             (
                 vec![("CORS_ORIGINS", "https://a.example/path")],
                 vec![],

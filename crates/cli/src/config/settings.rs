@@ -339,6 +339,17 @@ impl Settings {
         &self.environment
     }
 
+    /// The data folder, which subcommands need that need nothing else.
+    ///
+    /// # Errors
+    ///
+    /// When a variable is not UTF-8.
+    pub fn data(&self) -> Result<PathBuf, ConfigError> {
+        Ok(self
+            .path("data")?
+            .unwrap_or_else(|| PathBuf::from("./data")))
+    }
+
     fn setting(key: &'static str) -> Result<&'static Setting, ConfigError> {
         SETTINGS
             .iter()
