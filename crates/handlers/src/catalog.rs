@@ -90,7 +90,12 @@ impl Catalog {
     /// # Errors
     ///
     /// See [`CommandError`].
-    pub fn command(&self, service: &str, operation: &str, arguments: Value) -> Result<Parsed, CommandError> {
+    pub fn command(
+        &self,
+        service: &str,
+        operation: &str,
+        arguments: Value,
+    ) -> Result<Parsed, CommandError> {
         let _ = (service, operation, arguments);
         todo!()
     }

@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod error;
+pub mod strict_json;
 
 pub use catalog::Catalog;
 pub use error::{CommandError, HandlerError};
