@@ -1,5 +1,6 @@
 //! The deployment checklist's tests, as an operator types them.
 
+use cedargate::sample_coolify::Behaviour;
 use cedargate_tests::{System, websocket::Socket};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ async fn permission_flow(system: System) -> anyhow::Result<()> {
     assert_eq!((&data["service"], &data["asking_helps"], &data["retryable"]), (&json!("coolify"), &json!(true), &json!(true)));
     assert!(data["policies"].is_array() && data["retry_after_seconds"].as_u64() > Some(0), "{data}");
     assert!(refused.headers.contains_key("retry-after"));
-    assert!(system.coolify.requests().is_empty(), "nothing reached Coolify");
+    assert!(system.coolify.count() == 0, "nothing reached Coolify");
 
     // Repeating the refused call joins the same request, in every spelling.
     for command in ["/mcp-coolify servers list", "/mcp-coolify list_servers", "/mcp-coolify list-servers"] {
@@ -65,7 +66,7 @@ async fn permission_flow(system: System) -> anyhow::Result<()> {
     assert_eq!(result["data"]["count"].as_u64(), result["data"]["servers"].as_array().map(|servers| servers.len() as u64));
     assert!(result["data"]["count"].as_u64() > Some(0));
     assert_eq!((&result["metadata"]["service"], &result["metadata"]["operation"]), (&json!("coolify"), &json!("list-servers")));
-    assert_eq!(system.coolify.requests().len(), 1);
+    assert_eq!(system.coolify.count(), 1);
 
     // The approval was for this call, and no other.
     let other = system.execute(&agent, "/mcp-coolify applications list").await?;
@@ -154,8 +155,9 @@ async fn websocket(system: System) -> anyhow::Result<()> {
 async fn metrics_and_logs(system: System) -> anyhow::Result<()> {
     let agent = system.create_agent(json!({"name": "measured", "allowed_mcps": ["coolify"]})).await?;
     assert_eq!(system.execute(&agent, "/mcp-coolify servers list").await?.status, StatusCode::OK);
-    system.coolify.fail_next();
+    system.coolify.behave(Behaviour::Fail);
     assert_eq!(system.execute(&agent, "/mcp-coolify servers list").await?.status, StatusCode::BAD_GATEWAY);
+    system.coolify.behave(Behaviour::Answer);
     let refused = system.create_agent(json!({"name": "unlucky"})).await?;
     assert_eq!(system.execute(&refused, "/mcp-coolify servers list").await?.status, StatusCode::FORBIDDEN);
 

@@ -11,8 +11,8 @@ use serde_json::json;
 async fn fifty_times() -> anyhow::Result<()> {
     let mut system = System::start(Layout::TwoProcesses).await?;
     let agent = system.create_agent(json!({"name": "busy", "allowed_mcps": ["coolify"]})).await?;
-    for round in 0..50_usize {
-        let before = system.coolify.requests().len();
+    for round in 0..50_u64 {
+        let before = system.coolify.count();
         let url = format!("{}/execute", system.gateway_url);
         let load: Vec<_> = (0..8)
             .map(|lane| {
@@ -28,7 +28,7 @@ async fn fifty_times() -> anyhow::Result<()> {
             })
             .collect();
         // Another moment each round: after so many commands have arrived upstream.
-        system.coolify.arrived(before + 1 + (round * 7) % 40).await;
+        system.coolify.until(before + 1 + (round * 7) % 40).await;
         system.kill_and_restart_gateway().await?;
         for lane in load {
             // The lanes end with the connection that was cut.
@@ -42,7 +42,7 @@ async fn fifty_times() -> anyhow::Result<()> {
         .filter_map(|line| line.split("\"round").nth(1)?.split('"').next())
         .collect();
     let mut arrived = 0;
-    for request in system.coolify.requests() {
+    for request in system.coolify.arrived() {
         if let Some(call) = request.path.split("/round").nth(1).and_then(|rest| rest.split('/').next()) {
             arrived += 1;
             assert!(recorded.contains(call), "round{call} reached Coolify and has no line");
@@ -101,7 +101,7 @@ async fn full_disk() -> anyhow::Result<()> {
     .await??;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
     assert!(refused.body["error"]["message"].as_str().unwrap().contains("journal"), "{refused:?}");
-    assert_eq!(system.coolify.requests().len(), served, "what was refused did not leave");
+    assert_eq!(system.coolify.count(), served, "what was refused did not leave");
     let ready = system.send(system.gateway(Method::GET, "/ready")).await?;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{ready:?}");
 

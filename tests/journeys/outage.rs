@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
+use cedargate::sample_coolify::Behaviour;
 use cedargate_tests::{Layout, System};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-journeys![upstream_down];
-
-async fn upstream_down(system: System) -> anyhow::Result<()> {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upstream_down() -> anyhow::Result<()> {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let system = System::start_with(Layout::OneProcess, &[("COOLIFY_API_URL", &format!("http://{closed}"))]).await?;
     let agent = system.create_agent(json!({"name": "stranded", "allowed_mcps": ["coolify"]})).await?;
-    system.coolify.stop().await;
     let reply = system.execute(&agent, "/mcp-coolify servers list").await?;
     assert_eq!((reply.status, &reply.body["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(-32001)), "{reply:?}");
     Ok(())
@@ -21,7 +22,7 @@ async fn upstream_down(system: System) -> anyhow::Result<()> {
 async fn upstream_slow() -> anyhow::Result<()> {
     let system = System::start_with(Layout::OneProcess, &[("HTTP_TIMEOUT_MS", "300")]).await?;
     let agent = system.create_agent(json!({"name": "waiting", "allowed_mcps": ["coolify"]})).await?;
-    system.coolify.hold_next();
+    system.coolify.behave(Behaviour::Hold);
     let reply = system.execute(&agent, "/mcp-coolify servers list").await?;
     assert_eq!((reply.status, &reply.body["error"]["code"]), (StatusCode::GATEWAY_TIMEOUT, &json!(-32006)), "{reply:?}");
     Ok(())
@@ -47,9 +48,9 @@ async fn orchestrator_down() -> anyhow::Result<()> {
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
     assert!(refused.body["error"]["message"].as_str().unwrap().contains("orchestrator"), "{refused:?}");
     assert!(refused.headers.contains_key("retry-after"));
-    let before = system.coolify.requests().len();
+    let before = system.coolify.count();
     assert_eq!(system.execute(&agent, "/mcp-coolify servers list").await?.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(system.coolify.requests().len(), before);
+    assert_eq!(system.coolify.count(), before);
     let ready = system.send(system.gateway(Method::GET, "/ready")).await?;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{ready:?}");
     let alive = system.send(system.gateway(Method::GET, "/health")).await?;
@@ -85,7 +86,7 @@ async fn orchestrator_slow() -> anyhow::Result<()> {
     let reply = system.execute(&agent, "/mcp-coolify servers list").await?;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{reply:?}");
     assert!(started.elapsed() < Duration::from_secs(30), "the wait is bounded");
-    assert!(system.coolify.requests().is_empty());
+    assert!(system.coolify.count() == 0);
     system.orchestrator.as_mut().unwrap().pause(false).await?;
     cedargate_tests::soon("it answers again", async {
         while system.execute(&agent, "/mcp-coolify servers list").await?.status != StatusCode::OK {}

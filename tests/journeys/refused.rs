@@ -1,5 +1,6 @@
 //! Bad input: each gets a clear error, none gets through, nothing is lost.
 
+use cedargate::sample_coolify::Behaviour;
 use cedargate_tests::System;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -39,7 +40,7 @@ async fn bad_bodies(system: System) -> anyhow::Result<()> {
             assert!(reply.body["error"]["message"].is_string(), "{path}, {name}: {reply:?}");
         }
     }
-    assert!(system.coolify.requests().is_empty());
+    assert!(system.coolify.count() == 0);
     assert_eq!(system.execute(&agent, "/mcp-coolify servers list").await?.status, StatusCode::OK, "and life goes on");
     Ok(())
 }
@@ -62,7 +63,7 @@ async fn bad_commands(system: System) -> anyhow::Result<()> {
     }
     let typo = system.execute(&agent, "/mcp-coolify servers lsit").await?;
     assert!(typo.body["error"].to_string().contains("list-servers"), "the nearest is named: {typo:?}");
-    assert!(system.coolify.requests().is_empty());
+    assert!(system.coolify.count() == 0);
     let inbox = system.admin_get("/api/approvals?all=true").await?;
     assert_eq!(inbox.body.as_array().map(Vec::len), Some(0), "nobody is asked to approve a typo");
     Ok(())
@@ -75,7 +76,7 @@ async fn paths_stay_paths(system: System) -> anyhow::Result<()> {
         let reply = system.send(system.gateway(Method::POST, "/execute").header("x-agent-id", &agent).json(&body)).await?;
         assert!(matches!(reply.status.as_u16(), 400 | 404), "{trick:?}: {reply:?}");
     }
-    for request in system.coolify.requests() {
+    for request in system.coolify.arrived() {
         let segments: Vec<&str> = request.path.split(['?']).next().unwrap().split('/').collect();
         assert_eq!(segments.len(), 5, "one segment stays one: {}", request.path);
         assert_eq!(&segments[..4], ["", "api", "v1", "applications"], "{}", request.path);
@@ -86,11 +87,12 @@ async fn paths_stay_paths(system: System) -> anyhow::Result<()> {
 
 async fn upstream_troubles(system: System) -> anyhow::Result<()> {
     let agent = system.create_agent(json!({"name": "unlucky", "allowed_mcps": ["coolify"]})).await?;
-    let secret = system.coolify.token().to_owned();
-    system.coolify.fail_next();
+    let secret = cedargate_tests::system::COOLIFY_TOKEN.to_owned();
+    system.coolify.behave(Behaviour::Fail);
     let reply = system.execute(&agent, "/mcp-coolify servers list").await?;
     assert_eq!(reply.status, StatusCode::BAD_GATEWAY, "{reply:?}");
     assert!(!reply.body.to_string().contains(&secret), "the upstream's 500 holds our token; the answer must not");
+    system.coolify.behave(Behaviour::Answer);
     let reply = system.execute(&agent, "/mcp-coolify applications get nosuchapp").await?;
     assert_eq!(reply.status, StatusCode::NOT_FOUND, "{reply:?}");
     assert!(!system.gateway.log().contains(&secret));

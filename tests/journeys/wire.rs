@@ -75,7 +75,7 @@ async fn execute_in_every_form(system: System) -> anyhow::Result<()> {
     ] {
         let reply = system.execute(&agent, command).await?;
         assert_eq!(reply.status, StatusCode::OK, "{command}: {reply:?}");
-        let arrived = system.coolify.requests().pop().unwrap();
+        let arrived = system.coolify.arrived().pop().unwrap();
         assert_eq!((arrived.method.as_str(), arrived.path.as_str()), ("GET", "/api/v1/applications/app1"), "{command}");
     }
     for command in ["/mcp-coolify", "/mcp-coolify help"] {

@@ -26,6 +26,9 @@ pub enum Layout {
 /// The secret between the planes, in these tests.
 const CONTROL_TOKEN: &str = "control-token-of-the-journeys-0123456789";
 
+/// The credential that the sample Coolify wants; it must show up nowhere.
+pub const COOLIFY_TOKEN: &str = "sample-credential-that-must-show-up-nowhere";
+
 /// A running Cedargate with a sample Coolify behind it.
 pub struct System {
     layout: Layout,
@@ -80,7 +83,7 @@ impl System {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests/ lies in the repository")?;
         copy_folder(&repository.join("policies"), &data.path().join("policies"))?;
         std::fs::copy(repository.join("schema.cedarschema"), data.path().join("schema.cedarschema"))?;
-        let coolify = SampleCoolify::start().await?;
+        let coolify = SampleCoolify::start(COOLIFY_TOKEN).await?;
         let mut variables: Vec<(String, String)> = [
             ("HOST", "127.0.0.1"),
             ("PORT", "0"),
@@ -98,7 +101,7 @@ impl System {
         variables.push(("CEDARGATE_POLICIES".to_owned(), path("policies")));
         variables.push(("CEDARGATE_SCHEMA".to_owned(), path("schema.cedarschema")));
         variables.push(("COOLIFY_API_URL".to_owned(), coolify.url()));
-        variables.push(("COOLIFY_API_TOKEN".to_owned(), coolify.token().to_owned()));
+        variables.push(("COOLIFY_API_TOKEN".to_owned(), COOLIFY_TOKEN.to_owned()));
         for (name, value) in more {
             variables.retain(|(other, _)| other != name);
             variables.push(((*name).to_owned(), (*value).to_owned()));
@@ -330,7 +333,7 @@ impl System {
             .env("CEDARGATE_URL", &self.orchestrator_url)
             .env("CEDARGATE_TOKEN", &self.admin)
             .env("COOLIFY_API_URL", self.coolify.url())
-            .env("COOLIFY_API_TOKEN", self.coolify.token())
+            .env("COOLIFY_API_TOKEN", COOLIFY_TOKEN)
             .current_dir(self.data.path())
             .output()
             .await?)
@@ -371,7 +374,7 @@ async fn start_planes(
             metrics: address(&process, "metrics").await?,
             orchestrator: address(&process, "orchestrator").await?,
         };
-        process.line(&["policy set in force"]).await?;
+        ready(&urls.gateway).await?;
         return Ok((process, None, urls));
     }
     let (orchestrator, url) = match orchestrator_running {
@@ -390,16 +393,33 @@ async fn start_planes(
         metrics: address(&gateway, "metrics").await?,
         orchestrator: url,
     };
-    gateway.line(&["policy set in force"]).await?;
+    ready(&urls.gateway).await?;
     Ok((gateway, orchestrator, urls))
 }
 
-/// Where a plane listens, by its own word: the line `listening` with `plane` and `address`.
+/// Where a plane listens, by its own word.
 async fn address(process: &Process, plane: &str) -> anyhow::Result<String> {
-    let line = process.line(&["\"listening\"", &format!("\"plane\":\"{plane}\"")]).await?;
+    let line = match plane {
+        "metrics" => process.line(&["metrics at http://"]).await?,
+        plane => process.line(&[&format!("{plane} listening on ")]).await?,
+    };
     let line: Value = serde_json::from_str(&line)?;
-    let address = line["fields"]["address"].as_str().or(line["address"].as_str()).context("a listener has an address")?;
-    Ok(format!("http://{}", address.parse::<SocketAddr>()?))
+    let message = line["fields"]["message"].as_str().or(line["message"].as_str()).context("a line has a message")?;
+    let address = message
+        .split(|letter: char| !letter.is_ascii_digit() && !matches!(letter, '.' | ':'))
+        .find_map(|word| word.parse::<SocketAddr>().ok())
+        .with_context(|| format!("`{message}` names no address"))?;
+    Ok(format!("http://{address}"))
+}
+
+/// Waits until the gateway says that it is ready.
+async fn ready(gateway: &str) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    crate::soon("the gateway is ready", async {
+        while !client.get(format!("{gateway}/ready")).send().await?.status().is_success() {}
+        anyhow::Ok(())
+    })
+    .await?
 }
 
 fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
