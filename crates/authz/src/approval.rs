@@ -2,20 +2,36 @@
 
 use std::{sync::Arc, time::Duration};
 
+use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, Request};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::Agent,
-    command::{ArgumentsDigest, Risk, Target},
-    decide::{Circumstances, Refused},
+    command::{ArgumentsDigest, CommandKey, Risk, Target},
+    decide::{Call, Circumstances, Refused, Verdict},
+    entities::{self, Malformed, malformed},
     facts::Principal,
     grant::Scope,
     id::UserId,
     policy_set::PolicySet,
-    slice::Slice,
+    slice::{Action, Slice},
     time::Timestamp,
     user::User,
 };
+
+/// The command's name in a request for access to a service as such: an older way of
+/// asking, which knows services only.
+///
+/// No service has such a command. Its requests are for reach [`Reach::Service`] and
+/// risk [`Risk::Write`], whatever else they say: nobody who asks in this way could
+/// say less, and `destroy` is never granted for a whole service.
+pub const SERVICE_ACCESS: &str = "service-access";
+
+/// Whether a command is the pseudo command [`SERVICE_ACCESS`].
+#[must_use]
+pub fn is_service_access(command: &CommandKey) -> bool {
+    command.name.as_str() == SERVICE_ACCESS
+}
 
 /// What asking people about a refused command would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +57,93 @@ pub enum Escalation {
 ///
 /// `invoke` and `escalate` are the slices of the refused command's target.
 #[must_use]
-pub fn derive(invoke: &Slice, escalate: &Slice, agent: &Principal, refused: &Refused, at: Circumstances) -> Escalation {
-    let _ = (invoke, escalate, agent, refused, at);
-    todo!()
+pub fn derive(
+    invoke: &Slice,
+    escalate: &Slice,
+    agent: &Principal,
+    refused: &Refused,
+    at: Circumstances,
+) -> Escalation {
+    ladder(invoke, escalate, agent, refused, at)
+        .unwrap_or_else(|_| hard(invoke.policy_set(), refused, &[]))
+}
+
+/// The shortest life of a grant: what a hypothetical one lives.
+const SHORTEST: Duration = DURATIONS[0];
+
+fn ladder(
+    invoke: &Slice,
+    escalate: &Slice,
+    agent: &Principal,
+    refused: &Refused,
+    at: Circumstances,
+) -> Result<Escalation, Malformed> {
+    let command = &refused.command;
+    let fitting =
+        |slice: &Slice, action| slice.action() == action && **slice.target() == *command.target;
+    if !fitting(invoke, Action::Invoke) || !fitting(escalate, Action::Escalate) {
+        return Err(Malformed(
+            "the slices are not those of the refused command".to_owned(),
+        ));
+    }
+    let policies = invoke.policy_set();
+    // What could not be evaluated is for whoever writes policies, not for approvers.
+    if refused.policy_error {
+        return Ok(hard(policies, refused, &[]));
+    }
+
+    let call = Call::new(command, at)?;
+    let asking = call.evaluate(escalate, agent.uid(), agent.entities()?)?;
+    if !asking.permitted {
+        return Ok(hard(policies, refused, &asking.policies));
+    }
+
+    let key = Scope::Call {
+        command: command.target.key.clone(),
+        digest: command.arguments.digest().clone(),
+    }
+    .key();
+    let mut deciding = Vec::new();
+    for people in 1..=2 {
+        let grant =
+            entities::hypothetical_grant(at.now, SHORTEST, command.target.risk.level(), people)?;
+        let entities = agent.with_grants(|_| true, Some((key.clone(), grant)))?;
+        let verdict = call.evaluate(invoke, agent.uid(), entities)?;
+        if verdict.permitted {
+            // The walls that the grant opened, or, where nothing but permission was
+            // missing, the policies that give it.
+            let lifted = refused.policies.iter().chain(&verdict.policies);
+            let workflow = lifted
+                .filter_map(|id| policies.notes(id)?.workflow.clone())
+                .next();
+            return Ok(Escalation::Liftable {
+                approvals: people,
+                workflow,
+            });
+        }
+        deciding = verdict.policies;
+    }
+    // What still forbids, though two people would approve.
+    Ok(hard(policies, refused, &deciding))
+}
+
+/// A refusal that stands: by `deciding` where that is known, else by what refused.
+fn hard(policies: &PolicySet, refused: &Refused, deciding: &[String]) -> Escalation {
+    let decisive = if deciding.is_empty() {
+        &refused.policies
+    } else {
+        deciding
+    };
+    let mut advice = policies.advice(decisive);
+    for text in &refused.advice {
+        if !advice.contains(text) {
+            advice.push(text.clone());
+        }
+    }
+    Escalation::Hard {
+        policies: decisive.to_vec(),
+        advice,
+    }
 }
 
 /// How long grants may be asked for; what a person may choose is among these.
@@ -106,14 +206,28 @@ pub struct Ask {
 
 impl Ask {
     /// The scope of a grant that reaches so far, its risk, and whether it is for one use.
+    ///
+    /// For the pseudo command [`SERVICE_ACCESS`] it is the whole service, for `write`
+    /// and for many uses, whatever the reach.
     #[must_use]
     pub fn scope(&self, reach: Reach) -> (Scope, Risk, bool) {
+        if is_service_access(&self.target.key) {
+            return (
+                Scope::Service {
+                    service: self.target.key.service.clone(),
+                },
+                Risk::Write,
+                false,
+            );
+        }
         let command = self.target.key.clone();
         let digest = self.digest.clone();
         let scope = match reach {
             Reach::Once | Reach::Call => Scope::Call { command, digest },
             Reach::Command => Scope::Command { command },
-            Reach::Service => Scope::Service { service: command.service },
+            Reach::Service => Scope::Service {
+                service: command.service,
+            },
         };
         (scope, self.target.risk, reach == Reach::Once)
     }
@@ -131,8 +245,158 @@ pub struct Choice {
 /// What `user` may approve now, narrowest first; empty if nothing.
 #[must_use]
 pub fn choices(policies: &Arc<PolicySet>, user: &User, ask: &Ask, now: Timestamp) -> Vec<Choice> {
-    let _ = (policies, user, ask, now);
-    todo!()
+    let Ok(asking) = Asking::new(user, ask, now) else {
+        return Vec::new();
+    };
+    let longest = |reach| {
+        asking.longest(policies, reach).map(|longest| Choice {
+            reach,
+            longest_seconds: longest.as_secs(),
+        })
+    };
+    reaches(ask)
+        .iter()
+        .filter_map(|&reach| longest(reach))
+        .collect()
+}
+
+/// The reaches that make sense for what is asked.
+fn reaches(ask: &Ask) -> &'static [Reach] {
+    if is_service_access(&ask.target.key) {
+        &[Reach::Service]
+    } else {
+        &Reach::ALL
+    }
+}
+
+/// A request for approval before one person.
+struct Asking<'a> {
+    ask: &'a Ask,
+    person: EntityUid,
+    context: Context,
+    /// Everything but the escalation and the action.
+    entities: Entities,
+}
+
+impl<'a> Asking<'a> {
+    fn new(user: &User, ask: &'a Ask, now: Timestamp) -> Result<Self, Malformed> {
+        let entities = [
+            entities::user(user)?,
+            entities::agent(&ask.agent, [])?,
+            entities::command(&ask.target)?,
+            entities::service(&ask.target.service)?,
+        ];
+        Ok(Self {
+            ask,
+            person: entities::user_uid(&user.id),
+            context: entities::time_context(now)?,
+            entities: Entities::from_entities(entities, None).map_err(malformed)?,
+        })
+    }
+
+    fn judge(
+        &self,
+        policies: &PolicySet,
+        action: &'static str,
+        reach: Reach,
+        life: Duration,
+    ) -> Result<Verdict, Malformed> {
+        let escalation = entities::escalation(self.ask, reach, life)?;
+        let entities = self
+            .entities
+            .clone()
+            .add_entities([escalation], None)
+            .map_err(malformed)?;
+        judge(
+            policies,
+            self.person.clone(),
+            action,
+            entities::escalation_uid(),
+            entities,
+            self.context.clone(),
+        )
+    }
+
+    /// The longest life of a grant that this person may give; shorter ones may be too.
+    fn longest(&self, policies: &PolicySet, reach: Reach) -> Option<Duration> {
+        let may = |life| {
+            self.judge(policies, "approve", reach, life)
+                .is_ok_and(|verdict| verdict.permitted)
+        };
+        DURATIONS.into_iter().rev().find(|&life| may(life))
+    }
+}
+
+/// What policies say of something that a person is about to do.
+fn judge(
+    policies: &PolicySet,
+    person: EntityUid,
+    action: &'static str,
+    resource: EntityUid,
+    entities: Entities,
+    context: Context,
+) -> Result<Verdict, Malformed> {
+    let missing = || Malformed(format!("there is no action `{action}`"));
+    let relevant = policies.people(action).ok_or_else(missing)?;
+    let entities = entities
+        .add_entities([policies.action(action)?.clone()], None)
+        .map_err(malformed)?;
+    let request = Request::new(
+        person,
+        entities::action_uid(action),
+        resource,
+        context,
+        None,
+    )
+    .map_err(malformed)?;
+    Ok(Verdict::of(
+        policies,
+        &Authorizer::new().is_authorized(&request, relevant, &entities),
+    ))
+}
+
+/// The same about a resource that stands for itself.
+fn simple(
+    policies: &PolicySet,
+    user: &User,
+    action: &'static str,
+    resource: Result<Entity, Malformed>,
+    now: Timestamp,
+) -> Result<(), NotPermitted> {
+    let verdict = || {
+        let resource = resource?;
+        let uid = resource.uid();
+        let entities =
+            Entities::from_entities([entities::user(user)?, resource], None).map_err(malformed)?;
+        judge(
+            policies,
+            entities::user_uid(&user.id),
+            action,
+            uid,
+            entities,
+            entities::time_context(now)?,
+        )
+    };
+    permitted(policies, verdict())
+}
+
+/// A verdict as an answer to a person.
+fn permitted(
+    policies: &PolicySet,
+    verdict: Result<Verdict, Malformed>,
+) -> Result<(), NotPermitted> {
+    let verdict = verdict.unwrap_or_else(Verdict::unable);
+    if verdict.permitted {
+        return Ok(());
+    }
+    let mut advice = verdict.advice(policies);
+    if advice.is_empty() {
+        advice.push("None of your roles and teams gives you this right.".to_owned());
+    }
+    Err(NotPermitted {
+        policies: verdict.policies,
+        advice,
+    })
 }
 
 /// Why a person may not do something in the control plane.
@@ -158,8 +422,37 @@ pub fn may_approve(
     duration: Duration,
     now: Timestamp,
 ) -> Result<(), NotPermitted> {
-    let _ = (policies, user, ask, reach, duration, now);
-    todo!()
+    let refuse = |advice: String| {
+        Err(NotPermitted {
+            policies: Vec::new(),
+            advice: vec![advice],
+        })
+    };
+    if duration.is_zero() {
+        return refuse("A grant must live longer than no time at all.".to_owned());
+    }
+    if !reaches(ask).contains(&reach) {
+        return refuse("Access to a service can be granted for the whole service only.".to_owned());
+    }
+    let asking = match Asking::new(user, ask, now) {
+        Ok(asking) => asking,
+        Err(error) => return permitted(policies, Err(error)),
+    };
+    let answer = permitted(policies, asking.judge(policies, "approve", reach, duration));
+    match answer {
+        // Nothing forbids it, it is merely too long: say how long it may be.
+        Err(NotPermitted {
+            policies: ref forbids,
+            ..
+        }) if forbids.is_empty() => match asking.longest(policies, reach) {
+            Some(longest) if longest < duration => refuse(format!(
+                "You may grant this for at most {}.",
+                words(longest)
+            )),
+            _ => answer,
+        },
+        answer => answer,
+    }
 }
 
 /// Whether `user` may reject, now.
@@ -167,9 +460,18 @@ pub fn may_approve(
 /// # Errors
 ///
 /// What to tell them, if not.
-pub fn may_reject(policies: &Arc<PolicySet>, user: &User, ask: &Ask, now: Timestamp) -> Result<(), NotPermitted> {
-    let _ = (policies, user, ask, now);
-    todo!()
+pub fn may_reject(
+    policies: &Arc<PolicySet>,
+    user: &User,
+    ask: &Ask,
+    now: Timestamp,
+) -> Result<(), NotPermitted> {
+    let asking = Asking::new(user, ask, now);
+    // Rejecting has neither reach nor life; the least stands for both.
+    permitted(
+        policies,
+        asking.and_then(|asking| asking.judge(policies, "reject", Reach::Once, SHORTEST)),
+    )
 }
 
 /// Whether `user` may take back grants of `agent`, now.
@@ -177,9 +479,28 @@ pub fn may_reject(policies: &Arc<PolicySet>, user: &User, ask: &Ask, now: Timest
 /// # Errors
 ///
 /// What to tell them, if not.
-pub fn may_revoke(policies: &Arc<PolicySet>, user: &User, agent: &Agent, now: Timestamp) -> Result<(), NotPermitted> {
-    let _ = (policies, user, agent, now);
-    todo!()
+pub fn may_revoke(
+    policies: &Arc<PolicySet>,
+    user: &User,
+    agent: &Agent,
+    now: Timestamp,
+) -> Result<(), NotPermitted> {
+    simple(policies, user, "revoke", entities::agent(agent, []), now)
+}
+
+/// A span as people say it: `15 minutes`, `1 hour`, `8 hours`.
+fn words(span: Duration) -> String {
+    let minutes = span.as_secs() / 60;
+    let (count, unit) = if minutes.is_multiple_of(60) {
+        (minutes / 60, "hour")
+    } else {
+        (minutes, "minute")
+    };
+    if count == 1 {
+        format!("1 {unit}")
+    } else {
+        format!("{count} {unit}s")
+    }
 }
 
 /// What people do in the control plane apart from deciding requests. Each is a Cedar
@@ -196,6 +517,19 @@ pub enum Administration {
     ManagePolicies,
 }
 
+impl Administration {
+    /// The Cedar action.
+    #[must_use]
+    pub const fn action(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::ManageAgents => "manageAgents",
+            Self::ManageUsers => "manageUsers",
+            Self::ManagePolicies => "managePolicies",
+        }
+    }
+}
+
 /// Whether `user` may do that, now.
 ///
 /// # Errors
@@ -207,6 +541,11 @@ pub fn may_administer(
     what: Administration,
     now: Timestamp,
 ) -> Result<(), NotPermitted> {
-    let _ = (policies, user, what, now);
-    todo!()
+    simple(
+        policies,
+        user,
+        what.action(),
+        Ok(entities::control_plane()),
+        now,
+    )
 }

@@ -93,7 +93,10 @@ impl FromStr for CommandKey {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (service, name) = text.split_once('/').unwrap_or((text, ""));
-        Ok(Self { service: service.parse()?, name: name.parse()? })
+        Ok(Self {
+            service: service.parse()?,
+            name: name.parse()?,
+        })
     }
 }
 
@@ -105,7 +108,9 @@ impl Serialize for CommandKey {
 
 impl<'de> Deserialize<'de> for CommandKey {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -178,8 +183,14 @@ impl TryFrom<String> for ArgumentsDigest {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let valid = text.len() == 64
-            && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-        if valid { Ok(Self(text.into())) } else { Err(InvalidDigest) }
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidDigest)
+        }
     }
 }
 
@@ -191,14 +202,12 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Takes the arguments and digests their canonical form: JSON without white
-    /// space, keys sorted by their UTF-8 bytes at every level, numbers as sent.
+    /// Takes the arguments and digests their [`Canonical`] form.
     #[must_use]
     pub fn new(values: Map<String, Value>) -> Self {
-        // `serde_json::Map` is a sorted map here, as its `preserve_order` feature is off.
         let mut hash = Sha256::new();
         // Writing to a hash cannot fail, and a `Value` always serialises.
-        let _ = serde_json::to_writer(HashWriter(&mut hash), &values);
+        let _ = serde_json::to_writer(HashWriter(&mut hash), &CanonicalMap(&values));
         let digest = ArgumentsDigest(hex::encode(hash.finalize()).into());
         Self { values, digest }
     }
@@ -213,6 +222,43 @@ impl Arguments {
     #[must_use]
     pub fn digest(&self) -> &ArgumentsDigest {
         &self.digest
+    }
+}
+
+/// A value as canonical JSON: without white space, keys sorted by their UTF-8 bytes
+/// at every level, numbers as they were understood.
+///
+/// Sorted here and not by the map: Cedar turns on `serde_json`'s `preserve_order`, so
+/// that in this workspace a `Map` keeps the order in which it was sent.
+pub struct Canonical<'a>(pub &'a Value);
+
+impl Serialize for Canonical<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(members) => CanonicalMap(members).serialize(serializer),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Canonical)),
+            scalar => scalar.serialize(serializer),
+        }
+    }
+}
+
+impl fmt::Display for Canonical<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+struct CanonicalMap<'a>(&'a Map<String, Value>);
+
+impl Serialize for CanonicalMap<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members: Vec<(&String, &Value)> = self.0.iter().collect();
+        members.sort_unstable_by_key(|(name, _)| *name);
+        serializer.collect_map(
+            members
+                .into_iter()
+                .map(|(name, value)| (name, Canonical(value))),
+        )
     }
 }
 
@@ -245,18 +291,30 @@ mod tests {
     use super::*;
 
     fn digest(value: Value) -> String {
-        let Value::Object(values) = value else { panic!("an object") };
+        let Value::Object(values) = value else {
+            panic!("an object")
+        };
         Arguments::new(values).digest().to_string()
     }
 
     #[test]
     fn the_digest_does_not_depend_on_the_order_of_keys() {
-        assert_eq!(digest(json!({"a": {"x": 1, "y": [1, 2]}, "b": 2})), digest(json!({"b": 2, "a": {"y": [1, 2], "x": 1}})));
+        assert_eq!(
+            digest(json!({"a": {"x": 1, "y": [1, 2]}, "b": 2})),
+            digest(json!({"b": 2, "a": {"y": [1, 2], "x": 1}}))
+        );
     }
 
     #[test]
     fn different_arguments_have_different_digests() {
-        let digests = [json!({}), json!({"a": 1}), json!({"a": "1"}), json!({"a": 1.0}), json!({"a": null}), json!({"a": [1]})];
+        let digests = [
+            json!({}),
+            json!({"a": 1}),
+            json!({"a": "1"}),
+            json!({"a": 1.0}),
+            json!({"a": null}),
+            json!({"a": [1]}),
+        ];
         let distinct: BTreeSet<_> = digests.into_iter().map(digest).collect();
         assert_eq!(distinct.len(), 6);
     }
@@ -265,7 +323,14 @@ mod tests {
     fn a_key_is_a_service_and_a_command() {
         let key: CommandKey = "coolify/list-servers".parse().unwrap();
         assert_eq!(key.to_string(), "coolify/list-servers");
-        for text in ["coolify", "coolify/", "/x", "coolify/*", "a/b/c", "coolify/x#1"] {
+        for text in [
+            "coolify",
+            "coolify/",
+            "/x",
+            "coolify/*",
+            "a/b/c",
+            "coolify/x#1",
+        ] {
             assert!(text.parse::<CommandKey>().is_err(), "{text}");
         }
     }

@@ -2,14 +2,21 @@
 
 use std::net::IpAddr;
 
+use cedar_policy::{
+    AuthorizationError, Authorizer, Context, Entities, Entity, EntityUid, EvaluationError, Request,
+    Response,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    arguments,
     command::Command,
+    entities::{self, Malformed, malformed},
     facts::Principal,
+    grant::{Grant, Scope},
     id::{AgentId, GrantId},
-    policy_set::PolicySetVersion,
-    slice::Slice,
+    policy_set::{PolicySet, PolicySetVersion},
+    slice::{Action, Slice},
     time::Timestamp,
 };
 
@@ -96,9 +103,9 @@ pub struct Refused {
 /// A policy that failed while it was evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyError {
-    /// Its id.
+    /// Its id; empty when the fault is not in a policy.
     pub policy: String,
-    /// What Cedar said.
+    /// What went wrong, without the values that it went wrong with.
     pub message: String,
 }
 
@@ -113,18 +120,339 @@ pub enum Decision {
 
 /// Decides one command of one agent.
 ///
-/// `slice` must be that of the command's target and [`Action::Invoke`](crate::slice::Action).
-/// An error in a `forbid` refuses; an error in a `permit` grants nothing.
+/// `slice` must be that of the command's target and [`Action::Invoke`]; of anything
+/// else the answer is no. An error in a `forbid` refuses; an error in a `permit`
+/// grants nothing.
 #[must_use]
 pub fn decide(slice: &Slice, agent: &Principal, command: Command, at: Circumstances) -> Decision {
-    let _ = (slice, agent, command, at);
-    todo!()
+    let keys = keys(&command);
+    let (verdict, grant) = match judge(slice, agent, &command, &keys, at) {
+        Ok(answer) => answer,
+        Err(error) => (Verdict::unable(error), None),
+    };
+    let policy_set = slice.policy_set().version().clone();
+    if verdict.permitted {
+        let agent = agent.agent().id;
+        Decision::Permit(Permit {
+            agent,
+            command,
+            policies: verdict.policies,
+            grant,
+            policy_set,
+        })
+    } else {
+        Decision::Refuse(Box::new(Refused {
+            command,
+            advice: verdict.advice(slice.policy_set()),
+            policies: verdict.policies,
+            errors: verdict.errors,
+            policy_error: verdict.policy_error,
+            policy_set,
+        }))
+    }
 }
 
 /// Whether the agent may see that the command exists. `slice` is that of
-/// [`Action::List`](crate::slice::Action).
+/// [`Action::List`].
 #[must_use]
 pub fn may_list(slice: &Slice, agent: &Principal, now: Timestamp) -> bool {
-    let _ = (slice, agent, now);
-    todo!()
+    let listed = || {
+        if slice.action() != Action::List {
+            return Err(Malformed("the slice is for another action".to_owned()));
+        }
+        let context = entities::time_context(now)?;
+        evaluate(slice, agent.uid(), agent.entities()?, [], context)
+    };
+    listed().is_ok_and(|verdict| verdict.permitted)
+}
+
+/// Under which keys a grant may cover a command, narrowest first.
+fn keys(command: &Command) -> [String; 3] {
+    let key = &command.target.key;
+    [
+        Scope::Call {
+            command: key.clone(),
+            digest: command.arguments.digest().clone(),
+        },
+        Scope::Command {
+            command: key.clone(),
+        },
+        Scope::Service {
+            service: key.service.clone(),
+        },
+    ]
+    .map(|scope| scope.key())
+}
+
+fn judge(
+    slice: &Slice,
+    agent: &Principal,
+    command: &Command,
+    keys: &[String; 3],
+    at: Circumstances,
+) -> Result<(Verdict, Option<UsedGrant>), Malformed> {
+    if slice.action() != Action::Invoke || **slice.target() != *command.target {
+        return Err(Malformed("the slice is not that of the command".to_owned()));
+    }
+    let call = Call::new(command, at)?;
+    let verdict = call.evaluate(slice, agent.uid(), agent.entities()?)?;
+    let mut grants: Vec<(&String, &Grant)> = keys
+        .iter()
+        .filter_map(|key| Some((key, agent.grant(key)?)))
+        .collect();
+    if !verdict.permitted || grants.is_empty() {
+        return Ok((verdict, None));
+    }
+
+    // Which grant does the permit rest on? One for many uses rather than one that
+    // this call would spend; then the narrowest.
+    grants.sort_by_key(|(_, grant)| grant.single_use);
+    let with_only = |kept: Option<&String>| -> Result<bool, Malformed> {
+        let entities = agent.with_grants(
+            |key| kept.is_some_and(|kept| kept == key) || !keys.iter().any(|own| own == key),
+            None,
+        )?;
+        Ok(call.evaluate(slice, agent.uid(), entities)?.permitted)
+    };
+    if with_only(None)? {
+        return Ok((verdict, None));
+    }
+    let mut used = None;
+    for (key, grant) in &grants {
+        if with_only(Some(key))? {
+            used = Some(*grant);
+            break;
+        }
+    }
+    // If it takes several together, one that is for a single use must not last.
+    let used = used.or_else(|| grants.last().map(|(_, grant)| *grant));
+    Ok((
+        verdict,
+        used.map(|grant| UsedGrant {
+            id: grant.id,
+            single_use: grant.single_use,
+        }),
+    ))
+}
+
+/// A command as policies see it, apart from who sends it.
+pub(crate) struct Call {
+    context: Context,
+    arguments: [Entity; 4],
+}
+
+impl Call {
+    pub(crate) fn new(command: &Command, at: Circumstances) -> Result<Self, Malformed> {
+        let [key, _, _] = keys(command);
+        let digest = command.arguments.digest().as_str();
+        Ok(Self {
+            context: entities::call_context(at.now, at.ip, digest, &key, arguments::uids())?,
+            arguments: arguments::entities(&command.arguments)?,
+        })
+    }
+
+    pub(crate) fn evaluate(
+        &self,
+        slice: &Slice,
+        agent: &EntityUid,
+        about_agent: Entities,
+    ) -> Result<Verdict, Malformed> {
+        evaluate(
+            slice,
+            agent,
+            about_agent,
+            self.arguments.clone(),
+            self.context.clone(),
+        )
+    }
+}
+
+/// What the policies of a slice say.
+fn evaluate(
+    slice: &Slice,
+    agent: &EntityUid,
+    about_agent: Entities,
+    more: impl IntoIterator<Item = Entity>,
+    context: Context,
+) -> Result<Verdict, Malformed> {
+    let cedar = slice.cedar()?;
+    let entities = about_agent
+        .add_entities(cedar.entities.iter().cloned().chain(more), None)
+        .map_err(malformed)?;
+    // Checked against the schema once, at load, for everything that we build.
+    let request = Request::new(
+        agent.clone(),
+        cedar.action.clone(),
+        cedar.resource.clone(),
+        context,
+        None,
+    )
+    .map_err(malformed)?;
+    Ok(Verdict::of(
+        slice.policy_set(),
+        &Authorizer::new().is_authorized(&request, &cedar.policies, &entities),
+    ))
+}
+
+/// What policies say, after the error rule.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) permitted: bool,
+    /// The policies that decided, sorted; among them a `forbid` that failed.
+    pub(crate) policies: Vec<String>,
+    pub(crate) errors: Vec<PolicyError>,
+    pub(crate) policy_error: bool,
+}
+
+impl Verdict {
+    /// Cedar skips a policy that fails, so a failing `forbid` would open the door:
+    /// here it closes it.
+    pub(crate) fn of(policies: &PolicySet, response: &Response) -> Self {
+        let mut decided: Vec<String> = response
+            .diagnostics()
+            .reason()
+            .map(ToString::to_string)
+            .collect();
+        let mut errors: Vec<PolicyError> =
+            response.diagnostics().errors().map(policy_error).collect();
+        errors.sort_by(|a, b| a.policy.cmp(&b.policy));
+        // A policy that is not known here forbids, to be safe.
+        let forbids = |id: &str| policies.notes(id).is_none_or(|notes| notes.forbids);
+        let failed: Vec<String> = errors
+            .iter()
+            .filter(|error| forbids(&error.policy))
+            .map(|error| error.policy.clone())
+            .collect();
+        let policy_error = !failed.is_empty();
+        let permitted = response.decision() == cedar_policy::Decision::Allow && !policy_error;
+        if policy_error {
+            decided.retain(|id| forbids(id));
+            decided.extend(failed);
+        }
+        decided.sort();
+        Self {
+            permitted,
+            policies: decided,
+            errors,
+            policy_error,
+        }
+    }
+
+    /// Nothing could be evaluated.
+    pub(crate) fn unable(error: Malformed) -> Self {
+        let errors = vec![PolicyError {
+            policy: String::new(),
+            message: error.0,
+        }];
+        Self {
+            permitted: false,
+            policies: Vec::new(),
+            errors,
+            policy_error: true,
+        }
+    }
+
+    /// What to tell whoever was refused.
+    pub(crate) fn advice(&self, policies: &PolicySet) -> Vec<String> {
+        let mut advice = policies.advice(&self.policies);
+        if self.policy_error {
+            advice.push("A policy could not be evaluated, and then nothing is permitted. Tell whoever writes policies.".to_owned());
+        }
+        advice
+    }
+}
+
+fn policy_error(error: &AuthorizationError) -> PolicyError {
+    let AuthorizationError::PolicyEvaluationError(error) = error;
+    let message = match error.inner() {
+        // Their texts quote values, which may be secrets that an agent sent.
+        EvaluationError::IntegerOverflow(_) => "integer overflow".to_owned(),
+        EvaluationError::FailedExtensionFunctionExecution(_) => {
+            "an extension function was given a value that it does not take".to_owned()
+        }
+        EvaluationError::NonValue(_) => "the expression has no value".to_owned(),
+        other => other.to_string(),
+    };
+    PolicyError {
+        policy: error.policy_id().to_string(),
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        Risk,
+        approval::{self, Choice, Escalation, Reach},
+        fixtures::*,
+    };
+
+    #[test]
+    fn the_demo_story() {
+        let policies = shipped();
+        let mut agent = agent();
+        agent.allowed_mcps = ["github".parse().unwrap()].into();
+        let coolify = command(target("coolify/list-servers", Risk::Read), json!({}));
+        let github = command(
+            target("github/create-issue", Risk::Write),
+            json!({"title": "x"}),
+        );
+
+        let bot = principal(agent.clone(), Vec::new());
+        assert_eq!(
+            permit(decided(&policies, &bot, &github, NOON)).policies(),
+            ["standing.allowed-services"]
+        );
+
+        let refused = refusal(decided(&policies, &bot, &coolify, NOON));
+        assert_eq!(
+            (
+                refused.policies.len(),
+                refused.errors.len(),
+                refused.policy_error
+            ),
+            (0, 0, false)
+        );
+        let escalation = approval::derive(
+            &slice(&policies, &coolify, Action::Invoke),
+            &slice(&policies, &coolify, Action::Escalate),
+            &bot,
+            &refused,
+            at(NOON),
+        );
+        assert_eq!(
+            escalation,
+            Escalation::Liftable {
+                approvals: 1,
+                workflow: Some("owner".to_owned())
+            }
+        );
+
+        let ask = ask(&agent, &coolify.target, 1);
+        let ada = user("ada", &["admin", "approver"]);
+        let choices = approval::choices(&policies, &ada, &ask, NOON);
+        assert_eq!(
+            choices,
+            Reach::ALL.map(|reach| Choice {
+                reach,
+                longest_seconds: 8 * 3_600
+            })
+        );
+
+        let (scope, risk, _) = ask.scope(Reach::Call);
+        let grant = grant(agent.id, scope, risk);
+        let bot = principal(agent, vec![grant.clone()]);
+        let permit = permit(decided(&policies, &bot, &coolify, NOON));
+        assert_eq!(permit.policies(), ["grant.call"]);
+        assert_eq!(
+            permit.grant(),
+            Some(UsedGrant {
+                id: grant.id,
+                single_use: false
+            })
+        );
+    }
 }

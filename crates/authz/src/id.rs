@@ -18,7 +18,11 @@ pub struct InvalidId {
 impl InvalidId {
     fn new(text: &str, expected: &'static str) -> Self {
         // A refused text may be ten kilobytes of anything: show its beginning, printable.
-        let text = text.chars().take(64).flat_map(char::escape_default).collect();
+        let text = text
+            .chars()
+            .take(64)
+            .flat_map(char::escape_default)
+            .collect();
         Self { text, expected }
     }
 }
@@ -122,7 +126,9 @@ fn uuid_at(now: Timestamp) -> Uuid {
 
 fn is_word(text: &str, max: usize, first: fn(u8) -> bool, rest: fn(u8) -> bool) -> bool {
     match text.as_bytes() {
-        [head, tail @ ..] => text.len() <= max && first(*head) && tail.iter().all(|&byte| rest(byte)),
+        [head, tail @ ..] => {
+            text.len() <= max && first(*head) && tail.iter().all(|&byte| rest(byte))
+        }
         [] => false,
     }
 }
@@ -133,28 +139,39 @@ fn lower_or_digit(byte: u8) -> bool {
 
 /// Services, teams, roles and zones.
 fn is_lower_name(text: &str) -> bool {
-    is_word(text, 64, lower_or_digit, |byte| lower_or_digit(byte) || matches!(byte, b'-' | b'_' | b'.'))
+    is_word(text, 64, lower_or_digit, |byte| {
+        lower_or_digit(byte) || matches!(byte, b'-' | b'_' | b'.')
+    })
 }
 
 /// Commands: an MCP tool may use capitals. Never `*`, `/` or `#`, which grant keys use.
 fn is_command_name(text: &str) -> bool {
-    is_word(text, 128, |byte| byte.is_ascii_alphanumeric() || byte == b'_', |byte| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
-    })
+    is_word(
+        text,
+        128,
+        |byte| byte.is_ascii_alphanumeric() || byte == b'_',
+        |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'),
+    )
 }
 
 /// Agents: anything that could be taken for an id is refused.
 fn is_agent_name(text: &str) -> bool {
-    is_word(text, 64, |byte| byte.is_ascii_alphanumeric(), |byte| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
-    }) && Uuid::try_parse(text).is_err()
+    is_word(
+        text,
+        64,
+        |byte| byte.is_ascii_alphanumeric(),
+        |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'),
+    ) && Uuid::try_parse(text).is_err()
 }
 
 /// People: a handle or an e-mail address.
 fn is_user_id(text: &str) -> bool {
-    is_word(text, 128, |byte| byte.is_ascii_alphanumeric(), |byte| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@' | b'+')
-    })
+    is_word(
+        text,
+        128,
+        |byte| byte.is_ascii_alphanumeric(),
+        |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@' | b'+'),
+    )
 }
 
 id!(
@@ -249,24 +266,51 @@ mod tests {
         let newer = GrantId::generate(Timestamp::from_millis(2_000));
         assert!(older < newer);
         assert_eq!(older.to_string().parse::<GrantId>().unwrap(), older);
-        assert!(older.to_string().parse::<DecisionId>().is_err(), "another kind of id");
+        assert!(
+            older.to_string().parse::<DecisionId>().is_err(),
+            "another kind of id"
+        );
     }
 
     #[test]
     fn odd_names_are_refused() {
-        for text in ["", "a/b", "denied/../allowed", "a b", "a\nb", "ä", "*", "-x", &"x".repeat(200)] {
+        for text in [
+            "",
+            "a/b",
+            "denied/../allowed",
+            "a b",
+            "a\nb",
+            "ä",
+            "*",
+            "-x",
+            &"x".repeat(200),
+        ] {
             assert!(text.parse::<AgentName>().is_err(), "agent `{text}`");
             assert!(text.parse::<ServiceName>().is_err(), "service `{text}`");
             assert!(text.parse::<CommandName>().is_err(), "command `{text}`");
             assert!(text.parse::<UserId>().is_err(), "user `{text}`");
         }
-        assert!("6f1b8a52-9f0d-4a4e-8f11-1d2c3b4a5e6f".parse::<AgentName>().is_err(), "looks like an id");
-        assert!("{6f1b8a52-9f0d-4a4e-8f11-1d2c3b4a5e6f}".parse::<AgentId>().is_err(), "one spelling only");
+        assert!(
+            "6f1b8a52-9f0d-4a4e-8f11-1d2c3b4a5e6f"
+                .parse::<AgentName>()
+                .is_err(),
+            "looks like an id"
+        );
+        assert!(
+            "{6f1b8a52-9f0d-4a4e-8f11-1d2c3b4a5e6f}"
+                .parse::<AgentId>()
+                .is_err(),
+            "one spelling only"
+        );
     }
 
     #[test]
     fn a_refused_text_is_shown_short_and_printable() {
-        let error = "x\u{1b}[31m".repeat(5_000).parse::<AgentName>().unwrap_err().to_string();
+        let error = "x\u{1b}[31m"
+            .repeat(5_000)
+            .parse::<AgentName>()
+            .unwrap_err()
+            .to_string();
         assert!(error.len() < 1_000 && !error.contains('\u{1b}'), "{error}");
     }
 }

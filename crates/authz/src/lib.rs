@@ -9,9 +9,13 @@
 
 pub mod agent;
 pub mod approval;
+pub mod arguments;
 pub mod command;
 pub mod decide;
+mod entities;
 pub mod facts;
+#[cfg(test)]
+mod fixtures;
 pub mod grant;
 pub mod id;
 pub mod policy_set;
@@ -30,6 +34,6 @@ pub use id::{
     TeamName, TokenId, UserId, ZoneName,
 };
 pub use policy_set::{Finding, PolicySet, PolicySetVersion, PolicySources, Source};
-pub use slice::Slice;
+pub use slice::{Action, Slice};
 pub use time::{Clock, Timestamp};
 pub use user::User;

@@ -1,8 +1,31 @@
 //! Policy sets: loading, checking, and what their annotations say.
 
-use std::{fmt, sync::Arc};
+mod finding;
+mod fit;
+mod index;
+mod lint;
+mod text;
 
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
+
+use cedar_policy::{
+    Effect, Entity, EntityUid, Policy, PolicyId, Schema, SchemaFragment, ValidationMode, Validator,
+    ffi::DetailedError,
+};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use self::finding::{Finding, Severity};
+use self::{
+    index::Index,
+    text::{Language, Scanned},
+};
+use crate::entities::{Malformed, malformed};
 
 /// One file of a policy set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +49,26 @@ impl PolicySources {
     /// SHA-256 of the canonical sources: sorted by name, each with its name and length.
     #[must_use]
     pub fn version(&self) -> PolicySetVersion {
-        todo!()
+        let mut hash = Sha256::new();
+        hash.update(b"cedargate policy set 1\n");
+        let mut add = |part: &str| {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        };
+        // The schema first, whatever its name: a policy file of that name is another thing.
+        add(&self.schema.name);
+        add(&self.schema.text);
+        for source in self.sorted() {
+            add(&source.name);
+            add(&source.text);
+        }
+        PolicySetVersion(hex::encode(hash.finalize()).into())
+    }
+
+    fn sorted(&self) -> Vec<&Source> {
+        let mut policies: Vec<&Source> = self.policies.iter().collect();
+        policies.sort_by(|a, b| (&a.name, &a.text).cmp(&(&b.name, &b.text)));
+        policies
     }
 }
 
@@ -55,63 +97,24 @@ impl fmt::Display for PolicySetVersion {
     }
 }
 
-/// How bad a [`Finding`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// The set is not used.
-    Error,
-    /// The set is used, and someone should look.
-    Warning,
-}
+/// Why a text is not a [`PolicySetVersion`].
+#[derive(Debug, thiserror::Error)]
+#[error("a policy set's version is 64 lower-case hexadecimal digits")]
+pub struct InvalidVersion;
 
-/// Something wrong with a policy set, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// How bad.
-    pub severity: Severity,
-    /// The file.
-    pub file: String,
-    /// From 1; absent when the finding has no place.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<u32>,
-    /// From 1, in characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub column: Option<u32>,
-    /// The policy's id, when it is about one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<String>,
-    /// What is wrong, lower case and without full stop.
-    pub message: String,
-    /// What to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub help: Option<String>,
-    /// The line at fault and a caret under the place, as two lines of text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub excerpt: Option<String>,
-}
+impl FromStr for PolicySetVersion {
+    type Err = InvalidVersion;
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        write!(f, "{severity}: {}", self.message)?;
-        write!(f, "\n  --> {}", self.file)?;
-        if let (Some(line), Some(column)) = (self.line, self.column) {
-            write!(f, ":{line}:{column}")?;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let valid = text.len() == 64
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidVersion)
         }
-        if let Some(policy) = &self.policy {
-            write!(f, " (policy `{policy}`)")?;
-        }
-        for line in self.excerpt.iter().flat_map(|excerpt| excerpt.lines()) {
-            write!(f, "\n   | {line}")?;
-        }
-        if let Some(help) = &self.help {
-            write!(f, "\n  help: {help}")?;
-        }
-        Ok(())
     }
 }
 
@@ -119,7 +122,34 @@ impl fmt::Display for Finding {
 #[derive(Debug)]
 pub struct PolicySet {
     version: PolicySetVersion,
+    index: Index,
+    notes: HashMap<String, Notes>,
+    /// What people's rights are decided by, per action: few policies, asked seldom.
+    people: HashMap<&'static str, cedar_policy::PolicySet>,
+    /// The entity of each action that we ask about, with the groups that it is in.
+    actions: HashMap<&'static str, Entity>,
 }
+
+/// What a policy says about itself.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    pub(crate) forbids: bool,
+    pub(crate) advice: Option<String>,
+    pub(crate) workflow: Option<String>,
+}
+
+/// How many attributes deep a policy may look from principal, action or resource.
+/// This many the entities that we build can answer.
+const LEVELS: u32 = 3;
+
+/// Stack of the thread that parses and validates.
+const STACK: usize = 256 * 1024 * 1024;
+
+/// How many findings are reported; the first ones explain the rest.
+const MAX_FINDINGS: usize = 100;
+
+/// How long a policy's id may be, in bytes.
+const MAX_ID: usize = 128;
 
 impl PolicySet {
     /// Parses, validates and indexes a policy set; what it returns beside the set is warnings.
@@ -129,10 +159,27 @@ impl PolicySet {
     ///
     /// # Errors
     ///
-    /// Every finding, if one is an error: the set is loaded whole or not at all.
+    /// Every finding (at most a hundred), if one is an error: the set is loaded whole
+    /// or not at all.
     pub fn load(sources: &PolicySources) -> Result<(Self, Vec<Finding>), Vec<Finding>> {
-        let _ = sources;
-        todo!()
+        let broken = |message: String| vec![Finding::error(&sources.schema.name, message)];
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("policy-set".to_owned())
+                .stack_size(STACK)
+                .spawn_scoped(scope, || load(sources))
+                .map_err(|error| broken(format!("no thread to check the policy set on: {error}")))?
+                .join()
+                .unwrap_or_else(|_| {
+                    Err(broken(
+                        "the policy set cannot be checked: the checker panicked".to_owned(),
+                    ))
+                })
+        })
+        .map_err(|mut findings| {
+            findings.truncate(MAX_FINDINGS);
+            findings
+        })
     }
 
     /// Names this set.
@@ -144,12 +191,345 @@ impl PolicySet {
     /// How many policies it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        todo!()
+        self.index.policies().len()
     }
 
-    /// Whether it holds none; then everything is refused.
+    /// Whether it holds none; then everything is refused. [`Self::load`] makes no such set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The policies' ids, sorted.
+    #[must_use]
+    pub fn ids(&self) -> Vec<&str> {
+        let mut ids: Vec<&str> = self.notes.keys().map(String::as_str).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// What a policy says about itself.
+    pub(crate) fn notes(&self, id: &str) -> Option<&Notes> {
+        self.notes.get(id)
+    }
+
+    /// The `@advice` of these policies, in their order, without repetition.
+    pub(crate) fn advice<'a>(&self, ids: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+        let mut advice: Vec<String> = Vec::new();
+        for text in ids
+            .into_iter()
+            .filter_map(|id| self.notes(id)?.advice.as_ref())
+        {
+            if !advice.contains(text) {
+                advice.push(text.clone());
+            }
+        }
+        advice
+    }
+
+    /// What decides whether people may do `action`.
+    pub(crate) fn people(&self, action: &str) -> Option<&cedar_policy::PolicySet> {
+        self.people.get(action)
+    }
+
+    /// An action as an entity, which says in which groups it is.
+    pub(crate) fn action(&self, name: &str) -> Result<&Entity, Malformed> {
+        self.actions
+            .get(name)
+            .ok_or_else(|| Malformed(format!("there is no action `{name}`")))
+    }
+
+    /// See [`Index::slice`].
+    pub(crate) fn slice(
+        &self,
+        action: &EntityUid,
+        resource: &EntityUid,
+        ancestors: &[EntityUid],
+    ) -> Result<cedar_policy::PolicySet, Malformed> {
+        self.index.slice(action, resource, ancestors)
+    }
+
+    /// Every policy, to compare slices with.
+    #[cfg(test)]
+    pub(crate) fn whole(&self) -> cedar_policy::PolicySet {
+        cedar_policy::PolicySet::from_policies(self.index.policies().iter().cloned()).unwrap()
+    }
+}
+
+/// A policy, and where it stands.
+struct Placed<'a> {
+    id: String,
+    policy: Policy,
+    file: &'a Scanned<'a>,
+    at: usize,
+}
+
+impl Placed<'_> {
+    /// An error about this policy.
+    fn error(&self, message: impl Into<String>) -> Finding {
+        Finding::error(self.file.name, message)
+            .policy(&self.id)
+            .at(self.file.text, self.at)
+    }
+}
+
+fn load(sources: &PolicySources) -> Result<(PolicySet, Vec<Finding>), Vec<Finding>> {
+    let (schema_file, files) = scan(sources)?;
+    let (schema, mut warnings) = read_schema(&schema_file)?;
+    let policies = read_policies(&files)?;
+    warnings.extend(validate(&schema, &policies)?);
+    warnings.extend(lint::check(&schema, &policies)?);
+
+    let notes = policies
+        .iter()
+        .map(|placed| (placed.id.clone(), notes(&placed.policy)))
+        .collect();
+    let policies = policies.into_iter().map(|placed| placed.policy).collect();
+    let set = build(sources.version(), &schema, policies, notes)
+        .map_err(|error| vec![Finding::error(schema_file.name, error.0)])?;
+    warnings.truncate(MAX_FINDINGS);
+    Ok((set, warnings))
+}
+
+fn build(
+    version: PolicySetVersion,
+    schema: &Schema,
+    policies: Vec<Policy>,
+    notes: HashMap<String, Notes>,
+) -> Result<PolicySet, Malformed> {
+    let index = Index::new(policies, schema)?;
+    let groups = schema.action_entities().map_err(malformed)?;
+    let mut people = HashMap::new();
+    let mut actions = HashMap::new();
+    for (name, principal, _) in index::actions() {
+        let uid = crate::entities::action_uid(name);
+        if *principal == crate::entities::TYPES.user {
+            people.insert(name, index.all(&uid)?);
+        }
+        let entity = groups
+            .get(&uid)
+            .ok_or_else(|| Malformed(format!("the schema has no action {uid}")))?;
+        actions.insert(name, entity.clone());
+    }
+    Ok(PolicySet {
+        version,
+        index,
+        notes,
+        people,
+        actions,
+    })
+}
+
+fn notes(policy: &Policy) -> Notes {
+    let note = |key| {
+        policy
+            .annotation(key)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    Notes {
+        forbids: policy.effect() == Effect::Forbid,
+        advice: note("advice"),
+        workflow: note("workflow"),
+    }
+}
+
+/// Sizes, names and what the scanner finds, in all files.
+fn scan(sources: &PolicySources) -> Result<(Scanned<'_>, Vec<Scanned<'_>>), Vec<Finding>> {
+    let all = || sources.policies.iter().chain([&sources.schema]);
+    let total: usize = all().map(|source| source.text.len()).sum();
+    if total > text::MAX_TOTAL {
+        let message = format!(
+            "the policy set has {total} bytes, and may have {}",
+            text::MAX_TOTAL
+        );
+        return Err(vec![Finding::error(&sources.schema.name, message)]);
+    }
+    let mut findings = Vec::new();
+    let mut files = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    for source in sources.sorted() {
+        if names.last() == Some(&source.name.as_str()) {
+            findings.push(Finding::error(&source.name, "two files have this name"));
+        }
+        names.push(&source.name);
+        match text::scan(&source.name, &source.text, Language::Policies) {
+            Ok(file) => files.push(file),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    let schema = text::scan(&sources.schema.name, &sources.schema.text, Language::Schema);
+    match schema {
+        Ok(schema) if findings.is_empty() => Ok((schema, files)),
+        Ok(_) => Err(findings),
+        Err(finding) => Err(std::iter::once(finding).chain(findings).collect()),
+    }
+}
+
+fn read_schema(file: &Scanned<'_>) -> Result<(Schema, Vec<Finding>), Vec<Finding>> {
+    let from_cedar = |error: &DetailedError| Finding::from_cedar(error, file.name, file.text);
+    let (fragment, warnings) = SchemaFragment::from_cedarschema_str(file.text)
+        .map_err(|error| from_cedar(&DetailedError::from(&error)))?;
+    let warnings = warnings
+        .flat_map(|warning| from_cedar(&DetailedError::from(&warning)))
+        .map(Finding::warning)
+        .collect();
+    let schema = Schema::from_schema_fragments([fragment])
+        .map_err(|error| from_cedar(&DetailedError::from(&error)))?;
+    fit::check(&schema, file.name)?;
+    Ok((schema, warnings))
+}
+
+/// Parses the policies and gives each its `@id`.
+fn read_policies<'a>(files: &'a [Scanned<'a>]) -> Result<Vec<Placed<'a>>, Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut placed: Vec<Placed<'a>> = Vec::new();
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    for file in files {
+        let set = match cedar_policy::PolicySet::from_str(file.text) {
+            Ok(set) => set,
+            Err(error) => {
+                findings.extend(Finding::from_cedar(
+                    &DetailedError::from(&error),
+                    file.name,
+                    file.text,
+                ));
+                continue;
+            }
+        };
+        let at = |id: &PolicyId| {
+            position(id)
+                .and_then(|number| file.statements.get(number))
+                .copied()
+                .unwrap_or(0)
+        };
+        for template in set.templates() {
+            let finding = Finding::error(
+                file.name,
+                "templates are not supported: `?principal` and `?resource` have no value here",
+            )
+            .help("write a policy about a role or a team, and give that to agents");
+            findings.push(finding.at(file.text, at(template.id())));
+        }
+        let mut policies: Vec<&Policy> = set.policies().collect();
+        policies.sort_by_key(|policy| position(policy.id()));
+        for policy in policies {
+            let at = at(policy.id());
+            match id_of(policy) {
+                Ok(id) => {
+                    let policy = policy.new_id(PolicyId::new(&id));
+                    let one = Placed { id, policy, file, at };
+                    match known.get(&one.id) {
+                        Some(other) => {
+                            findings.push(one.error(format!("the id `{}` is used already, at {other}", one.id)));
+                        }
+                        None => {
+                            let here = one.error("");
+                            let line = here.line.unwrap_or_default();
+                            known.insert(one.id.clone(), format!("{}:{line}", file.name));
+                        }
+                    }
+                    placed.push(one);
+                }
+                Err(message) => findings.push(
+                    Finding::error(file.name, message)
+                        .help("begin it with `@id(\"…\")`: dotted words that name it in every decision, such as `guard.suspended-agent`")
+                        .at(file.text, at),
+                ),
+            }
+        }
+    }
+    if placed.is_empty() && findings.is_empty() {
+        let file = files.first().map_or("policies", |file| file.name);
+        findings.push(
+            Finding::error(file, "there are no policies")
+                .help("a set without policies would refuse everything"),
+        );
+    }
+    if findings.is_empty() {
+        Ok(placed)
+    } else {
+        Err(findings)
+    }
+}
+
+/// Cedar numbers the statements of a text in their order: `policy0`, `policy1`, …
+fn position(id: &PolicyId) -> Option<usize> {
+    let id: &str = id.as_ref();
+    id.strip_prefix("policy")?.parse().ok()
+}
+
+fn id_of(policy: &Policy) -> Result<String, String> {
+    let Some(id) = policy.annotation("id") else {
+        return Err("the policy has no id".to_owned());
+    };
+    let word = |word: &str| {
+        word.starts_with(|letter: char| letter.is_ascii_alphanumeric())
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    if id.len() <= MAX_ID && id.split('.').all(word) {
+        Ok(id.to_owned())
+    } else {
+        let shown: String = id.chars().take(64).flat_map(char::escape_default).collect();
+        Err(format!(
+            "the id `{shown}` is not made of words (letters, digits, `-`, `_`) with dots between"
+        ))
+    }
+}
+
+/// Strict validation with levels; what comes back is warnings.
+fn validate(schema: &Schema, policies: &[Placed<'_>]) -> Result<Vec<Finding>, Vec<Finding>> {
+    // Before anything else walks the expressions.
+    let deep = lint::too_deep(policies);
+    if !deep.is_empty() {
+        return Err(deep);
+    }
+    let by_id: HashMap<&str, &Placed<'_>> = policies
+        .iter()
+        .map(|placed| (placed.id.as_str(), placed))
+        .collect();
+    let set =
+        cedar_policy::PolicySet::from_policies(policies.iter().map(|placed| placed.policy.clone()))
+            .map_err(|error| vec![Finding::error("policies", error.to_string())])?;
+    let result =
+        Validator::new(schema.clone()).validate_with_level(&set, ValidationMode::Strict, LEVELS);
+    let locate = |id: &PolicyId, error: &DetailedError| {
+        let Some(placed) = by_id.get(AsRef::<str>::as_ref(id)) else {
+            return Finding::from_cedar(error, "policies", "");
+        };
+        let mut found = Finding::from_cedar(error, placed.file.name, placed.file.text);
+        for finding in &mut found {
+            if finding.line.is_none() {
+                *finding = finding.clone().at(placed.file.text, placed.at);
+            }
+            finding.policy = Some(placed.id.clone());
+        }
+        found
+    };
+    let mut errors: Vec<Finding> = result
+        .validation_errors()
+        .flat_map(|error| locate(error.policy_id(), &DetailedError::from(error)))
+        .collect();
+    let mut warnings: Vec<Finding> = result
+        .validation_warnings()
+        .flat_map(|warning| locate(warning.policy_id(), &DetailedError::from(warning)))
+        .map(Finding::warning)
+        .collect();
+    // The validator answers in the order of a hash map.
+    sort(&mut errors);
+    sort(&mut warnings);
+    if errors.is_empty() {
+        Ok(warnings)
+    } else {
+        errors.extend(warnings);
+        Err(errors)
+    }
+}
+
+fn sort(findings: &mut [Finding]) {
+    findings.sort_by(|a, b| {
+        (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message))
+    });
 }

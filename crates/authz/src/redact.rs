@@ -8,8 +8,18 @@ pub const REDACTED: &str = "[redacted]";
 /// Parts of an argument's name that mark its value as secret, compared without
 /// case and without `-`, `_` and spaces.
 const SECRET_NAMES: &[&str] = &[
-    "token", "password", "passwd", "passphrase", "secret", "apikey", "privatekey", "accesskey",
-    "credential", "authorization", "cookie", "pem",
+    "token",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "apikey",
+    "privatekey",
+    "accesskey",
+    "credential",
+    "authorization",
+    "cookie",
+    "pem",
 ];
 
 /// The arguments with the values of secret names replaced, at every depth.
@@ -41,8 +51,11 @@ fn within(value: &Value, also: &[String]) -> Value {
 /// Whether a value of this name is secret by rule.
 #[must_use]
 pub fn is_secret(name: &str) -> bool {
-    let folded: String =
-        name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+    let folded: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect();
     folded == "key" || folded == "pwd" || SECRET_NAMES.iter().any(|secret| folded.contains(secret))
 }
 
@@ -57,7 +70,9 @@ mod tests {
         let Value::Object(values) = json!({
             "name": "web", "API_Key": "k", "private-key": "p", "nested": [{"db_password": "x", "port": 1}],
             "value": "v", "monkey": "banana",
-        }) else { panic!() };
+        }) else {
+            panic!()
+        };
         let shown = arguments(&values, &["value".to_owned()]);
         assert_eq!(
             Value::Object(shown),

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// The latest time that RFC 3339 can write: 9999-12-31T23:59:59.999Z.
-const MAX_MILLIS: i64 = 253_402_300_799_999;
+/// 9999-12-30T21:59:59.999Z: the latest time that can be written in every time zone
+/// with a year of four digits.
+const MAX_MILLIS: i64 = 253_402_207_199_999;
 
 impl Timestamp {
     /// The time that many milliseconds after the Unix epoch, kept within years 1970–9999.
@@ -125,7 +126,7 @@ mod tests {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (1_730_891_400_120, "2024-11-06T11:10:00.120Z"),
-            (MAX_MILLIS, "9999-12-31T23:59:59.999Z"),
+            (MAX_MILLIS, "9999-12-30T21:59:59.999Z"),
         ] {
             let time = Timestamp::from_millis(millis);
             assert_eq!(time.to_string(), text);
@@ -137,7 +138,12 @@ mod tests {
     #[test]
     fn stays_in_range() {
         assert_eq!(Timestamp::from_millis(i64::MAX).as_millis(), MAX_MILLIS);
-        assert_eq!(Timestamp::default().minus(Duration::from_secs(1)).as_millis(), 0);
+        assert_eq!(
+            Timestamp::default()
+                .minus(Duration::from_secs(1))
+                .as_millis(),
+            0
+        );
         let later = Timestamp::from_millis(5).plus(Duration::MAX);
         assert_eq!(later.as_millis(), MAX_MILLIS);
         assert_eq!(Timestamp::from_millis(5).since(later), Duration::ZERO);

@@ -1,0 +1,212 @@
+//! Whether a schema fits what the gateway and the orchestrator tell policies.
+//!
+//! Decisions do not check entities and requests against the schema: that would cost
+//! more than the decision. Instead samples of everything are checked once, here, with
+//! every optional part present and with every optional part absent. A schema that
+//! demands something which nobody provides is refused before any policy relies on it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use cedar_policy::{Context, Entities, EntityUid, Request, Schema};
+use serde_json::json;
+
+use super::{finding::Finding, index};
+use crate::{
+    agent::Agent,
+    approval::{Ask, DURATIONS, Reach},
+    arguments,
+    command::{Arguments, Environment, Risk, Service, Target},
+    entities::{self, Malformed, TYPES, malformed},
+    grant::{Grant, Scope},
+    id::{AgentId, ApprovalRequestId, GrantId},
+    time::Timestamp,
+    user::User,
+};
+
+/// Checks the samples against the schema.
+pub(super) fn check(schema: &Schema, file: &str) -> Result<(), Vec<Finding>> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for env in [Environment::Dev, Environment::Staging, Environment::Prod] {
+        for full in [false, true] {
+            if let Err(error) = fits(schema, env, full) {
+                let message = format!("the schema does not fit what policies are told: {error}");
+                let finding = Finding::error(file, message)
+                    .help("add what you like to the schema, but keep what it came with, and make additions optional");
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
+        }
+    }
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(findings)
+    }
+}
+
+/// Checks one sample of everything; `full` has every optional part.
+fn fits(schema: &Schema, env: Environment, full: bool) -> Result<(), Malformed> {
+    let now = Timestamp::from_millis(1_700_000_000_000);
+    let agent = agent(env, full)?;
+    let target = target(env, full)?;
+    let user = User {
+        id: name("probe")?,
+        name: "Probe".to_owned(),
+        teams: some(full, "probe")?.into_iter().collect(),
+        roles: some(full, "probe")?.into_iter().collect(),
+        active: full,
+    };
+    let arguments = if full {
+        json!({"text": "x", "number": 1, "flag": true, "list": ["x"], "empty": [], "in": {"side": null}})
+    } else {
+        json!({})
+    };
+    let arguments = Arguments::new(arguments.as_object().cloned().unwrap_or_default());
+
+    let mut grants = Vec::new();
+    if full {
+        let scope = Scope::Service {
+            service: target.service.name.clone(),
+        };
+        let grant = |second| Grant {
+            id: GrantId::generate(now),
+            agent: agent.id,
+            scope: scope.clone(),
+            risk: Risk::Write,
+            issued: now,
+            expires: now.plus(DURATIONS[0]),
+            first: user.id.clone(),
+            second,
+            single_use: false,
+            approval: ApprovalRequestId::generate(now),
+        };
+        grants.push(("one".to_owned(), entities::grant(&grant(None))?));
+        grants.push((
+            "two".to_owned(),
+            entities::grant(&grant(Some(user.id.clone())))?,
+        ));
+        grants.push((
+            "hypothetical".to_owned(),
+            entities::hypothetical_grant(now, DURATIONS[0], 1, 2)?,
+        ));
+    }
+    let ask = Ask {
+        agent: agent.clone(),
+        target: target.clone(),
+        digest: arguments.digest().clone(),
+        requester: full.then(|| user.id.clone()),
+        approved_by: full.then(|| user.id.clone()).into_iter().collect(),
+        approvals: 1,
+    };
+
+    let mut all = vec![
+        entities::agent(&agent, grants)?,
+        entities::service(&target.service)?,
+        entities::command(&target)?,
+        entities::user(&user)?,
+        entities::control_plane(),
+    ];
+    all.extend(arguments::entities(&arguments)?);
+    Entities::from_entities(all, Some(schema)).map_err(malformed)?;
+    for reach in Reach::ALL {
+        let escalation = entities::escalation(&ask, reach, DURATIONS[0])?;
+        Entities::from_entities([escalation], Some(schema)).map_err(malformed)?;
+    }
+
+    let ip = if full {
+        IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16])
+    } else {
+        Ipv4Addr::LOCALHOST.into()
+    };
+    let call = entities::call_context(
+        now,
+        ip,
+        arguments.digest().as_str(),
+        "probe/probe#0",
+        arguments::uids(),
+    )?;
+    let moment = entities::time_context(now)?;
+    for (action, principal, resource) in index::actions() {
+        let principal = if *principal == TYPES.user {
+            entities::user_uid(&user.id)
+        } else {
+            entities::agent_uid(agent.id)
+        };
+        let resource = if *resource == TYPES.command {
+            entities::command_uid(&target.key)
+        } else if *resource == TYPES.escalation {
+            entities::escalation_uid()
+        } else if *resource == TYPES.agent {
+            entities::agent_uid(agent.id)
+        } else {
+            entities::control_plane_uid()
+        };
+        let context = if matches!(action, "read" | "write" | "destroy" | "escalate") {
+            &call
+        } else {
+            &moment
+        };
+        request(schema, principal, action, resource, context.clone())?;
+    }
+    Ok(())
+}
+
+fn request(
+    schema: &Schema,
+    principal: EntityUid,
+    action: &str,
+    resource: EntityUid,
+    context: Context,
+) -> Result<(), Malformed> {
+    Request::new(
+        principal,
+        entities::action_uid(action),
+        resource,
+        context,
+        Some(schema),
+    )
+    .map(drop)
+    .map_err(malformed)
+}
+
+fn agent(env: Environment, full: bool) -> Result<Agent, Malformed> {
+    Ok(Agent {
+        id: AgentId::LOCAL,
+        name: name("probe")?,
+        owner: some(full, "probe")?,
+        teams: some(full, "probe")?.into_iter().collect(),
+        roles: some(full, "probe")?.into_iter().collect(),
+        env,
+        trust: 1,
+        suspended: false,
+        allowed_mcps: some(full, "probe")?.into_iter().collect(),
+    })
+}
+
+fn target(env: Environment, full: bool) -> Result<Target, Malformed> {
+    let service = Service {
+        name: name("probe")?,
+        env,
+        owners: some(full, "probe")?,
+        zones: some(full, "probe")?.into_iter().collect(),
+    };
+    Ok(Target {
+        key: name("probe/probe")?,
+        service: service.into(),
+        risk: Risk::Write,
+        zones: some(full, "probe")?.into_iter().collect(),
+        pinned: true,
+    })
+}
+
+fn name<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Malformed> {
+    text.parse().map_err(malformed)
+}
+
+fn some<T: std::str::FromStr<Err: std::fmt::Display>>(
+    full: bool,
+    text: &str,
+) -> Result<Option<T>, Malformed> {
+    full.then(|| name(text)).transpose()
+}
