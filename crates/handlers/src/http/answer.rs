@@ -1,0 +1,156 @@
+//! The answer: what an agent gets of what a service said.
+
+use authz::redact::REDACTED;
+use serde_json::{Map, Value};
+
+use super::{HttpCommand, scrub, scrub::Scrubber};
+use crate::{description::AnswerShape, redaction::Redaction};
+
+impl HttpCommand {
+    /// The data: `operation`, what was asked for, and repeated arguments.
+    pub(super) fn answer(
+        &self,
+        body: &[u8],
+        arguments: &Map<String, Value>,
+        redaction: &Redaction,
+        scrubber: &Scrubber,
+    ) -> Result<Value, String> {
+        let shape = &self.answer;
+        let mut data = Map::new();
+        if let Some(name) = &shape.text {
+            data.insert(name.clone(), Value::String(text(body)?));
+        } else {
+            let value = shape.located(json(body)?);
+            if let Some(name) = &shape.list {
+                let mut items = shape.items(value)?;
+                for item in &mut items {
+                    *item = shape.picked(item.take());
+                }
+                data.insert("count".to_owned(), Value::from(items.len()));
+                data.insert(name.clone(), Value::Array(items));
+            } else if let Some(name) = &shape.object {
+                if !value.is_object() {
+                    return Err("its answer is not an object".to_owned());
+                }
+                data.insert(name.clone(), shape.picked(value));
+            } else {
+                match shape.picked(value) {
+                    Value::Object(fields) => data = fields,
+                    // Nothing to say is an answer, too: it is done.
+                    Value::Null => {}
+                    Value::String(message) => {
+                        data.insert("message".to_owned(), Value::String(message));
+                    }
+                    _ => return Err("its answer is not an object".to_owned()),
+                }
+            }
+        }
+        for (name, argument) in &shape.echo {
+            if let Some(value) = arguments.get(argument) {
+                data.insert(name.clone(), value.clone());
+            }
+        }
+        // A service may not choose what the operation is called.
+        data.insert(
+            "operation".to_owned(),
+            Value::String(self.operation.clone()),
+        );
+        let mut data = Value::Object(data);
+        redaction.apply(&mut data);
+        shape.mask(&mut data);
+        Ok(scrubber.value(data))
+    }
+}
+
+impl AnswerShape {
+    /// The part of the body that `at` names, if it is there.
+    fn located(&self, mut value: Value) -> Value {
+        match self.at.as_ref().and_then(|at| value.get_mut(at)) {
+            Some(inner) => inner.take(),
+            None => value,
+        }
+    }
+
+    fn items(&self, value: Value) -> Result<Vec<Value>, String> {
+        match value {
+            Value::Array(items) => Ok(items),
+            Value::Object(items)
+                if self.numbered && items.keys().all(|key| key.parse::<u64>().is_ok()) =>
+            {
+                let mut items: Vec<(u64, Value)> = items
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key.parse().ok()?, value)))
+                    .collect();
+                items.sort_by_key(|(index, _)| *index);
+                Ok(items.into_iter().map(|(_, value)| value).collect())
+            }
+            _ => Err("its answer is not a list".to_owned()),
+        }
+    }
+
+    /// The fields to keep. Those that the service left out stay out.
+    fn picked(&self, mut value: Value) -> Value {
+        if self.fields.is_empty() || !value.is_object() {
+            return value;
+        }
+        let picked = self.fields.iter().filter_map(|field| {
+            let inner = field
+                .split('.')
+                .try_fold(&mut value, |value, key| value.get_mut(key))?;
+            let name = field.rsplit('.').next().unwrap_or(field);
+            Some((name.to_owned(), inner.take()))
+        });
+        Value::Object(picked.collect())
+    }
+
+    fn mask(&self, value: &mut Value) {
+        if self.masked.is_empty() {
+            return;
+        }
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| self.mask(item)),
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    if !self.masked.contains(name) {
+                        self.mask(value);
+                    } else if let Value::String(text) = value {
+                        *text = scrub::masked(text);
+                    } else if !value.is_null() {
+                        // Free text in another shape than expected is not shown at all.
+                        *value = Value::String(REDACTED.to_owned());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn json(body: &[u8]) -> Result<Value, String> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(body).map_err(|_| {
+        if is_page(body) {
+            "it answered with a web page".to_owned()
+        } else {
+            "its answer is not JSON".to_owned()
+        }
+    })
+}
+
+fn text(body: &[u8]) -> Result<String, String> {
+    if is_page(body) {
+        return Err("it answered with a web page".to_owned());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::String(text)) => Ok(text),
+        _ => std::str::from_utf8(body)
+            .map(|text| text.trim().to_owned())
+            .map_err(|_| "its answer is not text".to_owned()),
+    }
+}
+
+fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'<')
+}
