@@ -1,12 +1,12 @@
 //! The typed client of the orchestrator.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use authz::{AgentId, AgentRef, ApprovalRequestId, Facts, GrantId, PolicySetVersion, TokenId, UserId};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use http::{Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Collected, Full, Limited, combinators::UnsyncBoxBody};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
@@ -126,7 +126,10 @@ impl Client {
     }
 
     async fn read(&self, response: Response<Body>) -> Result<Bytes, Error> {
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect();
+        // Boxed, with its lifetimes fixed: else the compiler cannot see that the futures of
+        // this client may move between threads.
+        let body: Pin<Box<dyn Future<Output = Result<Collected<Bytes>, BoxError>> + Send>> =
+            Box::pin(Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect());
         match tokio::time::timeout(self.deadline, body).await {
             Err(_) => Err(Error::Timeout(self.deadline)),
             Ok(Err(error)) => Err(Error::Unreachable(error)),

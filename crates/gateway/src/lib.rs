@@ -1,5 +1,8 @@
 //! The data plane: authenticate, parse, authorize, carry out, record.
 
+pub mod journal;
+mod metrics;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use authz::Clock;

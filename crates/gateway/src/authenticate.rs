@@ -1,0 +1,358 @@
+//! Who sends a command: a credential, or the address that the connection came from.
+//!
+//! | the request has | and | acts as |
+//! |---|---|---|
+//! | an agent's credential (`Authorization: Bearer` or `X-MCP-Key`) | no `X-Agent-Id`, or the same agent's | that agent |
+//! | the gateway token | `X-Agent-Id` | the agent named |
+//! | no credential | `--trust-agent-header` and `X-Agent-Id` | the agent named |
+//! | no credential | a loopback peer and no gateway token set | the agent named, or `local` |
+//! | anything else | | nobody: 401 |
+//!
+//! A credential that is not valid never falls through to a later row. The peer is that of
+//! the TCP connection; headers that claim another one are not read.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use authz::{AgentId, AgentRef, Clock, Timestamp};
+use contract::facts::CredentialQuery;
+use http::{HeaderMap, HeaderName, Request, Response, header};
+use moka::future::Cache;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tower::{Layer, Service};
+
+use crate::{
+    answer::Body,
+    facts::{FactsCache, FactsError, Generation, Held, Monotonic},
+    refusal::Refusal,
+};
+
+/// So many credentials are kept in memory.
+const MAX_CREDENTIALS: u64 = 100_000;
+
+const X_AGENT_ID: HeaderName = HeaderName::from_static("x-agent-id");
+const X_MCP_KEY: HeaderName = HeaderName::from_static("x-mcp-key");
+
+/// The address that a connection came from. The server puts it into each request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+impl Peer {
+    /// The address, `::ffff:127.0.0.1` being `127.0.0.1`.
+    pub(crate) fn ip(self) -> IpAddr {
+        self.0.ip().to_canonical()
+    }
+}
+
+/// A request whose sender is known. What takes one cannot be reached without.
+#[derive(Debug)]
+pub(crate) struct AgentRequest<B> {
+    pub(crate) caller: Caller,
+    pub(crate) http: Request<B>,
+}
+
+/// Who sends, from where, since when.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The agent, with what is known of it.
+    pub(crate) held: Held,
+    pub(crate) ip: IpAddr,
+    /// When the request arrived, by the clock by which facts age.
+    pub(crate) arrived: Duration,
+}
+
+/// What the headers say, before anything is looked up.
+#[derive(Debug)]
+struct Claim {
+    agent: Option<AgentRef>,
+    credential: Option<SecretString>,
+    /// From a web page, if a browser says so.
+    origin: Option<String>,
+}
+
+/// A credential as the orchestrator knew it.
+#[derive(Clone, Debug)]
+struct Known {
+    agent: AgentId,
+    expires: Option<Timestamp>,
+    asked: Duration,
+    seen: Generation,
+}
+
+/// Knows who sends a request.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    pub(crate) orchestrator: contract::Client,
+    pub(crate) facts: Arc<FactsCache>,
+    pub(crate) clock: Clock,
+    pub(crate) max_staleness: Duration,
+    /// SHA-256 of the gateway token: digests have one length, so comparing them tells nothing.
+    gateway_token: Option<[u8; 32]>,
+    trust_agent_header: bool,
+    credentials: Cache<[u8; 32], Known>,
+}
+
+fn digest(secret: &SecretString) -> [u8; 32] {
+    Sha256::digest(secret.expose_secret().as_bytes()).into()
+}
+
+impl Authenticator {
+    pub(crate) fn new(
+        orchestrator: contract::Client,
+        facts: Arc<FactsCache>,
+        clock: Clock,
+        config: &crate::Config,
+    ) -> Self {
+        Self {
+            orchestrator,
+            facts,
+            clock,
+            max_staleness: config.max_staleness,
+            gateway_token: config.gateway_token.as_ref().map(digest),
+            trust_agent_header: config.trust_agent_header,
+            credentials: Cache::new(MAX_CREDENTIALS),
+        }
+    }
+
+    /// Who sends a request with these headers from this peer.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is known to, or the orchestrator cannot say.
+    pub(crate) async fn caller(&self, headers: &HeaderMap, peer: Peer) -> Result<Caller, Refusal> {
+        let arrived = self.monotonic().now();
+        let claim = Claim::read(headers)?;
+        let held = match &claim.credential {
+            Some(credential) => self.by_credential(credential, claim.agent.as_ref()).await?,
+            None => self.by_address(&claim, peer).await?,
+        };
+        Ok(Caller {
+            held,
+            ip: peer.ip(),
+            arrived,
+        })
+    }
+
+    fn monotonic(&self) -> &Monotonic {
+        self.facts.clock()
+    }
+
+    async fn by_credential(&self, credential: &SecretString, claimed: Option<&AgentRef>) -> Result<Held, Refusal> {
+        let digest = digest(credential);
+        if let Some(gateway_token) = &self.gateway_token
+            && bool::from(gateway_token.ct_eq(&digest))
+        {
+            let agent = claimed.ok_or_else(|| {
+                unauthenticated("the gateway token speaks for agents: name one in `X-Agent-Id`")
+            })?;
+            return self.named(agent).await;
+        }
+        if !is_agent_credential(credential.expose_secret()) {
+            return Err(unauthenticated("no agent holds this credential"));
+        }
+        let known = self.known(digest).await?;
+        if known.expires.is_some_and(|expires| expires <= self.clock.now()) {
+            return Err(unauthenticated("the credential has expired"));
+        }
+        let held = self.named(&AgentRef::Id(known.agent)).await?;
+        let agent = held.principal.agent();
+        match claimed {
+            Some(AgentRef::Id(id)) if *id != agent.id => Err(Refusal::AnotherAgent),
+            Some(AgentRef::Name(name)) if *name != agent.name => Err(Refusal::AnotherAgent),
+            _ => Ok(held),
+        }
+    }
+
+    async fn known(&self, digest: [u8; 32]) -> Result<Known, Refusal> {
+        let generations = self.facts.generations();
+        let asked = self.monotonic().now();
+        if let Some(known) = self.credentials.get(&digest).await
+            && !self.max_staleness.is_zero()
+            && asked.saturating_sub(known.asked) <= self.max_staleness
+            && known.seen == generations.of(known.agent)
+        {
+            return Ok(known);
+        }
+        let total = generations.total();
+        let query = CredentialQuery {
+            digest: hex::encode(digest),
+        };
+        let answer = self.orchestrator.credential(&query).await;
+        let credential = answer.map_err(|error| {
+            if contract::client::is_not_found(&error) {
+                return unauthenticated("no agent holds this credential");
+            }
+            tracing::warn!(error = &error as &dyn std::error::Error, "a credential cannot be checked");
+            Refusal::Orchestrator(Arc::new(error))
+        })?;
+        let known = Known {
+            agent: credential.agent,
+            expires: credential.expires,
+            asked,
+            seen: generations.of(credential.agent),
+        };
+        if generations.total() == total {
+            self.credentials.insert(digest, known.clone()).await;
+        }
+        Ok(known)
+    }
+
+    async fn by_address(&self, claim: &Claim, peer: Peer) -> Result<Held, Refusal> {
+        let loopback = peer.ip().is_loopback();
+        if self.trust_agent_header && let Some(agent) = &claim.agent {
+            return self.named(agent).await;
+        }
+        if self.gateway_token.is_some() || !loopback {
+            return Err(unauthenticated(
+                "authentication required: send an agent's credential as `Authorization: Bearer` or `X-MCP-Key`",
+            ));
+        }
+        // A page in a browser on this machine has a loopback address too.
+        if claim.origin.as_deref().is_some_and(|origin| !is_loopback_origin(origin)) {
+            return Err(unauthenticated("a web page needs an agent's credential"));
+        }
+        let agent = claim.agent.clone().unwrap_or(AgentRef::Id(AgentId::LOCAL));
+        self.named(&agent).await
+    }
+
+    async fn named(&self, agent: &AgentRef) -> Result<Held, Refusal> {
+        self.facts.get(agent).await.map_err(|error| match error {
+            FactsError::Unknown => unauthenticated(format!("agent `{agent}` is not registered")),
+            FactsError::Orchestrator(error) => Refusal::Orchestrator(error),
+        })
+    }
+}
+
+fn unauthenticated(reason: impl Into<String>) -> Refusal {
+    Refusal::Unauthenticated(reason.into())
+}
+
+/// Whether a text has the form of an agent's credential: no other is asked about.
+fn is_agent_credential(text: &str) -> bool {
+    text.strip_prefix("cgt_").is_some_and(|secret| {
+        secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit())
+            || secret.len() == 43
+                && secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    })
+}
+
+fn is_loopback_origin(origin: &str) -> bool {
+    origin.parse::<http::Uri>().is_ok_and(|uri| {
+        uri.host().is_some_and(|host| {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+        })
+    })
+}
+
+/// A header's one value as text; absent is not the same as empty.
+fn single(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Refusal::Header(format!("header `{name}` is given more than once")));
+    }
+    match value.to_str() {
+        Ok("") => Err(Refusal::Header(format!("header `{name}` is empty; leave it out instead"))),
+        Ok(text) => Ok(Some(text.to_owned())),
+        Err(_) => Err(Refusal::Header(format!("header `{name}` holds characters that are not visible ASCII"))),
+    }
+}
+
+impl Claim {
+    fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let agent = single(headers, &X_AGENT_ID)?
+            .map(|text| text.parse::<AgentRef>())
+            .transpose()
+            .map_err(|error| Refusal::Header(format!("header `x-agent-id` must be an agent's UUID or name: {error}")))?;
+        let bearer = single(headers, &header::AUTHORIZATION)?
+            .map(|text| match text.split_once(' ') {
+                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
+                    Ok(token.trim().to_owned())
+                }
+                _ => Err(unauthenticated("header `authorization` must be `Bearer <credential>`")),
+            })
+            .transpose()?;
+        let key = single(headers, &X_MCP_KEY)?;
+        let credential = match (bearer, key) {
+            (Some(bearer), Some(key)) if bearer != key => {
+                return Err(Refusal::Header(
+                    "`authorization` and `x-mcp-key` hold different credentials".to_owned(),
+                ));
+            }
+            (bearer, key) => bearer.or(key).map(SecretString::from),
+        };
+        let origin = headers
+            .get(header::ORIGIN)
+            .map(|origin| String::from_utf8_lossy(origin.as_bytes()).into_owned());
+        Ok(Self {
+            agent,
+            credential,
+            origin,
+        })
+    }
+}
+
+/// Turns a request into one whose sender is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Authenticate {
+    pub(crate) authenticator: Arc<Authenticator>,
+}
+
+impl<S> Layer<S> for Authenticate {
+    type Service = Authenticated<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Authenticated {
+            authenticator: Arc::clone(&self.authenticator),
+            inner,
+        }
+    }
+}
+
+/// See [`Authenticate`].
+#[derive(Clone, Debug)]
+pub(crate) struct Authenticated<S> {
+    authenticator: Arc<Authenticator>,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Authenticated<S>
+where
+    S: Service<AgentRequest<B>, Response = Response<Body>, Error = Refusal> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Refusal;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Refusal>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, http: Request<B>) -> Self::Future {
+        // The service that was polled ready is the one to call; its clone is not.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let authenticator = Arc::clone(&self.authenticator);
+        Box::pin(async move {
+            // Without a peer there is no telling: the server always gives one.
+            let peer = *http.extensions().get::<Peer>().ok_or(Refusal::Internal)?;
+            let caller = authenticator.caller(http.headers(), peer).await?;
+            inner.call(AgentRequest { caller, http }).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Follows the orchestrator's feed: drops what it makes stale, fetches what it announces.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use contract::feed::Change;
+use futures_util::StreamExt;
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+
+use crate::{facts::FactsCache, metrics::Metrics, policy::Policies};
+
+/// A feed that says nothing for so long is cut: it sends a heartbeat each second.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// After a failure, the first and the longest pause.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often a policy set that could not be fetched is asked for again.
+const POLICY_RETRY: Duration = Duration::from_secs(2);
+
+/// Whether the feed is there.
+#[derive(Debug, Default)]
+pub(crate) struct Connected(AtomicBool);
+
+impl Connected {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Follows the feed.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    pub(crate) orchestrator: contract::Client,
+    pub(crate) facts: Arc<FactsCache>,
+    pub(crate) policies: Arc<Policies>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) connected: Arc<Connected>,
+    /// Tells those who wait for an approval that something changed.
+    pub(crate) changes: broadcast::Sender<Change>,
+}
+
+impl Follower {
+    /// Follows until cancelled, whatever happens.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let wanted = Notify::new();
+        tokio::select! {
+            () = self.follow(&wanted) => {}
+            () = self.keep_policy_set(&wanted) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn follow(&self, policy_set_wanted: &Notify) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let ended = self.follow_once(&mut pause, policy_set_wanted).await;
+            if self.connected.0.swap(false, Ordering::AcqRel) {
+                tracing::warn!(reason = ended, "the orchestrator's feed ended; following again");
+            } else {
+                tracing::debug!(reason = ended, "the orchestrator's feed cannot be followed");
+            }
+            self.metrics.feed_connected(false);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Follows one connection until it ends; says why it did.
+    async fn follow_once(&self, pause: &mut Duration, policy_set_wanted: &Notify) -> String {
+        // From the head: what changed before matters no more, because everything known
+        // is dropped below, after the connection stands. So no gap can go unseen.
+        let mut events = match self.orchestrator.follow(None).await {
+            Ok(events) => events,
+            Err(error) => return error.to_string(),
+        };
+        self.facts.invalidate_all();
+        policy_set_wanted.notify_one();
+        *pause = FIRST_PAUSE;
+        self.connected.0.store(true, Ordering::Release);
+        self.metrics.feed_connected(true);
+        tracing::info!("following the orchestrator's feed");
+
+        let mut last: Option<i64> = None;
+        loop {
+            let event = match tokio::time::timeout(SILENCE, events.next()).await {
+                Err(_) => return format!("it was silent for {SILENCE:?}"),
+                Ok(None) => return "it was closed".to_owned(),
+                Ok(Some(Err(error))) => return error.to_string(),
+                Ok(Some(Ok(None))) => continue,
+                Ok(Some(Ok(Some(event)))) => event,
+            };
+            if last.is_some_and(|last| event.sequence != last.saturating_add(1)) {
+                return format!("event {} does not follow {last:?}", event.sequence);
+            }
+            last = Some(event.sequence);
+            if let Some(agent) = event.change.agent() {
+                self.facts.invalidate(agent);
+            }
+            if matches!(event.change, Change::PolicySetActivated { .. }) {
+                policy_set_wanted.notify_one();
+            }
+            // Nobody may be waiting.
+            let _ = self.changes.send(event.change);
+        }
+    }
+
+    /// Fetches the policy set whenever it may be another, until that succeeds.
+    async fn keep_policy_set(&self, wanted: &Notify) {
+        loop {
+            wanted.notified().await;
+            while let Err(reason) = self.fetch_policy_set().await {
+                tracing::error!(reason, "the policy set cannot be put in force; the one before stays");
+                tokio::time::sleep(POLICY_RETRY).await;
+            }
+        }
+    }
+
+    async fn fetch_policy_set(&self) -> Result<(), String> {
+        let bundle = self.orchestrator.policy_set_bundle().await.map_err(|error| error.to_string())?;
+        self.policies.put_in_force(bundle).await.map_err(|error| error.to_string())
+    }
+}
