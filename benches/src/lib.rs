@@ -1,1 +1,0 @@
-//! Support for whole-system benches.
