@@ -1,1 +1,75 @@
 //! The command line `cedargate`: configuration, wiring, every subcommand.
+//!
+//! `main.rs` calls [`main`], which reads the command line (`arguments.rs`) and runs one
+//! subcommand (`commands/`). What runs in a server process and how it ends is in
+//! `planes.rs`; what can be set, in `config.rs`.
+
+pub mod arguments;
+pub mod client;
+pub mod commands;
+pub mod config;
+pub mod data_folder;
+pub mod exit;
+pub mod output;
+pub mod planes;
+pub mod sample_coolify;
+pub mod signals;
+pub mod telemetry;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Parser;
+
+/// Cedar wants headroom: it recurses as deep as policies nest.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long threads that are still busy may hold up the end of the process.
+const RUNTIME_LINGER: Duration = Duration::from_secs(2);
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let line = match arguments::CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            // Help and version go to standard output, mistakes to standard error.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            });
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return failed(&anyhow::Error::from(error).context("the runtime cannot be started"));
+        }
+    };
+    // On a worker, whose stack is ours to choose; the first thread's is not.
+    let outcome = runtime.block_on(async {
+        match tokio::spawn(commands::run(line, config::Environment::of_process())).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(error.into()),
+        }
+    });
+    runtime.shutdown_timeout(RUNTIME_LINGER);
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => failed(&error),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "this is where errors are told")]
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!(
+        "cedargate: {}",
+        output::printable_lines(&format!("{error:#}"))
+    );
+    ExitCode::from(exit::code_of(error))
+}

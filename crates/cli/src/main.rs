@@ -1,2 +1,7 @@
-//! The binary `cedargate`.
-fn main() {}
+//! The binary `cedargate`; see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cedargate::main()
+}

@@ -1,0 +1,720 @@
+//! The command line: subcommands, flags, and what `--help` says.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use authz::{
+    AgentId, AgentName, AgentRef, ApprovalRequestId, GrantId, RoleName, ServiceName, TeamName,
+    TokenId, UserId, approval::Reach, command::Environment as Env,
+};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::config::{SETTINGS, Setting};
+
+const EXAMPLES: &str = "\
+Try it:
+  cedargate demo                          the whole story on this machine, with a sample Coolify
+  cedargate serve                         both planes in one process, state in ./data
+
+Decide what agents asked for:
+  cedargate approvals list
+  cedargate approvals approve apr_… --reach call --for 1h --reason 'release 4.2'
+  cedargate approvals watch
+
+Look around:
+  cedargate agents list                   cedargate services show coolify
+  cedargate policy check ./policies       cedargate audit list --agent deploy-bot
+  cedargate audit verify
+
+Exit codes: 0 done · 1 failed · 2 the command line or configuration is wrong ·
+3 refused (unknown token, or not permitted) · 4 what was named does not exist";
+
+/// An authorization gateway for AI agents.
+///
+/// Agents send commands to the gateway (data plane, :8100). It asks Cedar policies and
+/// forwards, refuses, or asks people, who decide at the orchestrator (control plane, :9403).
+#[derive(Debug, Parser)]
+#[command(name = "cedargate", version, after_help = EXAMPLES, propagate_version = false, subcommand_required = true)]
+pub struct CommandLine {
+    /// What every subcommand takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every subcommand takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// Configuration file [default: ./cedargate.toml if there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Data folder: database, journal, admin's token [env: CEDARGATE_DATA] [default: ./data]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// The orchestrator [env: CEDARGATE_URL, ORCHESTRATOR_URL] [default: http://127.0.0.1:9403]
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// Print JSON instead of tables
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run gateway and orchestrator in one process
+    #[command(after_help = SERVE)]
+    Serve(ServerFlags<true, true>),
+    /// Run a gateway alone
+    #[command(after_help = GATEWAY)]
+    Gateway(ServerFlags<true, false>),
+    /// Run an orchestrator alone
+    #[command(after_help = ORCHESTRATOR)]
+    Orchestrator(ServerFlags<false, true>),
+    /// Play the whole story on this machine, step by step, with a sample Coolify
+    #[command(after_help = DEMO)]
+    Demo {
+        /// Exit when the story is told; 0 if every answer was as it should be
+        #[arg(long)]
+        once: bool,
+    },
+    /// Agents and their credentials
+    #[command(subcommand)]
+    Agents(Agents),
+    /// Requests of agents that people decide
+    #[command(subcommand)]
+    Approvals(Approvals),
+    /// What approvals yielded
+    #[command(subcommand)]
+    Grants(Grants),
+    /// People and their credentials
+    #[command(subcommand)]
+    Users(Users),
+    /// Make a random secret, or credentials for agents and people
+    #[command(subcommand)]
+    Tokens(Tokens),
+    /// What agents can reach, as this machine is configured
+    #[command(subcommand)]
+    Services(Services),
+    /// Policies: check a folder, see what is in force
+    #[command(subcommand)]
+    Policy(Policy),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Ask the planes on this machine whether they are up
+    Health {
+        /// Only this one; otherwise whichever runs here
+        plane: Option<Plane>,
+    },
+    /// The configuration: every setting, its value and where it was set
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    #[command(
+        after_help = "Example: cedargate completions bash > /etc/bash_completion.d/cedargate"
+    )]
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Run the sample Coolify alone
+    #[command(hide = true)]
+    SampleCoolify {
+        /// Where; 0 takes a free port
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+    },
+}
+
+const SERVE: &str = "\
+State is kept in the data folder: an SQLite database unless DATABASE_URL names another, the
+journal, and after the first start `admin-token`, which the other subcommands use by themselves.
+
+Secrets come from the environment only, directly or as a file (`<NAME>_FILE`):
+  MCP_GATEWAY_TOKEN        what a trusted caller presents to the gateway
+  COOLIFY_API_URL, COOLIFY_API_TOKEN   and those of other services
+  DATABASE_URL, CEDARGATE_CONTROL_TOKEN
+
+Example: COOLIFY_API_URL=https://coolify.example.com COOLIFY_API_TOKEN_FILE=./token cedargate serve";
+
+const GATEWAY: &str = "\
+Needs ORCHESTRATOR_URL, and CEDARGATE_CONTROL_TOKEN as the orchestrator has it.
+
+Example: ORCHESTRATOR_URL=http://127.0.0.1:9403 CEDARGATE_CONTROL_TOKEN_FILE=./control cedargate gateway";
+
+const ORCHESTRATOR: &str = "\
+Needs CEDARGATE_CONTROL_TOKEN, which gateways present; `cedargate tokens generate` makes one.
+
+Example: DATABASE_URL=postgres://cedargate@db/cedargate CEDARGATE_CONTROL_TOKEN_FILE=./control cedargate orchestrator";
+
+const DEMO: &str = "\
+Everything is real but Coolify: both planes, HTTP over sockets, SQLite, policies, journal.
+State lives in a temporary folder that is removed at the end. Set COOLIFY_API_URL and
+COOLIFY_API_TOKEN to use a Coolify of yours; the demo only lists its servers.";
+
+/// Which plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Plane {
+    /// The data plane.
+    Gateway,
+    /// The control plane.
+    Orchestrator,
+}
+
+/// `cedargate agents …`
+#[derive(Debug, Subcommand)]
+pub enum Agents {
+    /// All agents
+    List,
+    /// One agent, with its live grants
+    Show {
+        /// Its name or id
+        agent: AgentRef,
+    },
+    /// Register an agent
+    #[command(
+        after_help = "Example: cedargate agents create deploy-bot --owner dan --allow github --role deployer"
+    )]
+    Create {
+        /// Its name, unique
+        name: AgentName,
+        /// What it is given.
+        #[command(flatten)]
+        attributes: AgentAttributes,
+    },
+    /// Change an agent; what is not given stays as it is
+    #[command(
+        after_help = "A list that is given replaces the old one: `--allow github --allow coolify`, or `--allow ''` for none."
+    )]
+    Change {
+        /// Its name or id
+        agent: AgentRef,
+        /// What it is given.
+        #[command(flatten)]
+        attributes: AgentAttributes,
+    },
+    /// Stop an agent: everything that it sends is refused
+    Suspend {
+        /// Its name or id
+        agent: AgentRef,
+    },
+    /// Let a suspended agent go on
+    Resume {
+        /// Its name or id
+        agent: AgentRef,
+    },
+    /// Its credentials
+    #[command(subcommand)]
+    Token(AgentTokens),
+}
+
+/// What an agent is given.
+#[derive(Debug, Default, Args)]
+pub struct AgentAttributes {
+    /// The person who answers for it
+    #[arg(long, value_name = "USER")]
+    pub owner: Option<UserId>,
+    /// A team that it belongs to; may be repeated
+    #[arg(long = "team", value_name = "TEAM", value_parser = or_none::<TeamName>)]
+    pub teams: Option<Vec<Item<TeamName>>>,
+    /// A role that policies give access to; may be repeated
+    #[arg(long = "role", value_name = "ROLE", value_parser = or_none::<RoleName>)]
+    pub roles: Option<Vec<Item<RoleName>>>,
+    /// Where it runs: dev, staging or prod
+    #[arg(long, value_parser = environment)]
+    pub env: Option<Env>,
+    /// How far it is trusted, from 0 (not at all) to 255
+    #[arg(long, value_name = "0-255")]
+    pub trust: Option<u8>,
+    /// A service that it may read and write without asking; may be repeated
+    #[arg(long = "allow", value_name = "SERVICE", value_parser = or_none::<ServiceName>)]
+    pub allowed: Option<Vec<Item<ServiceName>>>,
+}
+
+/// One item of a list, or the empty text that stands for an empty list.
+pub type Item<T> = Option<T>;
+
+fn or_none<T: std::str::FromStr>(text: &str) -> Result<Item<T>, T::Err> {
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        text.parse().map(Some)
+    }
+}
+
+/// `cedargate agents token …`
+#[derive(Debug, Subcommand)]
+pub enum AgentTokens {
+    /// Make a credential; it is shown once
+    Create {
+        /// Its name or id
+        agent: AgentRef,
+        /// What it is for, and for how long.
+        #[command(flatten)]
+        token: NewToken,
+    },
+    /// Its credentials, without the secret part
+    List {
+        /// Its name or id
+        agent: AgentRef,
+    },
+    /// Revoke a credential
+    Revoke {
+        /// Its name or id
+        agent: AgentRef,
+        /// Which, as listed
+        token: TokenId,
+    },
+}
+
+/// What a new credential is for, and for how long.
+#[derive(Debug, Args)]
+pub struct NewToken {
+    /// What it is for
+    #[arg(long, default_value = "")]
+    pub label: String,
+    /// How long it lives, such as 90d or 8h [default: until revoked]
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub expires_in: Option<Duration>,
+}
+
+/// `cedargate approvals …`
+#[derive(Debug, Subcommand)]
+pub enum Approvals {
+    /// What waits for people
+    List {
+        /// Also what is decided, expired or withdrawn
+        #[arg(long)]
+        all: bool,
+    },
+    /// One request, and what you may choose
+    Show {
+        /// Which
+        id: ApprovalRequestId,
+    },
+    /// Approve
+    #[command(
+        after_help = "Reach: once (this call, one time) · call (this call, with exactly these arguments) ·\ncommand (any arguments) · service (everything of the service up to this command's risk).\nWhat you may choose is decided by policy; `cedargate approvals show` lists it."
+    )]
+    Approve {
+        /// Which
+        id: ApprovalRequestId,
+        /// How much the grant covers [default: call]
+        #[arg(long, value_parser = reach, value_name = "once|call|command|service")]
+        reach: Option<Reach>,
+        /// How long it lives, such as 15m or 8h [default: 1h, or the longest that you may give]
+        #[arg(long = "for", value_name = "TIME", value_parser = span)]
+        duration: Option<Duration>,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Reject; the agent is told and must not ask again for a while
+    Reject {
+        /// Which
+        id: ApprovalRequestId,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Show requests as they come and are decided, until Ctrl-C
+    Watch,
+}
+
+/// `cedargate grants …`
+#[derive(Debug, Subcommand)]
+pub enum Grants {
+    /// Live grants
+    List {
+        /// Only this agent's
+        #[arg(long)]
+        agent: Option<AgentRef>,
+        /// Also those that ended
+        #[arg(long)]
+        all: bool,
+    },
+    /// Take a grant back
+    Revoke {
+        /// Which
+        id: GrantId,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+/// `cedargate users …`
+#[derive(Debug, Subcommand)]
+pub enum Users {
+    /// All people
+    List,
+    /// Who you are
+    Whoami,
+    /// Add a person
+    #[command(
+        after_help = "Roles: admin, security, approver, viewer, or your policies' own.\nExample: cedargate users create dan --name 'Dan Li' --role approver --team platform"
+    )]
+    Create {
+        /// A handle or an e-mail address
+        id: UserId,
+        /// Shown to other people [default: the handle]
+        #[arg(long, default_value = "")]
+        name: String,
+        /// A role; may be repeated
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<RoleName>,
+        /// A team; may be repeated
+        #[arg(long = "team", value_name = "TEAM")]
+        teams: Vec<TeamName>,
+    },
+    /// Make a credential for a person; it is shown once
+    Token {
+        /// Whose
+        id: UserId,
+        /// What it is for, and for how long.
+        #[command(flatten)]
+        token: NewToken,
+    },
+}
+
+/// `cedargate tokens …`
+#[derive(Debug, Subcommand)]
+pub enum Tokens {
+    /// Print a random secret, for CEDARGATE_CONTROL_TOKEN or MCP_GATEWAY_TOKEN
+    Generate,
+    /// Make a credential; it is shown once
+    Create {
+        /// Whose it is.
+        #[command(flatten)]
+        holder: Holder,
+        /// What it is for, and for how long.
+        #[command(flatten)]
+        token: NewToken,
+    },
+    /// An agent's credentials, without the secret part
+    List {
+        /// Whose
+        #[arg(long)]
+        agent: AgentRef,
+    },
+    /// Revoke an agent's credential
+    Revoke {
+        /// Whose
+        #[arg(long)]
+        agent: AgentRef,
+        /// Which, as listed
+        token: TokenId,
+    },
+}
+
+/// Who gets a credential.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Holder {
+    /// For this agent
+    #[arg(long)]
+    pub agent: Option<AgentRef>,
+    /// For this person
+    #[arg(long)]
+    pub user: Option<UserId>,
+}
+
+/// `cedargate services …`
+#[derive(Debug, Subcommand)]
+pub enum Services {
+    /// All services
+    List,
+    /// One service, with its commands
+    Show {
+        /// Its name or an alias
+        name: String,
+    },
+}
+
+/// `cedargate policy …`
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Check a folder of policies; exit code 1 if it could not be enforced
+    Check {
+        /// The folder of *.cedar [default: as `serve` would choose]
+        folder: Option<PathBuf>,
+        /// The schema [default: schema.cedarschema in or beside the folder]
+        #[arg(long, value_name = "FILE")]
+        schema: Option<PathBuf>,
+    },
+    /// What is in force at the orchestrator, and what is wrong with its folder
+    Status,
+}
+
+/// `cedargate audit …`
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// What happened, oldest first
+    List {
+        /// Only this agent's
+        #[arg(long)]
+        agent: Option<AgentRef>,
+        /// Only what came after this entry [default: the last entries]
+        #[arg(long, value_name = "ID")]
+        after: Option<i64>,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Check a gateway's journal for edits, gaps and truncation
+    Verify {
+        /// The journal's folder [default: as the gateway would choose]
+        folder: Option<PathBuf>,
+    },
+}
+
+/// `cedargate config …`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check the configuration of this machine; opens nothing
+    Check(ServerFlags<true, true>),
+    /// Every setting, its value and where it was set; secrets are not shown
+    Show(ServerFlags<true, true>),
+}
+
+/// The flags of the settings that a gateway or an orchestrator has, by key.
+///
+/// They are made of [`SETTINGS`], so that each setting is described once.
+#[derive(Clone, Debug, Default)]
+pub struct ServerFlags<const GATEWAY: bool, const ORCHESTRATOR: bool>(
+    pub BTreeMap<&'static str, String>,
+);
+
+impl<const GATEWAY: bool, const ORCHESTRATOR: bool> ServerFlags<GATEWAY, ORCHESTRATOR> {
+    /// `--data` is everywhere; a gateway in the orchestrator's process needs no address of it.
+    fn settings() -> impl Iterator<Item = (&'static Setting, &'static str)> {
+        SETTINGS
+            .iter()
+            .filter(|setting| match setting.key.split_once('.') {
+                Some(("gateway", "orchestrator_url")) => GATEWAY && !ORCHESTRATOR,
+                Some(("gateway", _)) => GATEWAY,
+                Some(("orchestrator", _)) => ORCHESTRATOR,
+                _ => match setting.key {
+                    "data" => false,
+                    "policies" | "schema" => ORCHESTRATOR,
+                    _ => true,
+                },
+            })
+            .filter_map(|setting| {
+                setting
+                    .flag
+                    .and_then(|flag| flag.strip_prefix("--"))
+                    .map(|flag| (setting, flag))
+            })
+    }
+}
+
+/// Shown by `-h`; `--help` shows all.
+const ESSENTIAL: &[&str] = &[
+    "policies",
+    "schema",
+    "gateway.host",
+    "gateway.port",
+    "gateway.metrics_port",
+    "orchestrator.host",
+    "orchestrator.port",
+    "gateway.orchestrator_url",
+];
+
+impl<const GATEWAY: bool, const ORCHESTRATOR: bool> Args for ServerFlags<GATEWAY, ORCHESTRATOR> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Self::settings().fold(command, |command, (setting, flag)| {
+            let default = setting
+                .default
+                .map(|default| format!(" [default: {default}]"))
+                .unwrap_or_default();
+            let help = format!("{} [env: {}]{default}", setting.about, setting.variable);
+            let mut arg = Arg::new(setting.key)
+                .long(flag)
+                .help(help)
+                .value_name("VALUE")
+                .action(ArgAction::Set)
+                .hide_short_help(!ESSENTIAL.contains(&setting.key));
+            if setting.key == "gateway.trust_agent_header" {
+                arg = arg
+                    .num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+                    .value_name("BOOL");
+            }
+            command.arg(arg)
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<const GATEWAY: bool, const ORCHESTRATOR: bool> FromArgMatches
+    for ServerFlags<GATEWAY, ORCHESTRATOR>
+{
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for (setting, _) in Self::settings() {
+            if let Some(value) = matches.get_one::<String>(setting.key) {
+                self.0.insert(setting.key, value.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn environment(text: &str) -> Result<Env, String> {
+    match text {
+        "dev" => Ok(Env::Dev),
+        "staging" => Ok(Env::Staging),
+        "prod" => Ok(Env::Prod),
+        _ => Err("expected dev, staging or prod".to_owned()),
+    }
+}
+
+fn reach(text: &str) -> Result<Reach, String> {
+    Reach::ALL
+        .into_iter()
+        .find(|reach| reach.as_str() == text)
+        .ok_or_else(|| "expected once, call, command or service".to_owned())
+}
+
+/// `90s`, `15m`, `8h`, `30d`.
+fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a time such as 90s, 15m, 8h or 30d".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
+    number
+        .checked_mul(seconds)
+        .filter(|&seconds| seconds > 0)
+        .map(Duration::from_secs)
+        .ok_or_else(wrong)
+}
+
+/// The id of an agent, where only an id will do.
+#[must_use]
+pub fn as_id(agent: &AgentRef) -> Option<AgentId> {
+    match agent {
+        AgentRef::Id(id) => Some(*id),
+        AgentRef::Name(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(std::iter::once("cedargate").chain(arguments.iter().copied()))
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn server_flags_become_settings() {
+        let Command::Serve(flags) = parse(&[
+            "serve",
+            "--port",
+            "1",
+            "--trust-agent-header",
+            "--backend-port=2",
+        ])
+        .unwrap()
+        .command
+        else {
+            panic!()
+        };
+        assert_eq!(flags.0["gateway.port"], "1");
+        assert_eq!(flags.0["gateway.trust_agent_header"], "true");
+        assert_eq!(flags.0["orchestrator.port"], "2");
+        assert_eq!(flags.0.len(), 3, "what was not given is absent");
+        assert!(
+            parse(&["gateway", "--backend-port", "2"]).is_err(),
+            "not a gateway's"
+        );
+        assert!(
+            parse(&["orchestrator", "--port", "2"]).is_err(),
+            "not an orchestrator's"
+        );
+    }
+
+    #[test]
+    fn no_secret_can_be_given_as_a_flag() {
+        for name in ["serve", "gateway", "orchestrator"] {
+            let command = CommandLine::command();
+            let command = command.find_subcommand(name).unwrap();
+            for argument in command.get_arguments() {
+                let long = argument.get_long().unwrap_or_default();
+                assert!(
+                    !authz::redact::is_secret(long) && !long.contains("database"),
+                    "{long}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn times() {
+        for (text, expected) in [
+            ("90s", Some(90)),
+            ("15m", Some(900)),
+            ("8h", Some(28_800)),
+            ("1d", Some(86_400)),
+        ] {
+            assert_eq!(span(text).ok().map(|span| span.as_secs()), expected);
+        }
+        for text in [
+            "",
+            "h",
+            "0s",
+            "1w",
+            "-1h",
+            "1.5h",
+            "99999999999999999999d",
+            "1hx",
+        ] {
+            assert!(span(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_before_anything_is_sent() {
+        assert!(parse(&["agents", "show", "denied/../allowed"]).is_err());
+        assert!(parse(&["approvals", "approve", "1"]).is_err());
+        assert!(parse(&["tokens", "create"]).is_err(), "for whom?");
+        assert!(parse(&["tokens", "create", "--agent", "a", "--user", "b"]).is_err());
+        let Command::Agents(Agents::Change { attributes, .. }) = parse(&[
+            "agents", "change", "bot", "--allow", "", "--role", "a", "--role", "b",
+        ])
+        .unwrap()
+        .command
+        else {
+            panic!()
+        };
+        assert_eq!(attributes.allowed, Some(vec![None]));
+        assert_eq!(attributes.roles.unwrap().len(), 2);
+        assert!(attributes.teams.is_none());
+    }
+}

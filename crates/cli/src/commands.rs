@@ -1,0 +1,103 @@
+//! Every subcommand: one module each, named for it.
+
+mod agents;
+mod approvals;
+mod audit;
+mod configuration;
+mod demo;
+mod grants;
+mod health;
+mod policy;
+mod serve;
+mod services;
+mod tokens;
+mod users;
+
+use std::collections::BTreeMap;
+
+use clap::CommandFactory;
+
+use crate::{
+    arguments::{Command, CommandLine, Global},
+    client::{Remote, settings},
+    config::{Environment, Settings},
+    exit,
+    output::Output,
+    sample_coolify::SampleCoolify,
+    signals,
+};
+
+/// What the subcommands that call the orchestrator share.
+struct Context {
+    remote: Remote,
+    settings: Settings,
+    output: Output,
+}
+
+impl Context {
+    fn new(global: &Global, environment: Environment) -> anyhow::Result<Self> {
+        let settings = settings(global, environment, BTreeMap::new())?;
+        let remote = Remote::find(global, &settings)?;
+        Ok(Self {
+            remote,
+            settings,
+            output: Output::new(global.json),
+        })
+    }
+
+    fn client(&self) -> &contract::Client {
+        &self.remote.client
+    }
+}
+
+/// Carries out what the command line says, and gives the exit code.
+///
+/// # Errors
+///
+/// Why it could not be carried out; see [`exit::code_of`].
+pub async fn run(line: CommandLine, environment: Environment) -> anyhow::Result<u8> {
+    let CommandLine { global, command } = line;
+    match command {
+        Command::Serve(flags) => serve::both(&global, environment, flags.0).await?,
+        Command::Gateway(flags) => serve::gateway(&global, environment, flags.0).await?,
+        Command::Orchestrator(flags) => serve::orchestrator(&global, environment, flags.0).await?,
+        Command::Demo { once } => return demo::run(&environment, once).await,
+        Command::Agents(command) => {
+            agents::run(&Context::new(&global, environment)?, command).await?
+        }
+        Command::Approvals(command) => {
+            approvals::run(&Context::new(&global, environment)?, command).await?
+        }
+        Command::Grants(command) => {
+            grants::run(&Context::new(&global, environment)?, command).await?
+        }
+        Command::Users(command) => {
+            users::run(&Context::new(&global, environment)?, command).await?
+        }
+        Command::Tokens(command) => tokens::run(&global, environment, command).await?,
+        Command::Services(command) => services::run(&global, &environment, &command)?,
+        Command::Policy(command) => return policy::run(&global, environment, command).await,
+        Command::Audit(command) => return audit::run(&global, environment, command).await,
+        Command::Health { plane } => return health::run(&global, environment, plane).await,
+        Command::Config(command) => configuration::run(&global, environment, command)?,
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "cedargate", &mut text);
+            crate::output::write_line(String::from_utf8_lossy(&text).trim_end())?;
+        }
+        Command::SampleCoolify { port } => {
+            let token = environment
+                .get_or_file("COOLIFY_API_TOKEN")?
+                .unwrap_or_else(|| "sample".to_owned());
+            let sample =
+                SampleCoolify::start_at((std::net::Ipv4Addr::LOCALHOST, port).into(), &token)
+                    .await?;
+            crate::output::write_line(&format!(
+                "sample Coolify at {}; Ctrl-C ends it",
+                sample.url()
+            ))?;
+            signals::shutdown()?.cancelled().await;
+        }
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,184 @@
+//! `cedargate audit`.
+
+use std::{collections::BTreeMap, collections::VecDeque};
+
+use authz::AgentRef;
+use contract::audit::AuditEntry;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::{
+    arguments::{Audit, Global, as_id},
+    client::{Answer, settings},
+    config::{Config, Environment},
+    exit,
+    output::{Output, time},
+};
+
+/// So many entries are asked for at once.
+const PAGE: u32 = 1_000;
+
+pub(super) async fn run(
+    global: &Global,
+    environment: Environment,
+    command: Audit,
+) -> anyhow::Result<u8> {
+    match command {
+        Audit::List {
+            agent,
+            after,
+            limit,
+        } => {
+            let context = Context::new(global, environment)?;
+            let entries = entries(&context, agent.as_ref(), after, limit).await?;
+            context
+                .output
+                .print(&entries, |output| table(output, &entries))?;
+            Ok(exit::OK)
+        }
+        Audit::Verify { folder } => {
+            let settings = settings(global, environment, BTreeMap::new())?;
+            let folder = match folder {
+                Some(folder) => folder,
+                None => Config::from_settings(&settings)?.gateway.journal,
+            };
+            verify(Output::new(global.json), &folder)
+        }
+    }
+}
+
+async fn entries(
+    context: &Context,
+    agent: Option<&AgentRef>,
+    after: Option<i64>,
+    limit: u32,
+) -> anyhow::Result<Vec<AuditEntry>> {
+    let client = context.client();
+    let agent = match agent {
+        None => None,
+        Some(agent) => match as_id(agent) {
+            Some(id) => Some(id),
+            None => Some(client.agent(agent).await.of(&context.remote)?.agent.id),
+        },
+    };
+    if let Some(after) = after {
+        return client.audit(after, limit, agent).await.of(&context.remote);
+    }
+    // The trail is read from its beginning; what is wanted is its end.
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut last = VecDeque::new();
+    let mut after = 0;
+    loop {
+        let page = client.audit(after, PAGE, agent).await.of(&context.remote)?;
+        let Some(end) = page.last() else { break };
+        after = end.id;
+        last.extend(page);
+        while last.len() > wanted {
+            last.pop_front();
+        }
+    }
+    Ok(last.into())
+}
+
+pub(super) fn table(output: Output, entries: &[AuditEntry]) -> String {
+    output.table(
+        &["id", "when", "what", "who", "command", "why"],
+        entries.iter().map(|entry| {
+            vec![
+                entry.id.to_string(),
+                time(entry.at),
+                entry.kind.clone(),
+                who(entry),
+                entry.command.clone().unwrap_or_default(),
+                why(&entry.entry),
+            ]
+        }),
+    )
+}
+
+/// The person who acted, or the agent, by name where the entry has it.
+fn who(entry: &AuditEntry) -> String {
+    let agent = || {
+        let name = entry
+            .entry
+            .get("agent_name")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        name.or_else(|| entry.agent.map(|agent| agent.to_string()))
+    };
+    entry
+        .user
+        .clone()
+        .or_else(agent)
+        .unwrap_or_else(|| entry.source.clone())
+}
+
+/// What the entry says of its reasons: policies, then status or reason.
+fn why(entry: &Value) -> String {
+    let texts = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(", "),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    };
+    ["policies", "status", "error", "reason"]
+        .iter()
+        .filter_map(|key| entry.get(key).map(texts))
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn verify(output: Output, folder: &std::path::Path) -> anyhow::Result<u8> {
+    match gateway::journal::verify(folder, None) {
+        Ok(verified) => {
+            let value = json!({
+                "valid": true, "folder": folder, "lines": verified.lines,
+                "head": {"sequence": verified.head.sequence, "hash": verified.head.hash},
+                "unfinished_bytes": verified.unfinished_bytes,
+            });
+            output.print(&value, |output| {
+                let unfinished = if verified.unfinished_bytes == 0 {
+                    String::new()
+                } else {
+                    format!(
+                        "{} bytes of a line that is being written",
+                        verified.unfinished_bytes
+                    )
+                };
+                output.fields(&[
+                    ("journal", format!("{} is whole", folder.display())),
+                    ("lines", verified.lines.to_string()),
+                    (
+                        "head",
+                        format!("{} {}", verified.head.sequence, verified.head.hash),
+                    ),
+                    ("unfinished", unfinished),
+                ])
+            })?;
+            Ok(exit::OK)
+        }
+        Err(broken) if output.json => {
+            output.print(
+                &json!({"valid": false, "folder": folder, "error": chain(&broken)}),
+                |_| String::new(),
+            )?;
+            Ok(exit::FAILED)
+        }
+        Err(broken) => Err(broken.into()),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

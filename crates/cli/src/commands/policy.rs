@@ -1,0 +1,143 @@
+//! `cedargate policy`.
+
+use std::{collections::BTreeMap, path::Path};
+
+use authz::{Finding, PolicySet, PolicySources, policy_set::Severity};
+use serde_json::json;
+
+use super::Context;
+use crate::{
+    arguments::{Global, Policy},
+    client::{Answer, settings},
+    config::{Config, Environment, PolicyPaths},
+    data_folder::shipped_sources,
+    exit,
+    output::{Output, printable_lines, time},
+};
+
+pub(super) async fn run(
+    global: &Global,
+    environment: Environment,
+    command: Policy,
+) -> anyhow::Result<u8> {
+    match command {
+        Policy::Check { folder, schema } => {
+            let mut flags = BTreeMap::new();
+            for (key, path) in [("policies", folder), ("schema", schema)] {
+                if let Some(path) = path {
+                    flags.insert(key, path.to_string_lossy().into_owned());
+                }
+            }
+            let settings = settings(global, environment, flags)?;
+            let paths = Config::from_settings(&settings)?.policies;
+            let own = settings.data()?;
+            let (name, sources) = match &paths {
+                PolicyPaths::Own { policies, schema } => {
+                    (policies.display().to_string(), read(schema, policies))
+                }
+                PolicyPaths::Shipped => {
+                    let (schema, policies) = (own.join("schema.cedarschema"), own.join("policies"));
+                    if policies.is_dir() {
+                        (policies.display().to_string(), read(&schema, &policies))
+                    } else {
+                        ("the shipped policies".to_owned(), Ok(shipped_sources()))
+                    }
+                }
+            };
+            check(Output::new(global.json), &name, sources)
+        }
+        Policy::Status => {
+            let context = Context::new(global, environment)?;
+            status(&context).await?;
+            Ok(exit::OK)
+        }
+    }
+}
+
+fn read(schema: &Path, policies: &Path) -> Result<PolicySources, Vec<Finding>> {
+    orchestrator::policy_folder::read(schema, policies).map_err(|finding| vec![finding])
+}
+
+fn check(
+    output: Output,
+    name: &str,
+    sources: Result<PolicySources, Vec<Finding>>,
+) -> anyhow::Result<u8> {
+    let loaded = sources.and_then(|sources| PolicySet::load(&sources));
+    let (set, findings) = match loaded {
+        Ok((set, warnings)) => (Some(set), warnings),
+        Err(findings) => (None, findings),
+    };
+    let value = json!({
+        "valid": set.is_some(),
+        "folder": name,
+        "version": set.as_ref().map(PolicySet::version),
+        "policies": set.as_ref().map(PolicySet::len),
+        "findings": findings,
+    });
+    output.print(&value, |_| {
+        let mut text = findings
+            .iter()
+            .map(|finding| format!("{finding}\n\n"))
+            .collect::<String>();
+        match &set {
+            Some(set) => {
+                let policies = set.len();
+                text.push_str(&format!(
+                    "{name}: valid, {policies} policies, version {}",
+                    set.version().short()
+                ));
+                if !findings.is_empty() {
+                    text.push_str(&format!(", {}", count(findings.len(), "warning")));
+                }
+            }
+            None => {
+                let errors = findings
+                    .iter()
+                    .filter(|finding| finding.severity == Severity::Error)
+                    .count();
+                text.push_str(&format!(
+                    "{name}: {}; it would not be put in force",
+                    count(errors, "error")
+                ));
+            }
+        }
+        printable_lines(&text)
+    })?;
+    Ok(if set.is_some() {
+        exit::OK
+    } else {
+        exit::FAILED
+    })
+}
+
+fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
+async fn status(context: &Context) -> anyhow::Result<()> {
+    let status = context
+        .client()
+        .policy_set_status()
+        .await
+        .of(&context.remote)?;
+    context.output.print(&status, |output| {
+        let folder = if status.rejected.is_empty() {
+            "in force".to_owned()
+        } else {
+            format!("NOT in force: {}", count(status.rejected.len(), "finding"))
+        };
+        let mut text = output.fields(&[
+            ("version", status.version.short().to_owned()),
+            ("policies", status.policies.to_string()),
+            ("in force since", time(status.activated)),
+            ("put there by", status.activated_by.clone()),
+            ("folder", folder),
+            ("folder read", status.checked.map(time).unwrap_or_default()),
+        ]);
+        for finding in status.rejected.iter().chain(&status.warnings) {
+            text.push_str(&format!("\n\n{}", printable_lines(&finding.to_string())));
+        }
+        text
+    })
+}
