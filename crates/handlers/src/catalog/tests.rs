@@ -475,9 +475,9 @@ fn records_show_no_secret() {
         )),
         json!({"uuid": UUID, "data": [{"key": "A", "value": "[redacted]"}]})
     );
-    let created = shown(&format!(
-        "databases create mysql --server-uuid s --project-uuid p --environment-name e --mysql-root-password hunter2"
-    ));
+    let created = shown(
+        "databases create mysql --server-uuid s --project-uuid p --environment-name e --mysql-root-password hunter2",
+    );
     assert_eq!(created["mysql_root_password"], json!("[redacted]"));
     assert_eq!(created["server_uuid"], json!("s"));
 }
