@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Answer, CommandError, Handler, HandlerError, Parsed,
-    arguments::ArgumentSet,
+    arguments::{ArgumentSet, Validators},
     description::{self, Description, to_json},
     grammar,
     http::{self, HttpService},
@@ -222,7 +222,7 @@ impl Catalog {
             return Err(entry.unknown(service, &tried.join(" ")));
         };
         let words = line.words.get(count..).unwrap_or_default();
-        entry.command(service, index, |arguments| arguments.from_words(words))
+        entry.command(service, index, |arguments| arguments.read_words(words))
     }
 
     /// Makes a command of a structured body: service and operation in any spelling,
@@ -251,7 +251,7 @@ impl Catalog {
         let Some(&index) = entry.spellings.get(&spelling) else {
             return Err(entry.unknown(service, operation));
         };
-        entry.command(service, index, |set| set.from_value(arguments))
+        entry.command(service, index, |set| set.read_value(arguments))
     }
 
     /// The arguments as people and records may see them.
@@ -262,9 +262,7 @@ impl Catalog {
             return authz::redact::arguments(values, &[]);
         };
         let mut shown = values.clone();
-        for (name, value) in &mut shown {
-            entry.redaction.apply_named(name, value);
-        }
+        entry.redaction.arguments(&mut shown);
         shown
     }
 
@@ -342,24 +340,19 @@ fn shown(text: &str) -> String {
 impl Entry {
     fn new(description: &Description, handler: HttpService) -> Result<Self, String> {
         let mut commands = Vec::new();
+        let mut validators = Validators::default();
         for command in &description.commands {
             let problem =
                 |message: String| format!("command `{}`: {message}", command.name.get_ref());
-            let arguments = ArgumentSet::new(command).map_err(problem)?;
+            let arguments = ArgumentSet::new(command, &mut validators).map_err(problem)?;
             if !command.example.is_empty() {
                 arguments
-                    .from_value(to_json(&command.example)?)
+                    .read_value(to_json(&command.example)?)
                     .map_err(|problems| problem(format!("its example: {}", problems.join("; "))))?;
             }
-            let own = command
-                .arguments
-                .iter()
-                .filter(|argument| argument.secret)
-                .map(|argument| argument.name.clone());
-            let secret: Vec<String> = own.chain(description.secret.iter().cloned()).collect();
             commands.push(CommandEntry {
                 arguments,
-                redaction: Redaction::new(&secret, &description.public),
+                redaction: description.redaction(command),
             });
         }
         let spellings = spellings(&description.commands)?;
@@ -492,7 +485,7 @@ fn service_info(
     Ok(ServiceInfo {
         name: description.name.clone(),
         version: description.version.clone(),
-        description: description.description.clone(),
+        description: description.about.clone(),
         location: "server".to_owned(),
         status: if unavailable.is_none() {
             "active"
