@@ -1,5 +1,11 @@
 //! The command line: subcommands, flags, and what `--help` says.
 
+#![allow(
+    clippy::doc_markdown,
+    rustdoc::bare_urls,
+    reason = "the doc comments of arguments are what `--help` prints, as plain text"
+)]
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use authz::{

@@ -20,7 +20,7 @@ use clap::CommandFactory;
 use crate::{
     arguments::{Command, CommandLine, Global},
     client::{Remote, settings},
-    config::{Environment, Settings},
+    config::Environment,
     exit,
     output::Output,
     sample_coolify::SampleCoolify,
@@ -30,7 +30,6 @@ use crate::{
 /// What the subcommands that call the orchestrator share.
 struct Context {
     remote: Remote,
-    settings: Settings,
     output: Output,
 }
 
@@ -40,7 +39,6 @@ impl Context {
         let remote = Remote::find(global, &settings)?;
         Ok(Self {
             remote,
-            settings,
             output: Output::new(global.json),
         })
     }
@@ -55,7 +53,7 @@ impl Context {
 /// # Errors
 ///
 /// Why it could not be carried out; see [`exit::code_of`].
-pub async fn run(line: CommandLine, environment: Environment) -> anyhow::Result<u8> {
+pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::Result<u8> {
     let CommandLine { global, command } = line;
     match command {
         Command::Serve(flags) => serve::both(&global, environment, flags.0).await?,
@@ -63,16 +61,16 @@ pub async fn run(line: CommandLine, environment: Environment) -> anyhow::Result<
         Command::Orchestrator(flags) => serve::orchestrator(&global, environment, flags.0).await?,
         Command::Demo { once } => return demo::run(&environment, once).await,
         Command::Agents(command) => {
-            agents::run(&Context::new(&global, environment)?, command).await?
+            agents::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Approvals(command) => {
-            approvals::run(&Context::new(&global, environment)?, command).await?
+            approvals::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Grants(command) => {
-            grants::run(&Context::new(&global, environment)?, command).await?
+            grants::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Users(command) => {
-            users::run(&Context::new(&global, environment)?, command).await?
+            users::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Tokens(command) => tokens::run(&global, environment, command).await?,
         Command::Services(command) => services::run(&global, &environment, &command)?,

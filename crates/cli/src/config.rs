@@ -184,7 +184,7 @@ impl Config {
         Ok(Self {
             log: Log {
                 level: settings.required("log.level", level)?,
-                directives: settings.optional("log.directives", text)?,
+                directives: settings.optional("log.directives", |text| Ok(text.to_owned()))?,
                 format: settings.optional("log.format", log_format)?,
             },
             policies: policy_paths(settings)?,
@@ -312,10 +312,6 @@ fn policy_paths(settings: &Settings) -> Result<PolicyPaths, ConfigError> {
 }
 
 // How values are read. Each says what it expected; none repeats the value.
-
-fn text(text: &str) -> Result<String, String> {
-    Ok(text.to_owned())
-}
 
 fn host(text: &str) -> Result<IpAddr, String> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
@@ -522,7 +518,7 @@ mod tests {
         assert_eq!(config.orchestrator_listen.to_string(), "127.0.0.1:9403");
         assert_eq!(config.gateway.max_staleness, Duration::from_secs(5));
         assert_eq!(config.gateway.max_body_bytes, 1024 * 1024);
-        assert_eq!(config.approval_lifetime, Duration::from_secs(24 * 60 * 60));
+        assert_eq!(config.approval_lifetime, Duration::from_hours(24));
         assert!(!config.gateway.trust_agent_header);
         assert!(config.database_url.expose_secret().starts_with("sqlite://"));
         assert_eq!(

@@ -6,7 +6,7 @@
 
 pub mod arguments;
 pub mod client;
-pub mod commands;
+mod commands;
 pub mod config;
 pub mod data_folder;
 pub mod exit;

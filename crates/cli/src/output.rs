@@ -1,7 +1,10 @@
 //! What goes to standard output: tables for people, JSON for scripts, and in neither
 //! anything that a terminal would take for a command.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write},
+};
 
 use authz::Timestamp;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -111,25 +114,19 @@ pub fn json_line(value: &impl Serialize) -> anyhow::Result<String> {
 }
 
 fn escape_json(text: &str) -> String {
-    text.chars()
-        .flat_map(|letter| {
-            // JSON itself has escaped the lower control characters; line feeds are its layout.
-            let escaped = (letter != '\n' && is_hostile(letter)).then(|| {
-                let mut units = [0; 2];
-                letter
-                    .encode_utf16(&mut units)
-                    .iter()
-                    .map(|unit| format!("\\u{unit:04x}"))
-                    .collect::<String>()
-            });
-            let plain = escaped.is_none().then_some(letter);
-            escaped
-                .unwrap_or_default()
-                .chars()
-                .chain(plain)
-                .collect::<Vec<_>>()
-        })
-        .collect()
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        // JSON itself has escaped the lower control characters; line feeds are its layout.
+        if letter != '\n' && is_hostile(letter) {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(letter);
+        }
+    }
+    escaped
 }
 
 /// Whether a terminal would act on it, or show text in another order than it stands.

@@ -87,7 +87,11 @@ impl OrchestratorPlane {
         }
 
         let shutdown = CancellationToken::new();
-        let finished = tokio::spawn(run_orchestrator(orchestrator.clone(), listener, shutdown.clone()));
+        let finished = tokio::spawn(run_orchestrator(
+            orchestrator.clone(),
+            listener,
+            shutdown.clone(),
+        ));
         tracing::info!("orchestrator listening on {} ({address})", address.port());
         tracing::info!(
             "WebSocket ready at {}/ws",
@@ -110,10 +114,17 @@ impl OrchestratorPlane {
     }
 }
 
-async fn run_orchestrator(orchestrator: Orchestrator, listener: TcpListener, shutdown: CancellationToken) {
+async fn run_orchestrator(
+    orchestrator: Orchestrator,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) {
     let stop = shutdown.clone();
-    let service = orchestrator.router().into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
+    let service = orchestrator
+        .router()
+        .into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service)
+        .with_graceful_shutdown(async move { stop.cancelled().await });
     let serving = async {
         if let Err(error) = serving.await {
             tracing::error!(

@@ -23,7 +23,6 @@ const OURS: &[&str] = &[
 ///
 /// When the directives are not understood, or the log was started before.
 pub fn start(log: &Log) -> Result<(), ConfigError> {
-    let filter = filter(log)?;
     let terminal = std::io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal {
         LogFormat::Pretty
@@ -41,9 +40,40 @@ pub fn start(log: &Log) -> Result<(), ConfigError> {
             .boxed(),
         LogFormat::Pretty => layer.with_ansi(coloured).boxed(),
     };
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(layer)
+    install(
+        tracing_subscriber::registry()
+            .with(filter(log)?)
+            .with(layer),
+    )
+}
+
+/// As [`start`], into a file, in JSON unless told otherwise.
+///
+/// # Errors
+///
+/// See [`start`].
+pub fn start_into(log: &Log, file: std::fs::File) -> Result<(), ConfigError> {
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::sync::Mutex::new(file))
+        .with_ansi(false);
+    let layer = match log.format.unwrap_or(LogFormat::Json) {
+        LogFormat::Json => layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .boxed(),
+        LogFormat::Pretty => layer.boxed(),
+    };
+    install(
+        tracing_subscriber::registry()
+            .with(filter(log)?)
+            .with(layer),
+    )
+}
+
+fn install(subscriber: impl SubscriberInitExt) -> Result<(), ConfigError> {
+    subscriber
         .try_init()
         .map_err(|error| ConfigError::Missing(format!("the log cannot be started: {error}")))
 }
@@ -51,11 +81,10 @@ pub fn start(log: &Log) -> Result<(), ConfigError> {
 fn filter(log: &Log) -> Result<EnvFilter, ConfigError> {
     let directives = log.directives.clone().unwrap_or_else(|| {
         let others = if log.level == "trace" { "info" } else { "warn" };
-        let ours = OURS
-            .iter()
-            .map(|name| format!(",{name}={}", log.level))
-            .collect::<String>();
-        format!("{others}{ours}")
+        std::iter::once(others.to_owned())
+            .chain(OURS.iter().map(|name| format!("{name}={}", log.level)))
+            .collect::<Vec<_>>()
+            .join(",")
     });
     EnvFilter::try_new(directives).map_err(|error| {
         ConfigError::Missing(format!(

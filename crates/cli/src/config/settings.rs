@@ -327,7 +327,9 @@ impl Settings {
                 path: path.to_owned(),
                 source,
             })?;
-            settings.folder = path.parent().unwrap_or(Path::new("")).to_owned();
+            path.parent()
+                .unwrap_or(Path::new(""))
+                .clone_into(&mut settings.folder);
             settings.file = parse_file(path, &text)?;
         }
         Ok(settings)

@@ -487,18 +487,18 @@ impl Inventory {
             .cloned()
     }
 
-    pub(super) fn team(&self) -> Value {
+    pub(super) fn team() -> Value {
         json!({
             "id": 0, "name": "sample-team", "description": "Part of Cedargate's sample Coolify",
             "personal_team": true, "created_at": THEN, "updated_at": THEN, "show_boarding": false,
         })
     }
 
-    pub(super) fn teams(&self) -> Value {
-        json!([self.team()])
+    pub(super) fn teams() -> Value {
+        json!([Self::team()])
     }
 
-    pub(super) fn members(&self) -> Value {
+    pub(super) fn members() -> Value {
         json!([{"id": 0, "name": "sample-member", "email": "member@sample.invalid"}])
     }
 }
