@@ -249,6 +249,20 @@ impl PolicySet {
         self.index.slice(action, resource, ancestors)
     }
 
+    /// A set that was parsed and indexed, and not validated.
+    #[cfg(test)]
+    pub(crate) fn unchecked(sources: &PolicySources) -> Self {
+        let (schema_file, files) = scan(sources).unwrap();
+        let (schema, _) = read_schema(&schema_file).unwrap();
+        let policies = read_policies(&files).unwrap();
+        let notes = policies
+            .iter()
+            .map(|placed| (placed.id.clone(), notes(&placed.policy)))
+            .collect();
+        let policies = policies.into_iter().map(|placed| placed.policy).collect();
+        build(sources.version(), &schema, policies, notes).unwrap()
+    }
+
     /// Every policy, to compare slices with.
     #[cfg(test)]
     pub(crate) fn whole(&self) -> cedar_policy::PolicySet {
