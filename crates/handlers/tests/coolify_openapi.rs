@@ -12,19 +12,19 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "permit/everything.rs"]
+mod everything;
+
 use std::{
     io::Write as _,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex},
 };
 
-use authz::{
-    Circumstances, Command, Decision, Facts, Permit, PolicySet, PolicySources, Principal, Slice,
-    Source, Timestamp, decide, slice::Action,
-};
 use axum::{Router, body::Bytes, extract::State, http::StatusCode};
+use everything::PermitEverything;
 use handlers::{Catalog, HandlerError, Parsed};
 use serde_json::{Value, json};
 use tokio::{
@@ -234,51 +234,5 @@ impl Witness {
 
     fn take(&self) -> Vec<Exchange> {
         std::mem::take(&mut self.exchanges.lock().unwrap())
-    }
-}
-
-/// A policy set that permits everything: the contract is what is tested here.
-struct PermitEverything {
-    policies: Arc<PolicySet>,
-    agent: Principal,
-}
-
-impl PermitEverything {
-    fn new() -> Self {
-        let schema = std::fs::read_to_string(repository().join("schema.cedarschema")).unwrap();
-        let policy = r#"@id("test.everything") permit (principal is Agent, action in Action::"invoke", resource is Command) when { principal.trust >= 0 };"#;
-        let sources = PolicySources {
-            schema: Source {
-                name: "schema.cedarschema".to_owned(),
-                text: schema,
-            },
-            policies: vec![Source {
-                name: "everything.cedar".to_owned(),
-                text: policy.to_owned(),
-            }],
-        };
-        let (policies, _) = PolicySet::load(&sources).unwrap();
-        let agent = json!({"id": authz::AgentId::LOCAL.to_string(), "name": "local"});
-        let facts = Facts {
-            agent: serde_json::from_value(agent).unwrap(),
-            grants: Vec::new(),
-            version: 0,
-        };
-        Self {
-            policies: Arc::new(policies),
-            agent: Principal::new(facts),
-        }
-    }
-
-    fn permit(&self, command: Command) -> Permit {
-        let slice = Slice::new(&self.policies, &command.target, Action::Invoke);
-        let at = Circumstances {
-            now: Timestamp::from_millis(0),
-            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        };
-        match decide(&slice, &self.agent, command, at) {
-            Decision::Permit(permit) => permit,
-            Decision::Refuse(refused) => panic!("{refused:?}"),
-        }
     }
 }

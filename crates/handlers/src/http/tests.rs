@@ -402,7 +402,7 @@ async fn secrets_in_answers_are_hidden() {
     );
 
     let body = json!({"uuid": UUID, "postgres_password": "hunter2", "internal_db_url": "postgres://u:hunter2@h", "private_key_id": 7,
-        "note": format!("Bearer {TOKEN}"), "destination": {"server": {"settings": {"sentinel_token": "hunter2"}}}});
+        "note": format!("Bearer {TOKEN}"), "git_full_url": "https://u:hunter2@git.example.com/x", "destination": {"server": {"settings": {"sentinel_token": "hunter2"}}}});
     let raw = Raw::json("200 OK", &body).await;
     let text = ask(&raw, &format!("databases get {UUID}"))
         .await
