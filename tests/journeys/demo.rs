@@ -33,13 +33,23 @@ async fn demo_once() -> anyhow::Result<()> {
 async fn demo_stays() -> anyhow::Result<()> {
     let mut demo = Process::start(&["demo"], &[])?;
     let line = demo.line(&["http://", "/bootstrap?code="]).await?;
-    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
-    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+    let url = line
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"))
+        .unwrap()
+        .to_owned();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()?;
     let first = client.get(&url).send().await?;
     assert!(first.status().is_redirection(), "{}", first.status());
     assert!(first.headers().contains_key("set-cookie"));
     let second = client.get(&url).send().await?;
-    assert!(!second.headers().contains_key("set-cookie"), "the link works once");
+    assert!(
+        !second.headers().contains_key("set-cookie"),
+        "the link works once"
+    );
     let status = demo.terminate().await?;
     assert!(status.success(), "{status}: {}", demo.log());
     Ok(())

@@ -10,7 +10,9 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_times() -> anyhow::Result<()> {
     let mut system = System::start(Layout::TwoProcesses).await?;
-    let agent = system.create_agent(json!({"name": "busy", "allowed_mcps": ["coolify"]})).await?;
+    let agent = system
+        .create_agent(json!({"name": "busy", "allowed_mcps": ["coolify"]}))
+        .await?;
     for round in 0..50_u64 {
         let before = system.coolify.count();
         let url = format!("{}/execute", system.gateway_url);
@@ -20,8 +22,15 @@ async fn fifty_times() -> anyhow::Result<()> {
                 tokio::spawn(async move {
                     let client = reqwest::Client::builder().no_proxy().build()?;
                     for call in 0..1_000 {
-                        let command = format!("/mcp-coolify applications restart round{round}lane{lane}call{call}");
-                        client.post(&url).header("x-agent-id", &agent).json(&json!({"command": command})).send().await?;
+                        let command = format!(
+                            "/mcp-coolify applications restart round{round}lane{lane}call{call}"
+                        );
+                        client
+                            .post(&url)
+                            .header("x-agent-id", &agent)
+                            .json(&json!({"command": command}))
+                            .send()
+                            .await?;
                     }
                     anyhow::Ok(())
                 })
@@ -43,25 +52,51 @@ async fn fifty_times() -> anyhow::Result<()> {
         .collect();
     let mut arrived = 0;
     for request in system.coolify.arrived() {
-        if let Some(call) = request.path.split("/round").nth(1).and_then(|rest| rest.split('/').next()) {
+        if let Some(call) = request
+            .path
+            .split("/round")
+            .nth(1)
+            .and_then(|rest| rest.split('/').next())
+        {
             arrived += 1;
-            assert!(recorded.contains(call), "round{call} reached Coolify and has no line");
+            assert!(
+                recorded.contains(call),
+                "round{call} reached Coolify and has no line"
+            );
         }
     }
     assert!(arrived >= 50, "{arrived}");
-    let verified = system.cli(&["audit", "verify", system.journal().to_str().unwrap()]).await?;
-    assert!(verified.status.success(), "{}{}", String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr));
+    let verified = system
+        .cli(&["audit", "verify", system.journal().to_str().unwrap()])
+        .await?;
+    assert!(
+        verified.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&verified.stdout),
+        String::from_utf8_lossy(&verified.stderr)
+    );
 
     // And all of it arrives in the trail, once.
     let last = journal.lines().count();
     cedargate_tests::soon("the whole journal arrives", async {
         loop {
-            let line = system.cli(&["audit", "list", "--json", "--after", "0", "--limit", "100000"]).await?;
+            let line = system
+                .cli(&[
+                    "audit", "list", "--json", "--after", "0", "--limit", "100000",
+                ])
+                .await?;
             let trail: Vec<serde_json::Value> = serde_json::from_slice(&line.stdout)?;
-            let mut sequences: Vec<i64> = trail.iter().filter(|entry| entry["source"] == "gateway").filter_map(|entry| entry["entry"]["sequence"].as_i64()).collect();
+            let mut sequences: Vec<i64> = trail
+                .iter()
+                .filter(|entry| entry["source"] == "gateway")
+                .filter_map(|entry| entry["entry"]["sequence"].as_i64())
+                .collect();
             sequences.sort_unstable();
             if sequences.len() >= last {
-                assert!(sequences.windows(2).all(|pair| pair[0] + 1 == pair[1]), "each line once, none missing");
+                assert!(
+                    sequences.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+                    "each line once, none missing"
+                );
                 return anyhow::Ok(());
             }
         }
@@ -80,18 +115,25 @@ async fn full_disk() -> anyhow::Result<()> {
         .arg(disk.path())
         .status()
         .await?;
-    assert!(mounted.success(), "this journey mounts a small tmpfs, which needs root");
+    assert!(
+        mounted.success(),
+        "this journey mounts a small tmpfs, which needs root"
+    );
     let unmount = Unmount(disk.path().to_owned());
     let journal = disk.path().join("journal").display().to_string();
     let system = System::start_with(Layout::OneProcess, &[("CEDARGATE_JOURNAL", &journal)]).await?;
-    let agent = system.create_agent(json!({"name": "hoarder", "allowed_mcps": ["coolify"]})).await?;
+    let agent = system
+        .create_agent(json!({"name": "hoarder", "allowed_mcps": ["coolify"]}))
+        .await?;
 
     let ballast = disk.path().join("ballast");
     std::fs::write(&ballast, vec![0; 200 * 1024])?;
     let mut served = 0;
     let refused = cedargate_tests::soon("the disk is full", async {
         loop {
-            let reply = system.execute(&agent, "/mcp-coolify applications restart app1").await?;
+            let reply = system
+                .execute(&agent, "/mcp-coolify applications restart app1")
+                .await?;
             if reply.status != StatusCode::OK {
                 return anyhow::Ok(reply);
             }
@@ -99,20 +141,44 @@ async fn full_disk() -> anyhow::Result<()> {
         }
     })
     .await??;
-    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
-    assert!(refused.body["error"]["message"].as_str().unwrap().contains("journal"), "{refused:?}");
-    assert_eq!(system.coolify.count(), served, "what was refused did not leave");
+    assert_eq!(
+        refused.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{refused:?}"
+    );
+    assert!(
+        refused.body["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("journal"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        system.coolify.count(),
+        served,
+        "what was refused did not leave"
+    );
     let ready = system.send(system.gateway(Method::GET, "/ready")).await?;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{ready:?}");
 
     std::fs::remove_file(&ballast)?;
     cedargate_tests::soon("there is room again", async {
-        while system.execute(&agent, "/mcp-coolify applications restart app1").await?.status != StatusCode::OK {}
+        while system
+            .execute(&agent, "/mcp-coolify applications restart app1")
+            .await?
+            .status
+            != StatusCode::OK
+        {}
         anyhow::Ok(())
     })
     .await??;
     let verified = system.cli(&["audit", "verify", &journal]).await?;
-    assert!(verified.status.success(), "{}{}", String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr));
+    assert!(
+        verified.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&verified.stdout),
+        String::from_utf8_lossy(&verified.stderr)
+    );
     drop(system);
     drop(unmount);
     Ok(())
@@ -122,6 +188,9 @@ struct Unmount(PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
     }
 }

@@ -20,9 +20,15 @@ use tokio::{
 /// When it was not built.
 pub fn binary() -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
-    let profile = test.ancestors().nth(2).context("a test binary lies in target/<profile>/deps")?;
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .context("a test binary lies in target/<profile>/deps")?;
     let binary = profile.join("cedargate");
-    anyhow::ensure!(binary.exists(), "build the binary first: `cargo build --bins` (`tests/run` does)");
+    anyhow::ensure!(
+        binary.exists(),
+        "build the binary first: `cargo build --bins` (`tests/run` does)"
+    );
     Ok(binary)
 }
 
@@ -57,7 +63,11 @@ impl Process {
         let stderr = child.stderr.take().context("stderr is piped")?;
         collect(stdout, Arc::clone(&lines), Arc::clone(&arrive));
         collect(stderr, Arc::clone(&lines), arrive);
-        Ok(Self { child, lines, arrived })
+        Ok(Self {
+            child,
+            lines,
+            arrived,
+        })
     }
 
     /// Waits for a line that holds all of `parts`, among those of before, too.
@@ -83,20 +93,30 @@ impl Process {
         .await;
         match found {
             Ok(Some(line)) => Ok(line),
-            Ok(None) => anyhow::bail!("the process ended without a line with {parts:?}:\n{}", self.log()),
+            Ok(None) => anyhow::bail!(
+                "the process ended without a line with {parts:?}:\n{}",
+                self.log()
+            ),
             Err(error) => Err(error.context(self.log())),
         }
     }
 
     fn find(&self, parts: &[&str], from: usize) -> Option<String> {
         let lines = self.lines.lock().ok()?;
-        lines.iter().skip(from).find(|line| parts.iter().all(|part| line.contains(part))).cloned()
+        lines
+            .iter()
+            .skip(from)
+            .find(|line| parts.iter().all(|part| line.contains(part)))
+            .cloned()
     }
 
     /// Everything that it said so far.
     #[must_use]
     pub fn log(&self) -> String {
-        self.lines.lock().map(|lines| lines.join("\n")).unwrap_or_default()
+        self.lines
+            .lock()
+            .map(|lines| lines.join("\n"))
+            .unwrap_or_default()
     }
 
     /// Kills it at once, as `kill -9` does, and waits until it is gone.
@@ -129,7 +149,10 @@ impl Process {
 
     async fn signal(&self, signal: &str) -> anyhow::Result<()> {
         let id = self.child.id().context("it has ended already")?;
-        let status = Command::new("kill").args([signal, &id.to_string()]).status().await?;
+        let status = Command::new("kill")
+            .args([signal, &id.to_string()])
+            .status()
+            .await?;
         anyhow::ensure!(status.success(), "kill {signal} failed");
         Ok(())
     }
@@ -140,7 +163,9 @@ impl Process {
     ///
     /// When it does not end soon.
     pub async fn ended(&mut self) -> anyhow::Result<std::process::ExitStatus> {
-        crate::soon("the process ends", self.child.wait()).await?.context("wait")
+        crate::soon("the process ends", self.child.wait())
+            .await?
+            .context("wait")
     }
 }
 

@@ -80,9 +80,14 @@ impl System {
     /// As [`System::start`].
     pub async fn start_with(layout: Layout, more: &[(&str, &str)]) -> anyhow::Result<Self> {
         let data = TempDir::with_prefix("cedargate-journey-")?;
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests/ lies in the repository")?;
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("tests/ lies in the repository")?;
         copy_folder(&repository.join("policies"), &data.path().join("policies"))?;
-        std::fs::copy(repository.join("schema.cedarschema"), data.path().join("schema.cedarschema"))?;
+        std::fs::copy(
+            repository.join("schema.cedarschema"),
+            data.path().join("schema.cedarschema"),
+        )?;
         let coolify = SampleCoolify::start(COOLIFY_TOKEN).await?;
         let mut variables: Vec<(String, String)> = [
             ("HOST", "127.0.0.1"),
@@ -110,7 +115,8 @@ impl System {
             Layout::OneProcess => None,
             Layout::TwoProcesses => Some(database::create().await?),
         };
-        let (gateway, orchestrator, urls) = start_planes(layout, data.path(), database.as_deref(), &variables, None).await?;
+        let (gateway, orchestrator, urls) =
+            start_planes(layout, data.path(), database.as_deref(), &variables, None).await?;
         let admin = std::fs::read_to_string(control_data(layout, data.path()).join("admin-token"))
             .context("the first start writes the admin token")?
             .trim()
@@ -126,7 +132,10 @@ impl System {
             metrics_url: urls.metrics,
             orchestrator_url: urls.orchestrator,
             admin,
-            http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(90)).build()?,
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .timeout(Duration::from_secs(90))
+                .build()?,
             data,
         };
         Ok(system)
@@ -172,9 +181,18 @@ impl System {
     ///
     /// When it does not start again.
     pub async fn start_gateway_again(&mut self) -> anyhow::Result<()> {
-        let running = self.orchestrator.as_ref().map(|_| self.orchestrator_url.clone());
-        let (gateway, _, urls) =
-            start_planes(self.layout, self.data.path(), self.database.as_deref(), &self.variables, running.as_deref()).await?;
+        let running = self
+            .orchestrator
+            .as_ref()
+            .map(|_| self.orchestrator_url.clone());
+        let (gateway, _, urls) = start_planes(
+            self.layout,
+            self.data.path(),
+            self.database.as_deref(),
+            &self.variables,
+            running.as_deref(),
+        )
+        .await?;
         self.gateway = gateway;
         self.gateway_url = urls.gateway;
         self.metrics_url = urls.metrics;
@@ -188,11 +206,24 @@ impl System {
     ///
     /// When it does not start again, or never was a process of its own.
     pub async fn start_orchestrator_again(&mut self) -> anyhow::Result<()> {
-        let database = self.database.as_deref().context("the orchestrator is not a process of its own")?;
-        let port = self.orchestrator_url.rsplit(':').next().context("a URL with a port")?;
+        let database = self
+            .database
+            .as_deref()
+            .context("the orchestrator is not a process of its own")?;
+        let port = self
+            .orchestrator_url
+            .rsplit(':')
+            .next()
+            .context("a URL with a port")?;
         let mut variables = self.variables.clone();
-        let folder = control_data(self.layout, self.data.path()).display().to_string();
-        for (name, value) in [("BACKEND_PORT", port), ("DATABASE_URL", database), ("CEDARGATE_DATA", &folder)] {
+        let folder = control_data(self.layout, self.data.path())
+            .display()
+            .to_string();
+        for (name, value) in [
+            ("BACKEND_PORT", port),
+            ("DATABASE_URL", database),
+            ("CEDARGATE_DATA", &folder),
+        ] {
             variables.retain(|(other, _)| other != name);
             variables.push((name.to_owned(), value.to_owned()));
         }
@@ -213,17 +244,23 @@ impl System {
         let bytes = response.bytes().await?;
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Ok(Reply { status, headers, body })
+        Ok(Reply {
+            status,
+            headers,
+            body,
+        })
     }
 
     /// A request to the gateway.
     pub fn gateway(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.gateway_url))
+        self.http
+            .request(method, format!("{}{path}", self.gateway_url))
     }
 
     /// A request to the orchestrator, without a credential.
     pub fn orchestrator(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.orchestrator_url))
+        self.http
+            .request(method, format!("{}{path}", self.orchestrator_url))
     }
 
     /// A request to the orchestrator as the first admin.
@@ -232,7 +269,12 @@ impl System {
     ///
     /// When there is no answer.
     pub async fn admin(&self, method: Method, path: &str, body: Value) -> anyhow::Result<Reply> {
-        self.send(self.orchestrator(method, path).bearer_auth(&self.admin).json(&body)).await
+        self.send(
+            self.orchestrator(method, path)
+                .bearer_auth(&self.admin)
+                .json(&body),
+        )
+        .await
     }
 
     /// `GET` of the orchestrator as the first admin.
@@ -241,7 +283,11 @@ impl System {
     ///
     /// When there is no answer.
     pub async fn admin_get(&self, path: &str) -> anyhow::Result<Reply> {
-        self.send(self.orchestrator(Method::GET, path).bearer_auth(&self.admin)).await
+        self.send(
+            self.orchestrator(Method::GET, path)
+                .bearer_auth(&self.admin),
+        )
+        .await
     }
 
     /// Creates an agent and gives back its id.
@@ -252,7 +298,10 @@ impl System {
     pub async fn create_agent(&self, body: Value) -> anyhow::Result<String> {
         let reply = self.admin(Method::POST, "/api/agents", body).await?;
         anyhow::ensure!(reply.status.is_success(), "creating an agent: {reply:?}");
-        Ok(reply.body["id"].as_str().context("an agent has an id")?.to_owned())
+        Ok(reply.body["id"]
+            .as_str()
+            .context("an agent has an id")?
+            .to_owned())
     }
 
     /// Creates a user with these roles and gives back a token of theirs.
@@ -261,10 +310,25 @@ impl System {
     ///
     /// When the orchestrator refuses.
     pub async fn create_user(&self, id: &str, roles: &[&str]) -> anyhow::Result<String> {
-        let reply = self.admin(Method::POST, "/api/users", json!({"id": id, "roles": roles})).await?;
+        let reply = self
+            .admin(
+                Method::POST,
+                "/api/users",
+                json!({"id": id, "roles": roles}),
+            )
+            .await?;
         anyhow::ensure!(reply.status.is_success(), "creating a user: {reply:?}");
-        let reply = self.admin(Method::POST, &format!("/api/users/{id}/tokens"), json!({"label": "journey"})).await?;
-        Ok(reply.body["token"].as_str().with_context(|| format!("{reply:?}"))?.to_owned())
+        let reply = self
+            .admin(
+                Method::POST,
+                &format!("/api/users/{id}/tokens"),
+                json!({"label": "journey"}),
+            )
+            .await?;
+        Ok(reply.body["token"]
+            .as_str()
+            .with_context(|| format!("{reply:?}"))?
+            .to_owned())
     }
 
     /// Makes a credential for an agent.
@@ -273,8 +337,17 @@ impl System {
     ///
     /// When the orchestrator refuses.
     pub async fn create_agent_token(&self, agent: &str) -> anyhow::Result<String> {
-        let reply = self.admin(Method::POST, &format!("/api/agents/{agent}/tokens"), json!({"label": "journey"})).await?;
-        Ok(reply.body["token"].as_str().with_context(|| format!("{reply:?}"))?.to_owned())
+        let reply = self
+            .admin(
+                Method::POST,
+                &format!("/api/agents/{agent}/tokens"),
+                json!({"label": "journey"}),
+            )
+            .await?;
+        Ok(reply.body["token"]
+            .as_str()
+            .with_context(|| format!("{reply:?}"))?
+            .to_owned())
     }
 
     /// Sends a slash command as this agent, as the checklist does.
@@ -283,7 +356,9 @@ impl System {
     ///
     /// When there is no answer.
     pub async fn execute(&self, agent: &str, command: &str) -> anyhow::Result<Reply> {
-        let request = self.gateway(Method::POST, "/execute").header("X-Agent-Id", agent);
+        let request = self
+            .gateway(Method::POST, "/execute")
+            .header("X-Agent-Id", agent);
         self.send(request.json(&json!({"command": command}))).await
     }
 
@@ -293,8 +368,10 @@ impl System {
     ///
     /// When there is no answer.
     pub async fn respond(&self, request_id: &str, approved: bool) -> anyhow::Result<Reply> {
-        let body = json!({"request_id": request_id, "approved": approved, "reason": "Testing approved"});
-        self.admin(Method::POST, "/api/mcp/permission-respond", body).await
+        let body =
+            json!({"request_id": request_id, "approved": approved, "reason": "Testing approved"});
+        self.admin(Method::POST, "/api/mcp/permission-respond", body)
+            .await
     }
 
     /// Sends a command that policy refuses but people may lift, approves it, and gives
@@ -305,7 +382,10 @@ impl System {
     /// When it is not escalated, or not approved.
     pub async fn approve_refused(&self, agent: &str, command: &str) -> anyhow::Result<String> {
         let refused = self.execute(agent, command).await?;
-        let id = refused.body["error"]["data"]["request_id"].as_str().with_context(|| format!("{refused:?}"))?.to_owned();
+        let id = refused.body["error"]["data"]["request_id"]
+            .as_str()
+            .with_context(|| format!("{refused:?}"))?
+            .to_owned();
         let reply = self.respond(&id, true).await?;
         anyhow::ensure!(reply.status.is_success(), "approving: {reply:?}");
         Ok(id)
@@ -347,11 +427,19 @@ struct Urls {
 }
 
 fn gateway_data(layout: Layout, data: &Path) -> PathBuf {
-    data.join(if layout == Layout::OneProcess { "both" } else { "gateway" })
+    data.join(if layout == Layout::OneProcess {
+        "both"
+    } else {
+        "gateway"
+    })
 }
 
 fn control_data(layout: Layout, data: &Path) -> PathBuf {
-    data.join(if layout == Layout::OneProcess { "both" } else { "orchestrator" })
+    data.join(if layout == Layout::OneProcess {
+        "both"
+    } else {
+        "orchestrator"
+    })
 }
 
 async fn start_planes(
@@ -364,7 +452,10 @@ async fn start_planes(
     let with = |folder: PathBuf, more: &[(&str, &str)]| {
         let mut all = variables.to_vec();
         all.push(("CEDARGATE_DATA".to_owned(), folder.display().to_string()));
-        all.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        all.extend(
+            more.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         all
     };
     if layout == Layout::OneProcess {
@@ -381,13 +472,18 @@ async fn start_planes(
         Some(url) => (None, url.to_owned()),
         None => {
             let database = database.context("two processes share a database")?;
-            let process =
-                Process::start(&["orchestrator"], &with(control_data(layout, data), &[("DATABASE_URL", database)]))?;
+            let process = Process::start(
+                &["orchestrator"],
+                &with(control_data(layout, data), &[("DATABASE_URL", database)]),
+            )?;
             let url = address(&process, "orchestrator").await?;
             (Some(process), url)
         }
     };
-    let gateway = Process::start(&["gateway"], &with(gateway_data(layout, data), &[("ORCHESTRATOR_URL", &url)]))?;
+    let gateway = Process::start(
+        &["gateway"],
+        &with(gateway_data(layout, data), &[("ORCHESTRATOR_URL", &url)]),
+    )?;
     let urls = Urls {
         gateway: address(&gateway, "gateway").await?,
         metrics: address(&gateway, "metrics").await?,
@@ -404,7 +500,10 @@ async fn address(process: &Process, plane: &str) -> anyhow::Result<String> {
         plane => process.line(&[&format!("{plane} listening on ")]).await?,
     };
     let line: Value = serde_json::from_str(&line)?;
-    let message = line["fields"]["message"].as_str().or(line["message"].as_str()).context("a line has a message")?;
+    let message = line["fields"]["message"]
+        .as_str()
+        .or(line["message"].as_str())
+        .context("a line has a message")?;
     let address = message
         .split(|letter: char| !letter.is_ascii_digit() && !matches!(letter, '.' | ':'))
         .find_map(|word| word.parse::<SocketAddr>().ok())
@@ -416,7 +515,13 @@ async fn address(process: &Process, plane: &str) -> anyhow::Result<String> {
 async fn ready(gateway: &str) -> anyhow::Result<()> {
     let client = reqwest::Client::builder().no_proxy().build()?;
     crate::soon("the gateway is ready", async {
-        while !client.get(format!("{gateway}/ready")).send().await?.status().is_success() {}
+        while !client
+            .get(format!("{gateway}/ready"))
+            .send()
+            .await?
+            .status()
+            .is_success()
+        {}
         anyhow::Ok(())
     })
     .await?

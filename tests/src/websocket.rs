@@ -20,13 +20,23 @@ impl Socket {
     /// # Errors
     ///
     /// When the orchestrator refuses the upgrade; the error names its status.
-    pub async fn connect(base: &str, query: &str, headers: &[(&'static str, &str)]) -> anyhow::Result<Self> {
+    pub async fn connect(
+        base: &str,
+        query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> anyhow::Result<Self> {
         let url = format!("{}/ws{query}", base.replacen("http", "ws", 1));
         let mut request = url.into_client_request()?;
         for (name, value) in headers {
-            request.headers_mut().insert(*name, HeaderValue::from_str(value)?);
+            request
+                .headers_mut()
+                .insert(*name, HeaderValue::from_str(value)?);
         }
-        let (stream, _) = crate::soon("the WebSocket opens", tokio_tungstenite::connect_async(request)).await??;
+        let (stream, _) = crate::soon(
+            "the WebSocket opens",
+            tokio_tungstenite::connect_async(request),
+        )
+        .await??;
         Ok(Self { stream })
     }
 
@@ -37,7 +47,9 @@ impl Socket {
     /// When the connection ends, or nothing comes.
     pub async fn next(&mut self) -> anyhow::Result<Value> {
         loop {
-            let message = crate::soon("a WebSocket event", self.stream.next()).await?.context("the WebSocket ended")??;
+            let message = crate::soon("a WebSocket event", self.stream.next())
+                .await?
+                .context("the WebSocket ended")??;
             if let Message::Text(text) = message {
                 return Ok(serde_json::from_str(&text)?);
             }
