@@ -229,7 +229,10 @@ impl Database {
         // sqlx's own migration lock does nothing on SQLite. In this transaction each
         // migration becomes a savepoint, and other processes wait.
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-        migrator().run(&mut *transaction).await?;
+        // `run` does the same, but its future is not `Send` for a borrowed connection.
+        migrator()
+            .run_direct(None, &mut *transaction, false)
+            .await?;
         transaction.commit().await?;
 
         let readers = if memory {
@@ -279,10 +282,20 @@ impl Open {
 /// gives the files beside it the same mode.
 fn make_private(file: &std::path::Path) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
-    options.append(true).create(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file).map(drop)
+    match options.open(file) {
+        Ok(made) => {
+            // Closing it would, by the rules of POSIX, drop every lock that SQLite has on
+            // this file by now in another thread. One descriptor for each database that
+            // is ever made is the lesser evil.
+            std::mem::forget(made);
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
