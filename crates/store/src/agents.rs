@@ -1,6 +1,6 @@
 //! Agents, their credentials, and their facts.
 
-use authz::{Agent, AgentId, AgentRef, Facts, Grant, TokenId, time::Timestamp};
+use authz::{Agent, AgentId, AgentRef, Facts, Grant, TokenId, UserId, time::Timestamp};
 use serde_json::json;
 
 use crate::{
@@ -238,7 +238,7 @@ async fn insert(write: &mut Write, agent: &Agent) -> Result<bool, StoreError> {
     let added = within!(write, |c| sqlx::query(INSERT)
         .bind(agent.id.to_string())
         .bind(agent.name.as_str())
-        .bind(agent.owner.as_ref().map(|owner| owner.as_str()))
+        .bind(agent.owner.as_ref().map(UserId::as_str))
         .bind(teams)
         .bind(roles)
         .bind(agent.env.as_str())
@@ -360,7 +360,7 @@ impl Store {
         within!(write, |c| sqlx::query(UPDATE)
             .bind(after.id.to_string())
             .bind(after.name.as_str())
-            .bind(after.owner.as_ref().map(|owner| owner.as_str()))
+            .bind(after.owner.as_ref().map(UserId::as_str))
             .bind(teams)
             .bind(roles)
             .bind(after.env.as_str())

@@ -774,6 +774,10 @@ impl Store {
     ///
     /// [`StoreError::NotFound`]; [`StoreError::Conflict`] when it is not pending at
     /// `actor.at`, or this person has approved it already; or what `permitted` said.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is one part of what a person decided, and of another type"
+    )]
     pub async fn approve<E: From<StoreError> + Send>(
         &self,
         id: ApprovalRequestId,

@@ -1,6 +1,6 @@
 //! Grants.
 
-use authz::{AgentId, DecisionId, Grant, GrantId, time::Timestamp};
+use authz::{AgentId, DecisionId, Grant, GrantId, UserId, time::Timestamp};
 
 use serde_json::json;
 
@@ -143,7 +143,7 @@ pub(crate) async fn insert(write: &mut Write, grant: &Grant) -> Result<(), Store
         .bind(grant.issued.as_millis())
         .bind(grant.expires.as_millis())
         .bind(grant.first.as_str())
-        .bind(grant.second.as_ref().map(|user| user.as_str()))
+        .bind(grant.second.as_ref().map(UserId::as_str))
         .bind(i64::from(grant.single_use))
         .execute(c)
         .await

@@ -207,7 +207,7 @@ impl Fixture {
         hours: u64,
         now: Timestamp,
     ) -> Result<Approved, StoreError> {
-        let hours = Duration::from_secs(hours * 3_600);
+        let hours = Duration::from_hours(hours);
         let actor = Actor {
             user: Some(by.clone()),
             via: "api",
@@ -322,7 +322,7 @@ pub(crate) fn request(
         advice: vec!["ask the platform team".to_owned()],
         workflow: Some("standard".to_owned()),
         policy_set: version("a1"),
-        expires: now.plus(Duration::from_secs(24 * 3_600)),
+        expires: now.plus(Duration::from_hours(24)),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How exact [`Token::last_used`] is: a use sooner after the last is not noted.
-const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
+const USE_NOTED_EVERY: Duration = Duration::from_mins(1);
 
 statements! {
     INSERT = "
@@ -156,7 +156,7 @@ impl Store {
         match noted {
             Ok(()) => token.last_used = Some(now),
             Err(error) => {
-                tracing::warn!(token = %token.id, %error, "the use of a credential was not noted")
+                tracing::warn!(token = %token.id, %error, "the use of a credential was not noted");
             }
         }
     }

@@ -19,7 +19,7 @@ fn conflict<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
     }
 }
 
-fn not_found<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+fn not_found<T: std::fmt::Debug>(result: &Result<T, StoreError>) {
     assert!(matches!(result, Err(StoreError::NotFound(_))), "{result:?}");
 }
 
@@ -110,12 +110,12 @@ on_both_engines! {
         let last = trail.last().unwrap();
         assert_eq!((last.kind.as_str(), last.command.as_deref()), ("approval_opened", Some("coolify/deploy")));
         assert_eq!(last.entry["reason"], "the release is due");
-        not_found(fixture.store.approval(ApprovalRequestId::generate(NOON), NOON).await);
+        not_found(&fixture.store.approval(ApprovalRequestId::generate(NOON), NOON).await);
     }
 
     async fn an_unknown_agent_opens_nothing(fixture) {
         let stranger = agent("stranger");
-        not_found(open(fixture, request(&stranger, json!({}), 1, NOON), NOON).await);
+        not_found(&open(fixture, request(&stranger, json!({}), 1, NOON), NOON).await);
         assert_eq!(fixture.store.feed_head().await.unwrap(), 0);
     }
 
@@ -279,8 +279,8 @@ on_both_engines! {
             let read = fixture.store.approval(id, after(60)).await.unwrap();
             for stored in [approval, read] {
                 assert_eq!((stored.status, stored.grant, stored.decided), (Status::Approved, Some(grant.id), Some(after(60))));
-                assert_eq!(stored.new.ask.approved_by, [dan.clone()]);
-                assert_eq!(stored.verdicts[0].approved, Some((reach, Duration::from_secs(4 * 3_600))));
+                assert_eq!(stored.new.ask.approved_by, std::slice::from_ref(&dan));
+                assert_eq!(stored.verdicts[0].approved, Some((reach, Duration::from_hours(4))));
             }
             let change = Change::ApprovalApproved { approval: id, agent: agent.id, grant: grant.id };
             assert_eq!(changes(fixture, head).await, [change]);
@@ -314,7 +314,7 @@ on_both_engines! {
 
             // The second person sees who was the first.
             let mut seen = Vec::new();
-            let hours = Duration::from_secs(second.1 * 3_600);
+            let hours = Duration::from_hours(second.1);
             let approved = fixture
                 .store
                 .approve(id, &eve, second.0, hours, "me too", &at(after(3)), |approval| {
@@ -324,7 +324,7 @@ on_both_engines! {
                 .await
                 .unwrap();
             let Approved::Granted(approval, grant) = approved else { panic!("both approved") };
-            assert_eq!(seen, [dan.clone()]);
+            assert_eq!(seen, std::slice::from_ref(&dan));
             assert_eq!((&grant.first, grant.second.as_ref()), (&dan, Some(&eve)));
             assert_eq!((grant.issued, grant.expires), (after(3), after(3 + expected.1 * 3_600)));
             assert_eq!((&grant.scope, grant.single_use), (&approval.new.ask.scope(expected.0).0, expected.0 == Reach::Once));
@@ -350,7 +350,7 @@ on_both_engines! {
                 let store = if number % 2 == 0 { fixture.store.clone() } else { another.clone() };
                 let by = people[number / 2].clone();
                 tokio::spawn(async move {
-                    let hour = Duration::from_secs(3_600);
+                    let hour = Duration::from_hours(1);
                     store.approve(id, &by, Reach::Call, hour, "", &actor(), |_| Ok::<_, StoreError>(())).await
                 })
             })
@@ -380,7 +380,7 @@ on_both_engines! {
             .map(|number| {
                 let (store, by) = (fixture.store.clone(), people[number / 2].clone());
                 tokio::spawn(async move {
-                    let hour = Duration::from_secs(3_600);
+                    let hour = Duration::from_hours(1);
                     store.approve(id, &by, Reach::Call, hour, "", &actor(), |_| Ok::<_, StoreError>(())).await
                 })
             })
@@ -419,7 +419,7 @@ on_both_engines! {
         let dan = fixture.user("dan").await;
         let id = fixture.opened(&agent, json!({}), 1).await;
         let head = fixture.store.feed_head().await.unwrap();
-        let hour = Duration::from_secs(3_600);
+        let hour = Duration::from_hours(1);
         let refuse = |_: &StoredApproval| Err(StoreError::Conflict("policy says no".to_owned()));
         let approved = fixture.store.approve(id, &dan, Reach::Call, hour, "", &actor(), refuse).await;
         assert_eq!(conflict(approved), "policy says no");
@@ -440,13 +440,13 @@ on_both_engines! {
         fixture.store.create_user(&gone, &actor()).await.unwrap();
         for id_of in ["gone", "nobody"] {
             let by: UserId = id_of.parse().unwrap();
-            not_found(fixture.approve(id, &by, Reach::Call, 1, NOON).await);
-            not_found(reject(fixture, id, &by, NOON, NOON).await);
+            not_found(&fixture.approve(id, &by, Reach::Call, 1, NOON).await);
+            not_found(&reject(fixture, id, &by, NOON, NOON).await);
         }
         let dan = fixture.user("dan").await;
         let unknown = ApprovalRequestId::generate(NOON);
-        not_found(fixture.approve(unknown, &dan, Reach::Call, 1, NOON).await);
-        not_found(reject(fixture, unknown, &dan, NOON, NOON).await);
+        not_found(&fixture.approve(unknown, &dan, Reach::Call, 1, NOON).await);
+        not_found(&reject(fixture, unknown, &dan, NOON, NOON).await);
     }
 
     async fn a_rejection_cools_down(fixture) {

@@ -24,8 +24,11 @@ on_both_engines! {
 
         let total = i64::try_from(WRITERS * WRITES).unwrap();
         let mut seen = 0;
-        while seen < total {
-            for event in follower.feed_after(seen, 7).await.unwrap() {
+        let mut writing = true;
+        // Once more after the last writer is done, or has failed.
+        while writing && seen < total {
+            writing = !writers.iter().all(tokio::task::JoinHandle::is_finished);
+            for event in follower.feed_after(seen, 1_000).await.unwrap() {
                 assert_eq!(event.sequence, seen + 1);
                 seen = event.sequence;
                 // Never seen before its data.
@@ -36,6 +39,7 @@ on_both_engines! {
         for writer in writers {
             writer.await.unwrap();
         }
+        assert_eq!(seen, total);
         assert_eq!(follower.feed_head().await.unwrap(), total);
         assert_eq!(follower.feed_after(total, 10).await.unwrap(), []);
         let trail = follower.audit(0, 1_000, None).await.unwrap();
