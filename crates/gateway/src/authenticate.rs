@@ -144,7 +144,11 @@ impl Authenticator {
         self.facts.clock()
     }
 
-    async fn by_credential(&self, credential: &SecretString, claimed: Option<&AgentRef>) -> Result<Held, Refusal> {
+    async fn by_credential(
+        &self,
+        credential: &SecretString,
+        claimed: Option<&AgentRef>,
+    ) -> Result<Held, Refusal> {
         let digest = digest(credential);
         if let Some(gateway_token) = &self.gateway_token
             && bool::from(gateway_token.ct_eq(&digest))
@@ -158,7 +162,10 @@ impl Authenticator {
             return Err(unauthenticated("no agent holds this credential"));
         }
         let known = self.known(digest).await?;
-        if known.expires.is_some_and(|expires| expires <= self.clock.now()) {
+        if known
+            .expires
+            .is_some_and(|expires| expires <= self.clock.now())
+        {
             return Err(unauthenticated("the credential has expired"));
         }
         let held = self.named(&AgentRef::Id(known.agent)).await?;
@@ -189,7 +196,10 @@ impl Authenticator {
             if contract::client::is_not_found(&error) {
                 return unauthenticated("no agent holds this credential");
             }
-            tracing::warn!(error = &error as &dyn std::error::Error, "a credential cannot be checked");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a credential cannot be checked"
+            );
             Refusal::Orchestrator(Arc::new(error))
         })?;
         let known = Known {
@@ -206,7 +216,9 @@ impl Authenticator {
 
     async fn by_address(&self, claim: &Claim, peer: Peer) -> Result<Held, Refusal> {
         let loopback = peer.ip().is_loopback();
-        if self.trust_agent_header && let Some(agent) = &claim.agent {
+        if self.trust_agent_header
+            && let Some(agent) = &claim.agent
+        {
             return self.named(agent).await;
         }
         if self.gateway_token.is_some() || !loopback {
@@ -215,7 +227,11 @@ impl Authenticator {
             ));
         }
         // A page in a browser on this machine has a loopback address too.
-        if claim.origin.as_deref().is_some_and(|origin| !is_loopback_origin(origin)) {
+        if claim
+            .origin
+            .as_deref()
+            .is_some_and(|origin| !is_loopback_origin(origin))
+        {
             return Err(unauthenticated("a web page needs an agent's credential"));
         }
         let agent = claim.agent.clone().unwrap_or(AgentRef::Id(AgentId::LOCAL));
@@ -239,7 +255,9 @@ fn is_agent_credential(text: &str) -> bool {
     text.strip_prefix("cgt_").is_some_and(|secret| {
         secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit())
             || secret.len() == 43
-                && secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+                && secret
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     })
 }
 
@@ -247,7 +265,10 @@ fn is_loopback_origin(origin: &str) -> bool {
     origin.parse::<http::Uri>().is_ok_and(|uri| {
         uri.host().is_some_and(|host| {
             let host = host.trim_start_matches('[').trim_end_matches(']');
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+            host == "localhost"
+                || host
+                    .parse::<IpAddr>()
+                    .is_ok_and(|ip| ip.to_canonical().is_loopback())
         })
     })
 }
@@ -259,12 +280,18 @@ fn single(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Refu
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(Refusal::Header(format!("header `{name}` is given more than once")));
+        return Err(Refusal::Header(format!(
+            "header `{name}` is given more than once"
+        )));
     }
     match value.to_str() {
-        Ok("") => Err(Refusal::Header(format!("header `{name}` is empty; leave it out instead"))),
+        Ok("") => Err(Refusal::Header(format!(
+            "header `{name}` is empty; leave it out instead"
+        ))),
         Ok(text) => Ok(Some(text.to_owned())),
-        Err(_) => Err(Refusal::Header(format!("header `{name}` holds characters that are not visible ASCII"))),
+        Err(_) => Err(Refusal::Header(format!(
+            "header `{name}` holds characters that are not visible ASCII"
+        ))),
     }
 }
 
@@ -273,13 +300,21 @@ impl Claim {
         let agent = single(headers, &X_AGENT_ID)?
             .map(|text| text.parse::<AgentRef>())
             .transpose()
-            .map_err(|error| Refusal::Header(format!("header `x-agent-id` must be an agent's UUID or name: {error}")))?;
+            .map_err(|error| {
+                Refusal::Header(format!(
+                    "header `x-agent-id` must be an agent's UUID or name: {error}"
+                ))
+            })?;
         let bearer = single(headers, &header::AUTHORIZATION)?
             .map(|text| match text.split_once(' ') {
-                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
+                Some((scheme, token))
+                    if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() =>
+                {
                     Ok(token.trim().to_owned())
                 }
-                _ => Err(unauthenticated("header `authorization` must be `Bearer <credential>`")),
+                _ => Err(unauthenticated(
+                    "header `authorization` must be `Bearer <credential>`",
+                )),
             })
             .transpose()?;
         let key = single(headers, &X_MCP_KEY)?;
@@ -328,7 +363,10 @@ pub(crate) struct Authenticated<S> {
 
 impl<S, B> Service<Request<B>> for Authenticated<S>
 where
-    S: Service<AgentRequest<B>, Response = Response<Body>, Error = Refusal> + Clone + Send + 'static,
+    S: Service<AgentRequest<B>, Response = Response<Body>, Error = Refusal>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
     B: Send + 'static,
 {

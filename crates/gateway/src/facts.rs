@@ -131,7 +131,10 @@ impl Generations {
 
     /// Changes with every invalidation, of any agent.
     pub(crate) fn total(&self) -> u64 {
-        let agents = self.agents.iter().map(|counter| counter.load(Ordering::Acquire));
+        let agents = self
+            .agents
+            .iter()
+            .map(|counter| counter.load(Ordering::Acquire));
         agents.fold(self.all.load(Ordering::Acquire), u64::wrapping_add)
     }
 }
@@ -169,7 +172,9 @@ pub(crate) struct FactsCache {
 
 impl std::fmt::Debug for FactsCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FactsCache").field("max_staleness", &self.max_staleness).finish_non_exhaustive()
+        f.debug_struct("FactsCache")
+            .field("max_staleness", &self.max_staleness)
+            .finish_non_exhaustive()
     }
 }
 
@@ -209,7 +214,8 @@ impl FactsCache {
     /// See [`FactsError`].
     pub(crate) async fn get(&self, agent: &AgentRef) -> Result<Held, FactsError> {
         let oldest = self.clock.now().saturating_sub(self.max_staleness);
-        self.get_since(agent, oldest, self.max_staleness.is_zero()).await
+        self.get_since(agent, oldest, self.max_staleness.is_zero())
+            .await
     }
 
     /// Facts asked for at `moment` or later.
@@ -221,7 +227,12 @@ impl FactsCache {
         self.get_since(&AgentRef::Id(agent), moment, false).await
     }
 
-    async fn get_since(&self, agent: &AgentRef, oldest: Duration, always_ask: bool) -> Result<Held, FactsError> {
+    async fn get_since(
+        &self,
+        agent: &AgentRef,
+        oldest: Duration,
+        always_ask: bool,
+    ) -> Result<Held, FactsError> {
         if !always_ask
             && let Some(held) = self.held(agent).await
             && held.asked >= oldest
@@ -231,8 +242,15 @@ impl FactsCache {
             return Ok(held);
         }
         let (flight, joined) = self.flight(agent, oldest);
-        self.metrics.facts(if joined { FactsSource::Joined } else { FactsSource::Miss });
-        let fetched = flight.fetch.await.inspect_err(|_| self.metrics.facts(FactsSource::Error))?;
+        self.metrics.facts(if joined {
+            FactsSource::Joined
+        } else {
+            FactsSource::Miss
+        });
+        let fetched = flight
+            .fetch
+            .await
+            .inspect_err(|_| self.metrics.facts(FactsSource::Error))?;
         let id = fetched.principal.agent().id;
         let held = Held {
             principal: fetched.principal,
@@ -255,7 +273,10 @@ impl FactsCache {
             AgentRef::Id(id) => self.agents.get(id).await,
             AgentRef::Name(name) => {
                 let id = self.names.get(name).await?;
-                self.agents.get(&id).await.filter(|held| held.principal.agent().name == *name)
+                self.agents
+                    .get(&id)
+                    .await
+                    .filter(|held| held.principal.agent().name == *name)
             }
         }
     }
@@ -273,7 +294,11 @@ impl FactsCache {
             return (flight.clone(), true);
         }
         let fetch = self.begin(agent.clone(), asked, total);
-        let flight = Flight { asked, total, fetch };
+        let flight = Flight {
+            asked,
+            total,
+            fetch,
+        };
         flights.insert(agent.clone(), flight.clone());
         (flight, false)
     }
@@ -285,7 +310,10 @@ impl FactsCache {
         let task = tokio::spawn(async move {
             let facts = orchestrator.facts(&agent).await;
             let mut flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
-            if flights.get(&agent).is_some_and(|flight| flight.asked == asked && flight.total == total) {
+            if flights
+                .get(&agent)
+                .is_some_and(|flight| flight.asked == asked && flight.total == total)
+            {
                 flights.remove(&agent);
             }
             match facts {
@@ -296,9 +324,15 @@ impl FactsCache {
                     };
                     if !right {
                         let reason = "the facts are another agent's".to_owned();
-                        return Err(FactsError::Orchestrator(Arc::new(contract::Error::Malformed(reason))));
+                        return Err(FactsError::Orchestrator(Arc::new(
+                            contract::Error::Malformed(reason),
+                        )));
                     }
-                    Ok(Fetched { principal: Arc::new(Principal::new(facts)), asked, total })
+                    Ok(Fetched {
+                        principal: Arc::new(Principal::new(facts)),
+                        asked,
+                        total,
+                    })
                 }
                 Err(error) if contract::client::is_not_found(&error) => Err(FactsError::Unknown),
                 Err(error) => {
@@ -309,7 +343,9 @@ impl FactsCache {
         });
         async move {
             task.await.unwrap_or_else(|error| {
-                Err(FactsError::Orchestrator(Arc::new(contract::Error::Malformed(error.to_string()))))
+                Err(FactsError::Orchestrator(Arc::new(
+                    contract::Error::Malformed(error.to_string()),
+                )))
             })
         }
         .boxed()
@@ -377,8 +413,12 @@ mod tests {
         let router = Router::new().route(
             "/api/gateway/facts/{agent}",
             get(move |Path(agent): Path<String>| {
-                let (sender, gate, count, down) =
-                    (sender.clone(), Arc::clone(&gate), Arc::clone(&count), Arc::clone(&is_down));
+                let (sender, gate, count, down) = (
+                    sender.clone(),
+                    Arc::clone(&gate),
+                    Arc::clone(&count),
+                    Arc::clone(&is_down),
+                );
                 async move {
                     let version = count.fetch_add(1, Ordering::SeqCst);
                     sender.send(()).unwrap();
@@ -393,7 +433,11 @@ mod tests {
                 }
             }),
         );
-        let client = contract::Client::over(router.into_service::<Full<Bytes>>(), None, Duration::from_secs(5));
+        let client = contract::Client::over(
+            router.into_service::<Full<Bytes>>(),
+            None,
+            Duration::from_secs(5),
+        );
         let now = Arc::new(AtomicU64::new(100));
         let clock = Arc::clone(&now);
         let cache = FactsCache::new(
@@ -402,7 +446,13 @@ mod tests {
             Monotonic::new(move || Duration::from_secs(clock.load(Ordering::SeqCst))),
             Arc::new(Metrics::new(&[]).unwrap()),
         );
-        Fake { asked, answer, now, down, cache: Arc::new(cache) }
+        Fake {
+            asked,
+            answer,
+            now,
+            down,
+            cache: Arc::new(cache),
+        }
     }
 
     impl Fake {
@@ -411,7 +461,10 @@ mod tests {
         }
 
         /// Fetches in the background and waits until the orchestrator was asked.
-        async fn asking(&mut self, agent: &str) -> tokio::task::JoinHandle<Result<Held, FactsError>> {
+        async fn asking(
+            &mut self,
+            agent: &str,
+        ) -> tokio::task::JoinHandle<Result<Held, FactsError>> {
             let (cache, agent) = (Arc::clone(&self.cache), agent.parse().unwrap());
             let task = tokio::spawn(async move { cache.get(&agent).await });
             self.asked.recv().await.unwrap();
@@ -419,7 +472,13 @@ mod tests {
         }
 
         async fn version(&self, agent: &str) -> i64 {
-            self.cache.get(&agent.parse().unwrap()).await.unwrap().principal.facts().version
+            self.cache
+                .get(&agent.parse().unwrap())
+                .await
+                .unwrap()
+                .principal
+                .facts()
+                .version
         }
     }
 
@@ -439,7 +498,11 @@ mod tests {
         let error = fake.cache.get(&Fake::agent()).await.unwrap_err();
         assert!(matches!(error, FactsError::Orchestrator(_)));
         fake.down.store(false, Ordering::SeqCst);
-        let error = fake.cache.get(&"nobody".parse().unwrap()).await.unwrap_err();
+        let error = fake
+            .cache
+            .get(&"nobody".parse().unwrap())
+            .await
+            .unwrap_err();
         assert!(matches!(error, FactsError::Unknown));
         while fake.asked.try_recv().is_ok() {}
     }
@@ -461,7 +524,11 @@ mod tests {
         task.await.unwrap().unwrap();
         fake.now.store(106, Ordering::SeqCst);
         fake.answer.add_permits(1);
-        assert_eq!(fake.version(AGENT).await, 1, "answered two seconds ago, asked six");
+        assert_eq!(
+            fake.version(AGENT).await,
+            1,
+            "answered two seconds ago, asked six"
+        );
     }
 
     #[tokio::test]
@@ -512,7 +579,11 @@ mod tests {
         let early = fake.asking(AGENT).await;
         fake.now.store(101, Ordering::SeqCst);
         fake.answer.add_permits(2);
-        let held = fake.cache.fresh(AGENT.parse().unwrap(), Duration::from_secs(101)).await.unwrap();
+        let held = fake
+            .cache
+            .fresh(AGENT.parse().unwrap(), Duration::from_secs(101))
+            .await
+            .unwrap();
         assert_eq!(held.principal.facts().version, 1);
         early.await.unwrap().unwrap();
     }

@@ -63,7 +63,10 @@ impl Follower {
         loop {
             let ended = self.follow_once(&mut pause, policy_set_wanted).await;
             if self.connected.0.swap(false, Ordering::AcqRel) {
-                tracing::warn!(reason = ended, "the orchestrator's feed ended; following again");
+                tracing::warn!(
+                    reason = ended,
+                    "the orchestrator's feed ended; following again"
+                );
             } else {
                 tracing::debug!(reason = ended, "the orchestrator's feed cannot be followed");
             }
@@ -117,14 +120,24 @@ impl Follower {
         loop {
             wanted.notified().await;
             while let Err(reason) = self.fetch_policy_set().await {
-                tracing::error!(reason, "the policy set cannot be put in force; the one before stays");
+                tracing::error!(
+                    reason,
+                    "the policy set cannot be put in force; the one before stays"
+                );
                 tokio::time::sleep(POLICY_RETRY).await;
             }
         }
     }
 
     async fn fetch_policy_set(&self) -> Result<(), String> {
-        let bundle = self.orchestrator.policy_set_bundle().await.map_err(|error| error.to_string())?;
-        self.policies.put_in_force(bundle).await.map_err(|error| error.to_string())
+        let bundle = self
+            .orchestrator
+            .policy_set_bundle()
+            .await
+            .map_err(|error| error.to_string())?;
+        self.policies
+            .put_in_force(bundle)
+            .await
+            .map_err(|error| error.to_string())
     }
 }

@@ -77,6 +77,36 @@ pub(crate) struct Subject {
     pub(crate) command: CommandKey,
 }
 
+/// What was sent, as the journal keeps it.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    risk: Risk,
+    details: Map<String, Value>,
+}
+
+impl Sent {
+    /// `arguments` are those of `command` as people may see them.
+    pub(crate) fn new(command: &Command, arguments: Map<String, Value>) -> Self {
+        let mut details = Map::new();
+        details.insert("risk".to_owned(), command.target.risk.as_str().into());
+        details.insert(
+            "digest".to_owned(),
+            command.arguments.digest().as_str().into(),
+        );
+        let arguments = Value::Object(arguments);
+        let bytes = arguments.to_string().len();
+        if bytes > MAX_ARGUMENTS_BYTES {
+            details.insert("arguments_bytes".to_owned(), bytes.into());
+        } else {
+            details.insert("arguments".to_owned(), arguments);
+        }
+        Self {
+            risk: command.target.risk,
+            details,
+        }
+    }
+}
+
 /// A refusal, as the journal keeps it.
 #[derive(Debug)]
 pub(crate) struct RefusalRecord<'a> {
@@ -202,16 +232,15 @@ impl Journal {
         &self,
         subject: Subject,
         permit: &Permit,
-        arguments: Map<String, Value>,
+        sent: Sent,
     ) -> Result<Entry, Unwritable> {
-        let command = permit.command();
-        let mut details = command_details(command, arguments);
+        let mut details = sent.details;
         details.insert("policies".to_owned(), permit.policies().into());
         details.insert("policy_set".to_owned(), permit.policy_set().as_str().into());
         if let Some(grant) = permit.grant() {
             details.insert("grant".to_owned(), grant.id.to_string().into());
         }
-        let until = match command.target.risk {
+        let until = match sent.risk {
             Risk::Read => Until::Written,
             Risk::Write | Risk::Destroy => Until::Synced,
         };
@@ -233,11 +262,10 @@ impl Journal {
     pub(crate) async fn refuse(
         &self,
         subject: &Subject,
-        command: &Command,
-        arguments: Map<String, Value>,
+        sent: Sent,
         refusal: RefusalRecord<'_>,
     ) -> Result<(), Unwritable> {
-        let mut details = command_details(command, arguments);
+        let mut details = sent.details;
         details.insert("reason".to_owned(), refusal.reason.into());
         details.insert("outcome".to_owned(), refusal.outcome.into());
         details.insert("policies".to_owned(), refusal.policies.into());
@@ -321,23 +349,6 @@ fn start_record(gateway: &str, clock: &Clock, details: Value) -> Record {
     })
 }
 
-fn command_details(command: &Command, arguments: Map<String, Value>) -> Map<String, Value> {
-    let mut details = Map::new();
-    details.insert("risk".to_owned(), command.target.risk.as_str().into());
-    details.insert(
-        "digest".to_owned(),
-        command.arguments.digest().as_str().into(),
-    );
-    let arguments = Value::Object(arguments);
-    let bytes = arguments.to_string().len();
-    if bytes > MAX_ARGUMENTS_BYTES {
-        details.insert("arguments_bytes".to_owned(), bytes.into());
-    } else {
-        details.insert("arguments".to_owned(), arguments);
-    }
-    details
-}
-
 /// A command that is under way. Dropping it without closing records that its outcome is
 /// not known.
 #[derive(Debug)]
@@ -350,19 +361,16 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Records how the command ended: `success`, or `error` with what agents are told.
-    pub(crate) fn close(mut self, status: &str, error: Option<(&str, &str)>) {
+    pub(crate) fn close(mut self, status: &str, error: Option<&str>) {
         self.write(status, error);
     }
 
-    fn write(&mut self, status: &str, error: Option<(&str, &str)>) {
+    fn write(&mut self, status: &str, error: Option<&str>) {
         self.closed = true;
         let mut details = Map::new();
         details.insert("status".to_owned(), status.into());
-        if let Some((kind, message)) = error {
-            details.insert(
-                "error".to_owned(),
-                json!({"kind": kind, "message": message}),
-            );
+        if let Some(message) = error {
+            details.insert("error".to_owned(), message.into());
         }
         let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         details.insert("duration_ms".to_owned(), millis.into());

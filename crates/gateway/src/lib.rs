@@ -1,13 +1,61 @@
 //! The data plane: authenticate, parse, authorize, carry out, record.
+//!
+//! A request comes in through `server.rs` and passes the stack in `service.rs`, which
+//! makes it an [`AgentRequest`]. `parse.rs` reads its body into a command, and
+//! [`Gateway::journey`] takes that to its handler, or refuses it. `facts.rs`, `policy.rs`
+//! and `follow.rs` keep what decisions rest on; `journal.rs` keeps what came of them.
 
+mod answer;
+mod authenticate;
+mod authorize;
+mod facts;
+mod follow;
 pub mod journal;
+mod listing;
 mod metrics;
+mod parse;
+mod policy;
+mod refusal;
+mod routes;
+mod server;
+mod service;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use authz::Clock;
-use secrecy::SecretString;
-use tokio_util::sync::CancellationToken;
+use authz::{ApprovalRequestId, Clock, Command, DecisionId};
+use bytes::Bytes;
+use contract::approvals::ApprovalStatus;
+use handlers::{Answer, Catalog, HandlerError, Parsed};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value, json};
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::{BoxError, service_fn, util::BoxCloneSyncService};
+use tracing::Instrument;
+
+use crate::{
+    answer::Body,
+    authenticate::{AgentRequest, Authenticator, Caller},
+    authorize::{Authorizer, Case},
+    facts::{FactsCache, Monotonic},
+    follow::{Connected, Follower},
+    journal::{Journal, RefusalRecord, Subject},
+    listing::Listing,
+    metrics::Metrics,
+    parse::{Asked, Question},
+    policy::Policies,
+    refusal::Refusal,
+    routes::Route,
+    service::{RequestId, millis},
+};
 
 /// How a gateway is set up. Checked before a port opens.
 #[derive(Clone, Debug)]
@@ -87,10 +135,699 @@ pub enum StartError {
 pub async fn start(
     config: Config,
     orchestrator: contract::Client,
-    catalog: Arc<handlers::Catalog>,
+    catalog: Arc<Catalog>,
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<Running, StartError> {
-    let _ = (config, orchestrator, catalog, clock, shutdown);
-    todo!()
+    config.check()?;
+    let listener = server::listen(config.listen).await?;
+    let metrics_listener = server::listen(config.metrics).await?;
+    let local = |listener: &tokio::net::TcpListener, address| {
+        listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address, source })
+    };
+    let address = local(&listener, config.listen)?;
+    let metrics_address = local(&metrics_listener, config.metrics)?;
+
+    let (gateway, background) =
+        Gateway::open(config, orchestrator, catalog, clock, Monotonic::system())?;
+    let drain = gateway.config.deadline + DRAIN_EXTRA;
+    let stack = service::stack::<Incoming>(&gateway);
+    let metrics_stack = metrics_stack(Arc::clone(&gateway.metrics));
+    tracing::info!(%address, metrics = %metrics_address, gateway = gateway.config.name, "gateway listening");
+
+    let finished = tokio::spawn(async move {
+        let metrics_server = server::serve(
+            metrics_listener,
+            metrics_stack,
+            shutdown.clone(),
+            Duration::from_secs(1),
+        );
+        tokio::join!(
+            server::serve(listener, stack, shutdown, drain),
+            metrics_server
+        );
+        background.end(&gateway).await;
+        tracing::info!("gateway ended");
+    });
+    Ok(Running {
+        address,
+        metrics: metrics_address,
+        finished,
+    })
 }
+
+/// What is under way at shutdown may take so much longer than one request's deadline.
+const DRAIN_EXTRA: Duration = Duration::from_secs(5);
+
+/// At shutdown, the journal is sent on for at most so long; the rest is sent at the next start.
+const SHIP_AT_END: Duration = Duration::from_secs(3);
+
+/// A pending request is waited for no longer than this, whatever `Prefer: wait` says.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+impl Config {
+    /// Whether the settings are safe together.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Config`] with the way out.
+    fn check(&self) -> Result<(), StartError> {
+        let wrong = |message: String| Err(StartError::Config(message));
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if self.name.is_empty() || self.name.len() > 128 || !self.name.bytes().all(word) {
+            return wrong(format!(
+                "the gateway's name `{}` may hold letters, digits, `-`, `_` and `.` only",
+                self.name
+            ));
+        }
+        if self.max_concurrent == 0 || self.max_body_bytes == 0 || self.deadline.is_zero() {
+            return wrong("the limits on requests, body and time must not be zero".to_owned());
+        }
+        let token = self
+            .gateway_token
+            .as_ref()
+            .map(|token| token.expose_secret().len());
+        if token.is_some_and(|length| length < 16) {
+            return wrong("the gateway token is shorter than 16 characters; leave it out, or use `openssl rand -hex 32`".to_owned());
+        }
+        if token.is_some() && self.trust_agent_header {
+            return wrong("a gateway token protects nothing while `X-Agent-Id` is trusted from everywhere; set one or the other".to_owned());
+        }
+        if token.is_none()
+            && !self.trust_agent_header
+            && !self.listen.ip().to_canonical().is_loopback()
+        {
+            return wrong(format!(
+                "listening on {} without a gateway token would leave callers on this machine trusted by address alone; \
+                 set MCP_GATEWAY_TOKEN, or listen on 127.0.0.1, or say --trust-agent-header on a closed network",
+                self.listen
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Everything that answering a request needs.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    config: Config,
+    catalog: Arc<Catalog>,
+    clock: Clock,
+    orchestrator: contract::Client,
+    metrics: Arc<Metrics>,
+    policies: Arc<Policies>,
+    authenticator: Arc<Authenticator>,
+    authorizer: Authorizer,
+    journal: Journal,
+    connected: Arc<Connected>,
+    changes: broadcast::Sender<contract::feed::Change>,
+    /// Places for commands under way: those whose client hung up count as well.
+    places: Arc<Semaphore>,
+    under_way: TaskTracker,
+    started: Instant,
+}
+
+/// What runs beside the requests.
+struct Background {
+    stop: CancellationToken,
+    stop_shipping: CancellationToken,
+    follower: tokio::task::JoinHandle<()>,
+    shipper: tokio::task::JoinHandle<()>,
+    writer: journal::WriterThread,
+}
+
+impl Background {
+    /// Ends everything, the journal last.
+    async fn end(self, gateway: &Gateway) {
+        gateway.under_way.close();
+        if tokio::time::timeout(gateway.config.deadline, gateway.under_way.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "commands are still under way; the journal will hold no outcome of theirs"
+            );
+        }
+        self.stop.cancel();
+        gateway.journal.close(self.writer).await;
+        self.stop_shipping.cancel();
+        let mut shipper = self.shipper;
+        if tokio::time::timeout(SHIP_AT_END, &mut shipper)
+            .await
+            .is_err()
+        {
+            shipper.abort();
+        }
+        let _ = self.follower.await;
+    }
+}
+
+impl Gateway {
+    fn open(
+        config: Config,
+        orchestrator: contract::Client,
+        catalog: Arc<Catalog>,
+        clock: Clock,
+        monotonic: Monotonic,
+    ) -> Result<(Arc<Self>, Background), StartError> {
+        let services: Vec<_> = catalog
+            .services()
+            .iter()
+            .map(|service| service.name.as_str())
+            .collect();
+        let metrics =
+            Metrics::new(&services).map_err(|error| StartError::Config(error.to_string()))?;
+        let metrics = Arc::new(metrics);
+        metrics.started(clock.now());
+        let (journal, writer) = Journal::start(
+            &config.journal,
+            config.journal_file_bytes,
+            &config.name,
+            clock.clone(),
+            Arc::clone(&metrics),
+        )
+        .map_err(|source| StartError::Journal {
+            path: config.journal.clone(),
+            source,
+        })?;
+
+        let facts = Arc::new(FactsCache::new(
+            orchestrator.clone(),
+            config.max_staleness,
+            monotonic,
+            Arc::clone(&metrics),
+        ));
+        let policies = Arc::new(Policies::new(Arc::clone(&metrics)));
+        let connected = Arc::new(Connected::default());
+        let (changes, _) = broadcast::channel(256);
+        let (stop, stop_shipping) = (CancellationToken::new(), CancellationToken::new());
+        let follower = Follower {
+            orchestrator: orchestrator.clone(),
+            facts: Arc::clone(&facts),
+            policies: Arc::clone(&policies),
+            metrics: Arc::clone(&metrics),
+            connected: Arc::clone(&connected),
+            changes: changes.clone(),
+        };
+        let background = Background {
+            follower: tokio::spawn(follower.run(stop.clone())),
+            shipper: journal.ship(
+                orchestrator.clone(),
+                Arc::clone(&metrics),
+                stop_shipping.clone(),
+            ),
+            stop,
+            stop_shipping,
+            writer,
+        };
+        let authenticator = Authenticator::new(
+            orchestrator.clone(),
+            Arc::clone(&facts),
+            clock.clone(),
+            &config,
+        );
+        let authorizer = Authorizer {
+            orchestrator: orchestrator.clone(),
+            facts,
+            policies: Arc::clone(&policies),
+            metrics: Arc::clone(&metrics),
+            clock: clock.clone(),
+            approvals_url: config.approvals_url.clone(),
+        };
+        let gateway = Self {
+            places: Arc::new(Semaphore::new(config.max_concurrent)),
+            config,
+            catalog,
+            clock,
+            orchestrator,
+            metrics,
+            policies,
+            authenticator: Arc::new(authenticator),
+            authorizer,
+            journal,
+            connected,
+            changes,
+            under_way: TaskTracker::new(),
+            started: Instant::now(),
+        };
+        Ok((Arc::new(gateway), background))
+    }
+
+    /// Answers a request whose sender is known.
+    async fn answer<B>(self: Arc<Self>, request: AgentRequest<B>) -> Result<Response<Body>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let AgentRequest { caller, http } = request;
+        let route = Route::find(http.method(), http.uri().path()).map_err(|_| Refusal::Internal)?;
+        let asked = match route {
+            Route::Catalog => {
+                return Ok(answer::json(
+                    StatusCode::OK,
+                    &self.listing(&caller, |listing| listing.catalog())?,
+                ));
+            }
+            Route::Service(name) => {
+                let service = self.listing(&caller, |listing| {
+                    listing
+                        .service(&name)
+                        .ok_or_else(|| unknown_service(listing, &name))
+                })?;
+                return Ok(answer::json(StatusCode::OK, &service?));
+            }
+            Route::Approval(id) => return self.approval(&caller, &id, http.headers()).await,
+            Route::Test(name) => return self.test(caller, &name).await,
+            Route::Execute | Route::Rpc => {
+                let id = http.extensions().get::<RequestId>().cloned();
+                let (headers, body) = service::read_body(http, self.config.max_body_bytes).await?;
+                parse::media_type(&headers)?;
+                let asked = match route {
+                    Route::Rpc => parse::rpc(&self.catalog, &body),
+                    _ => parse::execute(&self.catalog, &body),
+                };
+                // An id that was not given is the request's own.
+                Asked {
+                    id: asked.id.or_else(|| id.map(|id| Value::from(&*id.0))),
+                    ..asked
+                }
+            }
+            Route::Health | Route::Ready | Route::Info => return Err(Refusal::Internal),
+        };
+        let id = asked.id.unwrap_or_default();
+        let result = match asked.question {
+            Ok(question) => self.question(caller, question).await,
+            Err(refusal) => {
+                tracing::info!(agent.id = %caller.held.principal.agent().id, reason = %refusal, "not a command");
+                Err(refusal)
+            }
+        };
+        Ok(match result {
+            Ok(result) => answer::json(
+                StatusCode::OK,
+                &json!({"jsonrpc": "2.0", "result": result, "id": id}),
+            ),
+            Err(refusal) => refusal.into_response(&id),
+        })
+    }
+
+    async fn question(
+        self: &Arc<Self>,
+        caller: Caller,
+        question: Question,
+    ) -> Result<Value, Refusal> {
+        let success = |data: Value| json!({"status": "success", "data": data});
+        match question {
+            Question::ListServices => self.listing(&caller, |listing| success(listing.summaries())),
+            Question::Statistics => self.listing(&caller, |listing| success(listing.statistics())),
+            Question::Capabilities { service } => self.listing(&caller, |listing| {
+                listing
+                    .capabilities(&service)
+                    .map(success)
+                    .ok_or_else(|| unknown_service(listing, &service))
+            })?,
+            Question::Execute {
+                parsed: Parsed::Help { service },
+                ..
+            } => self.listing(&caller, |listing| {
+                listing
+                    .help(service.as_str())
+                    .map(success)
+                    .ok_or_else(|| unknown_service(listing, service.as_str()))
+            })?,
+            Question::Execute {
+                parsed: Parsed::Command(command),
+                reason,
+            } => {
+                let began = Instant::now();
+                let key = command.target.key.clone();
+                let (decision, answer) = self.carry_out(caller, command, reason).await?;
+                Ok(json!({
+                    "status": "success",
+                    "data": answer.data,
+                    "metadata": {
+                        "executionTime": millis(began.elapsed()),
+                        "service": key.service,
+                        "operation": key.name,
+                        "timestamp": self.clock.now(),
+                        "decision_id": decision,
+                    },
+                }))
+            }
+        }
+    }
+
+    fn listing<T>(
+        &self,
+        caller: &Caller,
+        read: impl FnOnce(&Listing<'_>) -> T,
+    ) -> Result<T, Refusal> {
+        let policies = self.policies.current().ok_or(Refusal::NoPolicySet)?;
+        Ok(read(&Listing {
+            catalog: &self.catalog,
+            policies: &policies,
+            principal: &caller.held.principal,
+            now: self.clock.now(),
+        }))
+    }
+
+    /// Takes a command on its journey in a task of its own: a client that hangs up does
+    /// not leave it half done, or its outcome unrecorded.
+    async fn carry_out(
+        self: &Arc<Self>,
+        caller: Caller,
+        command: Command,
+        reason: String,
+    ) -> Result<(DecisionId, Answer), Refusal> {
+        let place = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::Overloaded)?;
+        let gateway = Arc::clone(self);
+        let journey = async move {
+            let outcome = gateway.journey(&caller, command, &reason).await;
+            drop(place);
+            outcome
+        };
+        let task = self
+            .under_way
+            .spawn(journey.instrument(tracing::Span::current()));
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a command ended in a panic");
+            Err(Refusal::Internal)
+        })
+    }
+
+    /// Takes one command from an agent to its handler, or refuses it; records which.
+    async fn journey(
+        &self,
+        caller: &Caller,
+        command: Command,
+        reason: &str,
+    ) -> Result<(DecisionId, Answer), Refusal> {
+        let began = Instant::now();
+        let agent = caller.held.principal.agent();
+        let subject = Subject {
+            decision: DecisionId::generate(self.clock.now()),
+            agent: agent.id,
+            agent_name: agent.name.clone(),
+            command: command.target.key.clone(),
+        };
+        let arguments = self.catalog.redacted(&command);
+        let record = journal::Sent::new(&command, arguments.clone());
+        let case = Case {
+            decision: subject.decision,
+            caller,
+            command,
+            arguments: &arguments,
+            reason,
+        };
+        let outcome = match self.authorizer.authorize(case).await {
+            Ok(permit) => match self.journal.open(subject.clone(), &permit, record).await {
+                Ok(entry) => {
+                    let sent = Instant::now();
+                    let outcome = self.catalog.handle(permit).await;
+                    self.metrics
+                        .carried_out(&subject.command, outcome.is_ok(), sent.elapsed());
+                    close(entry, &outcome);
+                    outcome.map_err(Refusal::Handler)
+                }
+                Err(_) => Err(Refusal::Journal),
+            },
+            Err(refusal) => self.record_refusal(&subject, record, refusal).await,
+        };
+        self.log(&subject, caller, &outcome, began.elapsed());
+        outcome.map(|answer| (subject.decision, answer))
+    }
+
+    async fn record_refusal<T>(
+        &self,
+        subject: &Subject,
+        sent: journal::Sent,
+        refusal: Refusal,
+    ) -> Result<T, Refusal> {
+        let record = match &refusal {
+            Refusal::Denied(denied) => {
+                self.metrics.denied(&subject.command, denied.outcome());
+                RefusalRecord {
+                    reason: denied.reason(),
+                    outcome: denied.outcome(),
+                    policies: &denied.policies,
+                    policy_set: Some(&denied.policy_set),
+                    approval: denied.approval(),
+                }
+            }
+            other => RefusalRecord {
+                reason: other.kind(),
+                outcome: "refused",
+                policies: &[],
+                policy_set: None,
+                approval: None,
+            },
+        };
+        match self.journal.refuse(subject, sent, record).await {
+            Ok(()) => Err(refusal),
+            Err(_) => Err(Refusal::Journal),
+        }
+    }
+
+    /// The one log line of a command.
+    fn log(
+        &self,
+        subject: &Subject,
+        caller: &Caller,
+        outcome: &Result<Answer, Refusal>,
+        took: Duration,
+    ) {
+        let duration_ms = millis(took);
+        let Subject {
+            decision: id,
+            agent,
+            agent_name,
+            command,
+        } = subject;
+        match outcome {
+            Ok(_) => {
+                tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, ip = %caller.ip, duration_ms, "command carried out");
+            }
+            Err(Refusal::Denied(denied)) => {
+                let approval = denied.approval().map(|id| id.to_string());
+                tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = denied.outcome(), decision.id = %id, ip = %caller.ip, policies = ?denied.policies, approval, duration_ms, "permission denied");
+            }
+            Err(Refusal::Handler(error)) => {
+                tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, ip = %caller.ip, %error, duration_ms, "command failed");
+            }
+            Err(refusal) => {
+                tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "refused", decision.id = %id, ip = %caller.ip, error = %refusal, duration_ms, "command not carried out");
+            }
+        }
+    }
+
+    /// `POST /mcp/test/{service}`: the service's `health` command, under policy.
+    async fn test(self: &Arc<Self>, caller: Caller, name: &str) -> Result<Response<Body>, Refusal> {
+        let parsed = self
+            .catalog
+            .command(name, "health", Value::Object(Map::new()))
+            .map_err(Refusal::Command)?;
+        let Parsed::Command(command) = parsed else {
+            return Err(Refusal::Internal);
+        };
+        let service = command.target.key.service.clone();
+        let (_, answer) = self.carry_out(caller, command, String::new()).await?;
+        let body = json!({"service": service, "status": "success", "result": answer.data, "timestamp": self.clock.now()});
+        Ok(answer::json(StatusCode::OK, &body))
+    }
+
+    /// `GET /approvals/{id}`: where a request of this agent's stands; `Prefer: wait=30`
+    /// waits until it is decided.
+    async fn approval(
+        &self,
+        caller: &Caller,
+        id: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Refusal> {
+        let id: ApprovalRequestId = id.parse().map_err(|_| Refusal::NoSuchApproval)?;
+        let agent = caller.held.principal.agent().id;
+        // Before the first look, so that no change falls between the two.
+        let mut changes = self.changes.subscribe();
+        let wait = tokio::time::sleep(preferred_wait(headers).min(self.config.deadline / 2));
+        let mut wait = std::pin::pin!(wait);
+        loop {
+            let approval = self
+                .orchestrator
+                .approval_of(agent, id)
+                .await
+                .map_err(|error| {
+                    if contract::client::is_not_found(&error) {
+                        Refusal::NoSuchApproval
+                    } else {
+                        Refusal::Orchestrator(Arc::new(error))
+                    }
+                })?;
+            let pending = approval.status == ApprovalStatus::Pending;
+            let changed = async {
+                loop {
+                    match changes.recv().await {
+                        Ok(change) if change.agent() == Some(agent) => return,
+                        Ok(_) => {}
+                        // Some were missed: look again.
+                        Err(broadcast::error::RecvError::Lagged(_)) => return,
+                        Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                    }
+                }
+            };
+            let again = pending
+                && tokio::select! {
+                    () = changed => true,
+                    () = &mut wait => false,
+                };
+            if !again {
+                let mut body = json!(approval);
+                body["url"] = format!(
+                    "{}/approvals/{id}",
+                    self.config.approvals_url.trim_end_matches('/')
+                )
+                .into();
+                let mut response = answer::json(StatusCode::OK, &body);
+                if pending {
+                    response
+                        .headers_mut()
+                        .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+                }
+                return Ok(response);
+            }
+        }
+    }
+
+    /// `GET /health`: that this process answers.
+    fn health(&self) -> Response<Body> {
+        let body = json!({
+            "status": "healthy",
+            "timestamp": self.clock.now(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime": self.started.elapsed().as_secs(),
+        });
+        answer::json(StatusCode::OK, &body)
+    }
+
+    /// `GET /ready`: whether commands can be decided, recorded and carried out.
+    fn ready(&self) -> Response<Body> {
+        let check = |ok: bool, error: &str| {
+            if ok {
+                json!({"status": "ok"})
+            } else {
+                json!({"status": "error", "error": error})
+            }
+        };
+        let (policies, orchestrator, journal) = (
+            self.policies.current().is_some(),
+            self.connected.get(),
+            self.journal.is_writable(),
+        );
+        let ready = policies && orchestrator && journal;
+        let body = json!({
+            "status": if ready { "ready" } else { "not_ready" },
+            "timestamp": self.clock.now(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "checks": {
+                "policy_set": check(policies, "no policy set is loaded yet"),
+                "orchestrator": check(orchestrator, "the orchestrator cannot be reached"),
+                "journal": check(journal, "the journal cannot be written"),
+            },
+        });
+        answer::json(
+            if ready {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            },
+            &body,
+        )
+    }
+
+    /// `GET /info`: what this is, and nothing that helps an attacker.
+    fn info(&self) -> Response<Body> {
+        let body = json!({
+            "name": "cedargate",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "An authorization gateway for AI agents",
+            "uptime": self.started.elapsed().as_secs(),
+            "timestamp": self.clock.now(),
+        });
+        answer::json(StatusCode::OK, &body)
+    }
+}
+
+fn close(entry: journal::Entry, outcome: &Result<Answer, HandlerError>) {
+    match outcome {
+        Ok(_) => entry.close("success", None),
+        // Whether it was carried out is not known, and the record does not pretend.
+        Err(error @ HandlerError::Timeout { .. }) => {
+            entry.close("unknown", Some(&error.to_string()))
+        }
+        Err(error) => entry.close("error", Some(&error.to_string())),
+    }
+}
+
+fn unknown_service(listing: &Listing<'_>, name: &str) -> Refusal {
+    let name = name
+        .chars()
+        .take(64)
+        .flat_map(char::escape_default)
+        .collect();
+    Refusal::Command(handlers::CommandError::UnknownService {
+        name,
+        nearest: None,
+        available: listing.names(),
+    })
+}
+
+/// How long a client is ready to wait: `Prefer: wait=30`, RFC 7240.
+fn preferred_wait(headers: &HeaderMap) -> Duration {
+    let seconds = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .find_map(|preference| {
+            preference
+                .trim()
+                .strip_prefix("wait=")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        });
+    Duration::from_secs(seconds.unwrap_or(0)).min(MAX_WAIT)
+}
+
+/// What listens on the port of the metrics: `GET /metrics` and nothing else.
+fn metrics_stack(
+    metrics: Arc<Metrics>,
+) -> BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible> {
+    BoxCloneSyncService::new(service_fn(move |request: Request<Incoming>| {
+        let metrics = Arc::clone(&metrics);
+        async move {
+            let plain = |status, body: Vec<u8>| {
+                let mut response = Response::new(Body::new(body.into()));
+                *response.status_mut() = status;
+                let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, text);
+                response
+            };
+            Ok(match (request.method(), request.uri().path()) {
+                (&Method::GET | &Method::HEAD, "/metrics") => match metrics.text() {
+                    Ok(text) => plain(StatusCode::OK, text),
+                    Err(error) => {
+                        tracing::error!(%error, "the metrics cannot be written");
+                        plain(StatusCode::INTERNAL_SERVER_ERROR, Vec::new())
+                    }
+                },
+                _ => plain(StatusCode::NOT_FOUND, b"Not found\n".to_vec()),
+            })
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests;

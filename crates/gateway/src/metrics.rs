@@ -105,7 +105,7 @@ impl Metrics {
             errors: counters(
                 "mcp_errors_total",
                 "Errors answered, by kind and JSON-RPC code.",
-                &["type", "service", "code"],
+                &["type", "code"],
             )?,
             decision_seconds: Histogram::with_opts(
                 HistogramOpts::new(
@@ -271,10 +271,10 @@ impl Metrics {
             .inc();
     }
 
-    /// An error was answered. `service` is one of the catalog, or empty.
-    pub(crate) fn error(&self, kind: &str, service: &str, code: i32) {
+    /// An error was answered.
+    pub(crate) fn error(&self, kind: &str, code: i32) {
         self.errors
-            .with_label_values(&[kind, service, &code.to_string()])
+            .with_label_values(&[kind, &code.to_string()])
             .inc();
     }
 

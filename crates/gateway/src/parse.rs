@@ -8,8 +8,12 @@ use serde_json::{Map, Value, json};
 use crate::refusal::Refusal;
 
 /// The methods of `POST /mcp/rpc`.
-pub(crate) const RPC_METHODS: [&str; 4] =
-    ["mcp.execute", "mcp.listServices", "mcp.getCapabilities", "mcp.getStatistics"];
+pub(crate) const RPC_METHODS: [&str; 4] = [
+    "mcp.execute",
+    "mcp.listServices",
+    "mcp.getCapabilities",
+    "mcp.getStatistics",
+];
 
 /// A reason longer than this, in characters, is cut: people read it.
 const MAX_REASON_CHARS: usize = 1_000;
@@ -26,9 +30,7 @@ pub(crate) enum Question {
     /// Which services there are.
     ListServices,
     /// What a service can do.
-    Capabilities {
-        service: String,
-    },
+    Capabilities { service: String },
     /// How many services there are, and of what kind.
     Statistics,
 }
@@ -43,7 +45,10 @@ pub(crate) struct Asked {
 
 impl From<Refusal> for Asked {
     fn from(refusal: Refusal) -> Self {
-        Self { id: None, question: Err(refusal) }
+        Self {
+            id: None,
+            question: Err(refusal),
+        }
     }
 }
 
@@ -54,16 +59,28 @@ impl From<Refusal> for Asked {
 ///
 /// [`Refusal::MediaType`].
 pub(crate) fn media_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let declared = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let essence = declared.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(Refusal::MediaType) }
+    if essence.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(Refusal::MediaType)
+    }
 }
 
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     match strict_json::parse(bytes).map_err(|error| Refusal::Parse(error.to_string()))? {
         Value::Object(members) => Ok(members),
-        Value::Array(_) => Err(Refusal::invalid("batches are not accepted: send one request")),
-        other => Err(Refusal::invalid(format!("the body must be a JSON object, not {}", kind(&other)))),
+        Value::Array(_) => Err(Refusal::invalid(
+            "batches are not accepted: send one request",
+        )),
+        other => Err(Refusal::invalid(format!(
+            "the body must be a JSON object, not {}",
+            kind(&other)
+        ))),
     }
 }
 
@@ -80,7 +97,10 @@ fn kind(value: &Value) -> &'static str {
 
 /// Text of the caller's in a message: short and printable.
 fn shown(text: &str) -> String {
-    text.chars().take(64).flat_map(char::escape_default).collect()
+    text.chars()
+        .take(64)
+        .flat_map(char::escape_default)
+        .collect()
 }
 
 /// Refuses members that are not known. Leaving one out silently could change what a
@@ -89,8 +109,13 @@ fn only(members: &Map<String, Value>, known: &[&str], place: &str) -> Result<(),
     for name in members.keys() {
         if !known.contains(&name.as_str()) {
             let meant = known.iter().find(|other| other.eq_ignore_ascii_case(name));
-            let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
-            return Err(format!("`{}` is not a member of {place}{hint}", shown(name)));
+            let hint = meant
+                .map(|meant| format!("; did you mean `{meant}`?"))
+                .unwrap_or_default();
+            return Err(format!(
+                "`{}` is not a member of {place}{hint}",
+                shown(name)
+            ));
         }
     }
     Ok(())
@@ -111,7 +136,9 @@ fn reason(members: &Map<String, Value>) -> Result<String, String> {
         Some(Value::Object(options)) => string(options, "reason")?,
         Some(other) => return Err(format!("`options` must be an object, not {}", kind(other))),
     };
-    let reason = string(members, "reason")?.or(from_options).unwrap_or_default();
+    let reason = string(members, "reason")?
+        .or(from_options)
+        .unwrap_or_default();
     Ok(reason.chars().take(MAX_REASON_CHARS).collect())
 }
 
@@ -123,19 +150,25 @@ fn arguments(members: &mut Map<String, Value>) -> Result<Value, String> {
         (None | Some(Value::Null), None | Some(Value::Null)) => Ok(Value::Object(Map::new())),
         (Some(arguments @ (Value::Object(_) | Value::Array(_))), None)
         | (None, Some(arguments @ (Value::Object(_) | Value::Array(_)))) => Ok(arguments),
-        (Some(other), None) | (None, Some(other)) => {
-            Err(format!("`args` must be an object or an array, not {}", kind(&other)))
-        }
+        (Some(other), None) | (None, Some(other)) => Err(format!(
+            "`args` must be an object or an array, not {}",
+            kind(&other)
+        )),
     }
 }
 
 /// An `id` that may be echoed: a string or a number.
 fn echoed(members: &Map<String, Value>) -> Option<Value> {
-    members.get("id").filter(|id| matches!(id, Value::String(_) | Value::Number(_))).cloned()
+    members
+        .get("id")
+        .filter(|id| matches!(id, Value::String(_) | Value::Number(_)))
+        .cloned()
 }
 
 fn command(result: Result<Parsed, CommandError>, reason: String) -> Result<Question, Refusal> {
-    result.map(|parsed| Question::Execute { parsed, reason }).map_err(Refusal::Command)
+    result
+        .map(|parsed| Question::Execute { parsed, reason })
+        .map_err(Refusal::Command)
 }
 
 /// Reads the body of `POST /execute`: `{"command": "/mcp-…"}`, or
@@ -145,23 +178,42 @@ pub(crate) fn execute(catalog: &Catalog, bytes: &[u8]) -> Asked {
         Ok(members) => members,
         Err(refusal) => return refusal.into(),
     };
-    Asked { id: echoed(&members), question: execute_members(catalog, members) }
+    Asked {
+        id: echoed(&members),
+        question: execute_members(catalog, members),
+    }
 }
 
-fn execute_members(catalog: &Catalog, mut members: Map<String, Value>) -> Result<Question, Refusal> {
+fn execute_members(
+    catalog: &Catalog,
+    mut members: Map<String, Value>,
+) -> Result<Question, Refusal> {
     const SLASH: &[&str] = &["command", "id", "options", "reason"];
-    const STRUCTURED: &[&str] = &["service", "operation", "args", "arguments", "id", "options", "reason"];
+    const STRUCTURED: &[&str] = &[
+        "service",
+        "operation",
+        "args",
+        "arguments",
+        "id",
+        "options",
+        "reason",
+    ];
 
     match members.get("id") {
         None | Some(Value::Null | Value::String(_) | Value::Number(_)) => {}
         Some(other) => {
-            return Err(Refusal::invalid(format!("`id` must be a string or a number, not {}", kind(other))));
+            return Err(Refusal::invalid(format!(
+                "`id` must be a string or a number, not {}",
+                kind(other)
+            )));
         }
     }
     let reason = reason(&members).map_err(Refusal::invalid)?;
     if members.contains_key("command") {
         only(&members, SLASH, "a body with `command`").map_err(Refusal::invalid)?;
-        let text = string(&members, "command").map_err(Refusal::invalid)?.unwrap_or_default();
+        let text = string(&members, "command")
+            .map_err(Refusal::invalid)?
+            .unwrap_or_default();
         return command(catalog.parse_slash(&text), reason);
     }
     only(&members, STRUCTURED, "a body with `service`").map_err(Refusal::invalid)?;
@@ -182,11 +234,19 @@ pub(crate) fn rpc(catalog: &Catalog, bytes: &[u8]) -> Asked {
         Ok(members) => members,
         Err(refusal) => return refusal.into(),
     };
-    Asked { id: echoed(&members), question: rpc_members(catalog, members) }
+    Asked {
+        id: echoed(&members),
+        question: rpc_members(catalog, members),
+    }
 }
 
 fn rpc_members(catalog: &Catalog, mut members: Map<String, Value>) -> Result<Question, Refusal> {
-    only(&members, &["jsonrpc", "method", "params", "id"], "a JSON-RPC request").map_err(Refusal::invalid)?;
+    only(
+        &members,
+        &["jsonrpc", "method", "params", "id"],
+        "a JSON-RPC request",
+    )
+    .map_err(Refusal::invalid)?;
     if members.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         let received = match members.get("jsonrpc") {
             Some(Value::String(text)) => Value::from(shown(text)),
@@ -201,10 +261,15 @@ fn rpc_members(catalog: &Catalog, mut members: Map<String, Value>) -> Result<Que
     match members.get("id") {
         Some(Value::String(_) | Value::Number(_)) => {}
         None | Some(Value::Null) => {
-            return Err(Refusal::invalid("Request ID is required: every command is answered"));
+            return Err(Refusal::invalid(
+                "Request ID is required: every command is answered",
+            ));
         }
         Some(other) => {
-            return Err(Refusal::invalid(format!("`id` must be a string or a number, not {}", kind(other))));
+            return Err(Refusal::invalid(format!(
+                "`id` must be a string or a number, not {}",
+                kind(other)
+            )));
         }
     }
     let method = string(&members, "method")
@@ -214,13 +279,24 @@ fn rpc_members(catalog: &Catalog, mut members: Map<String, Value>) -> Result<Que
         None | Some(Value::Null) => None,
         Some(Value::Object(params)) => Some(params),
         Some(other) => {
-            return Err(Refusal::Params(format!("`params` must be an object, not {}", kind(&other))));
+            return Err(Refusal::Params(format!(
+                "`params` must be an object, not {}",
+                kind(&other)
+            )));
         }
     };
     match method.as_str() {
         "mcp.execute" => {
-            const PARAMS: &[&str] = &["service", "operation", "args", "arguments", "options", "reason"];
-            let mut params = params.ok_or_else(|| Refusal::Params("`params` are required".to_owned()))?;
+            const PARAMS: &[&str] = &[
+                "service",
+                "operation",
+                "args",
+                "arguments",
+                "options",
+                "reason",
+            ];
+            let mut params =
+                params.ok_or_else(|| Refusal::Params("`params` are required".to_owned()))?;
             only(&params, PARAMS, "the params of `mcp.execute`").map_err(Refusal::Params)?;
             let service = required(&params, "service")?;
             let operation = required(&params, "operation")?;
@@ -230,12 +306,18 @@ fn rpc_members(catalog: &Catalog, mut members: Map<String, Value>) -> Result<Que
         }
         "mcp.listServices" => Ok(Question::ListServices),
         "mcp.getCapabilities" => {
-            let params = params.ok_or_else(|| Refusal::Params("`params` are required".to_owned()))?;
-            only(&params, &["service"], "the params of `mcp.getCapabilities`").map_err(Refusal::Params)?;
-            Ok(Question::Capabilities { service: required(&params, "service")? })
+            let params =
+                params.ok_or_else(|| Refusal::Params("`params` are required".to_owned()))?;
+            only(&params, &["service"], "the params of `mcp.getCapabilities`")
+                .map_err(Refusal::Params)?;
+            Ok(Question::Capabilities {
+                service: required(&params, "service")?,
+            })
         }
         "mcp.getStatistics" => Ok(Question::Statistics),
-        other => Err(Refusal::Method { method: shown(other) }),
+        other => Err(Refusal::Method {
+            method: shown(other),
+        }),
     }
 }
 

@@ -3,11 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use authz::{
-    CommandKey, PolicySet, Slice, Target,
-    policy_set::Severity,
-    slice::Action,
-};
+use authz::{CommandKey, PolicySet, Slice, Target, policy_set::Severity, slice::Action};
 use contract::policy_sets::PolicySetBundle;
 use moka::sync::Cache;
 
@@ -127,7 +123,10 @@ impl Policies {
     /// See [`NotLoaded`].
     pub(crate) async fn put_in_force(&self, bundle: PolicySetBundle) -> Result<(), NotLoaded> {
         let version = bundle.version;
-        if self.current().is_some_and(|active| *active.set.version() == version) {
+        if self
+            .current()
+            .is_some_and(|active| *active.set.version() == version)
+        {
             return Ok(());
         }
         let name = version.to_string();
@@ -151,7 +150,11 @@ impl Policies {
             tracing::debug!(%warning, "the policy set has a warning");
         }
         self.metrics.policy_set_loaded(set.version(), set.len());
-        tracing::info!(version = set.version().short(), policies = set.len(), "policy set in force");
+        tracing::info!(
+            version = set.version().short(),
+            policies = set.len(),
+            "policy set in force"
+        );
         self.active.store(Some(Arc::new(Active::new(set))));
         Ok(())
     }

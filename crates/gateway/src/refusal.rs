@@ -67,7 +67,9 @@ pub(crate) enum Refusal {
     #[error("{}", orchestrator_message(.0))]
     Orchestrator(std::sync::Arc<contract::Error>),
     /// There is no policy set yet.
-    #[error("no policy set is loaded yet, so nothing is permitted; the gateway fetches it from the orchestrator")]
+    #[error(
+        "no policy set is loaded yet, so nothing is permitted; the gateway fetches it from the orchestrator"
+    )]
     NoPolicySet,
     /// The journal cannot be written.
     #[error("the journal cannot be written, so no command is carried out")]
@@ -76,8 +78,10 @@ pub(crate) enum Refusal {
     #[error("too many requests are under way")]
     Overloaded,
     /// It took too long.
-    #[error("no answer within {0:?}; a command that was begun goes on, and the journal will hold its outcome")]
-    Deadline(Duration),
+    #[error(
+        "no answer in time; a command that was begun goes on, and the journal will hold its outcome"
+    )]
+    Deadline,
     /// No such approval request of this agent's.
     #[error("no approval request of this agent has that id")]
     NoSuchApproval,
@@ -133,9 +137,21 @@ impl Denied {
         }
     }
 
+    /// The approval request, if there is one.
+    pub(crate) fn approval(&self) -> Option<authz::ApprovalRequestId> {
+        match &self.asked {
+            Asked::Request { approval, .. } => Some(approval.id),
+            Asked::Useless | Asked::Failed => None,
+        }
+    }
+
     /// Why, in one word.
     pub(crate) fn reason(&self) -> &'static str {
-        if self.policy_error { "policy_error" } else { "policy" }
+        if self.policy_error {
+            "policy_error"
+        } else {
+            "policy"
+        }
     }
 
     /// When the same call is worth another try, if ever.
@@ -155,7 +171,8 @@ impl Denied {
 
     fn message(&self) -> String {
         let service = &self.command.service;
-        let denied = format!("Permission denied: Agent does not have access to service '{service}'.");
+        let denied =
+            format!("Permission denied: Agent does not have access to service '{service}'.");
         match &self.asked {
             Asked::Request { approval, .. } => match approval.status {
                 ApprovalStatus::Pending | ApprovalStatus::Approved => {
@@ -164,14 +181,19 @@ impl Denied {
                 ApprovalStatus::Rejected => {
                     let note = approval.note.as_deref().filter(|note| !note.is_empty());
                     let note = note.map(|note| format!(": {note}")).unwrap_or_default();
-                    format!("Permission denied: the request for '{}' was rejected{note}", self.command)
+                    format!(
+                        "Permission denied: the request for '{}' was rejected{note}",
+                        self.command
+                    )
                 }
                 ApprovalStatus::Expired | ApprovalStatus::Withdrawn => {
                     format!("{denied} The permission request was closed without a decision.")
                 }
             },
             Asked::Failed => {
-                format!("{denied} The orchestrator could not be told, so nobody has been asked yet.")
+                format!(
+                    "{denied} The orchestrator could not be told, so nobody has been asked yet."
+                )
             }
             Asked::Useless if self.policy_error => format!(
                 "Permission denied: a policy about '{}' could not be evaluated, so it is refused; its operators have been told.",
@@ -179,8 +201,15 @@ impl Denied {
             ),
             Asked::Useless => {
                 let advice = self.advice.join(" ");
-                let advice = if advice.is_empty() { "nothing permits it and nobody can be asked" } else { &advice };
-                format!("Permission denied: policy does not permit '{}' for this agent: {advice}", self.command)
+                let advice = if advice.is_empty() {
+                    "nothing permits it and nobody can be asked"
+                } else {
+                    &advice
+                };
+                format!(
+                    "Permission denied: policy does not permit '{}' for this agent: {advice}",
+                    self.command
+                )
             }
         }
     }
@@ -190,7 +219,10 @@ impl Denied {
         match &self.asked {
             Asked::Request { approval, .. } => match approval.status {
                 ApprovalStatus::Pending | ApprovalStatus::Approved => {
-                    let people = match approval.approvals_needed.saturating_sub(approval.approvals_given) {
+                    let people = match approval
+                        .approvals_needed
+                        .saturating_sub(approval.approvals_given)
+                    {
                         0 | 1 => "one person".to_owned(),
                         many => format!("{many} people"),
                     };
@@ -210,7 +242,9 @@ impl Denied {
                 }
             },
             Asked::Failed => "Nothing was executed. The same call tries again to ask.".to_owned(),
-            Asked::Useless => "Nothing was executed. No approval would change this; do not retry.".to_owned(),
+            Asked::Useless => {
+                "Nothing was executed. No approval would change this; do not retry.".to_owned()
+            }
         }
     }
 
@@ -291,11 +325,25 @@ impl Refusal {
     }
 
     fn shape(&self) -> Shape {
-        let shape = |status, code, kind, data| Shape { status, code, kind, retry_after: None, data };
-        let later = |status, code, kind, after, data| Shape { retry_after: Some(after), ..shape(status, code, kind, data) };
+        let shape = |status, code, kind, data| Shape {
+            status,
+            code,
+            kind,
+            retry_after: None,
+            data,
+        };
+        let later = |status, code, kind, after, data| Shape {
+            retry_after: Some(after),
+            ..shape(status, code, kind, data)
+        };
         let soon = Duration::from_secs(1);
         match self {
-            Self::Unauthenticated(_) => shape(StatusCode::UNAUTHORIZED, -32003, "unauthenticated", json!({})),
+            Self::Unauthenticated(_) => shape(
+                StatusCode::UNAUTHORIZED,
+                -32003,
+                "unauthenticated",
+                json!({}),
+            ),
             Self::Header(_) => shape(StatusCode::BAD_REQUEST, -32600, "header", json!({})),
             Self::AnotherAgent => shape(
                 StatusCode::FORBIDDEN,
@@ -304,11 +352,21 @@ impl Refusal {
                 json!({"outcome": "refused", "retryable": false, "asking_helps": false}),
             ),
             Self::Parse(_) => shape(StatusCode::BAD_REQUEST, -32700, "parse", json!({})),
-            Self::Invalid { data, .. } => shape(StatusCode::BAD_REQUEST, -32600, "invalid", data.clone()),
-            Self::MediaType => shape(StatusCode::UNSUPPORTED_MEDIA_TYPE, -32600, "media_type", json!({})),
-            Self::TooLarge { limit } => {
-                shape(StatusCode::PAYLOAD_TOO_LARGE, -32600, "too_large", json!({"limit_bytes": limit}))
+            Self::Invalid { data, .. } => {
+                shape(StatusCode::BAD_REQUEST, -32600, "invalid", data.clone())
             }
+            Self::MediaType => shape(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                -32600,
+                "media_type",
+                json!({}),
+            ),
+            Self::TooLarge { limit } => shape(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                -32600,
+                "too_large",
+                json!({"limit_bytes": limit}),
+            ),
             Self::Body => shape(StatusCode::BAD_REQUEST, -32600, "body", json!({})),
             Self::Method { method } => shape(
                 StatusCode::NOT_FOUND,
@@ -318,20 +376,35 @@ impl Refusal {
             ),
             Self::Params(_) => shape(StatusCode::BAD_REQUEST, -32602, "params", json!({})),
             Self::Command(error) => match error {
-                CommandError::Grammar { .. } => shape(StatusCode::BAD_REQUEST, -32009, "grammar", json!({})),
-                CommandError::UnknownService { name, nearest, available } => shape(
+                CommandError::Grammar { .. } => {
+                    shape(StatusCode::BAD_REQUEST, -32009, "grammar", json!({}))
+                }
+                CommandError::UnknownService {
+                    name,
+                    nearest,
+                    available,
+                } => shape(
                     StatusCode::NOT_FOUND,
                     -32000,
                     "unknown_service",
                     json!({"service": name, "nearest": nearest, "availableServices": available}),
                 ),
-                CommandError::UnknownCommand { service, name, nearest, available } => shape(
+                CommandError::UnknownCommand {
+                    service,
+                    name,
+                    nearest,
+                    available,
+                } => shape(
                     StatusCode::NOT_FOUND,
                     -32002,
                     "unknown_command",
                     json!({"service": service, "operation": name, "nearest": nearest, "availableOperations": available}),
                 ),
-                CommandError::Arguments { command, problems, usage } => shape(
+                CommandError::Arguments {
+                    command,
+                    problems,
+                    usage,
+                } => shape(
                     StatusCode::BAD_REQUEST,
                     -32009,
                     "arguments",
@@ -343,40 +416,71 @@ impl Refusal {
                 ..shape(StatusCode::FORBIDDEN, -32004, "denied", denied.data())
             },
             Self::Handler(error) => match error {
-                HandlerError::NotConfigured { service, .. } => {
-                    shape(StatusCode::SERVICE_UNAVAILABLE, -32001, "not_configured", json!({"service": service, "status": "error"}))
-                }
-                HandlerError::Unreachable { service, .. } => {
-                    later(StatusCode::SERVICE_UNAVAILABLE, -32001, "unreachable", soon, json!({"service": service}))
-                }
+                HandlerError::NotConfigured { service, .. } => shape(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    -32001,
+                    "not_configured",
+                    json!({"service": service, "status": "error"}),
+                ),
+                HandlerError::Unreachable { service, .. } => later(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    -32001,
+                    "unreachable",
+                    soon,
+                    json!({"service": service}),
+                ),
                 HandlerError::Timeout { service, .. } => shape(
                     StatusCode::GATEWAY_TIMEOUT,
                     -32006,
                     "timeout",
                     json!({"service": service, "outcome": "unknown"}),
                 ),
-                HandlerError::Credential { service, .. } => {
-                    shape(StatusCode::BAD_GATEWAY, -32001, "credential", json!({"service": service}))
-                }
-                HandlerError::NotFound { service, .. } => {
-                    shape(StatusCode::NOT_FOUND, -32007, "not_found", json!({"service": service}))
-                }
-                HandlerError::Rejected { service, status: 409, .. } => {
-                    shape(StatusCode::CONFLICT, -32008, "conflict", json!({"service": service, "status": 409}))
-                }
-                HandlerError::Rejected { service, status, .. } => {
-                    shape(StatusCode::BAD_REQUEST, -32009, "rejected", json!({"service": service, "status": status}))
-                }
-                HandlerError::TooMany { service, retry_after } => later(
+                HandlerError::Credential { service, .. } => shape(
+                    StatusCode::BAD_GATEWAY,
+                    -32001,
+                    "credential",
+                    json!({"service": service}),
+                ),
+                HandlerError::NotFound { service, .. } => shape(
+                    StatusCode::NOT_FOUND,
+                    -32007,
+                    "not_found",
+                    json!({"service": service}),
+                ),
+                HandlerError::Rejected {
+                    service,
+                    status: 409,
+                    ..
+                } => shape(
+                    StatusCode::CONFLICT,
+                    -32008,
+                    "conflict",
+                    json!({"service": service, "status": 409}),
+                ),
+                HandlerError::Rejected {
+                    service, status, ..
+                } => shape(
+                    StatusCode::BAD_REQUEST,
+                    -32009,
+                    "rejected",
+                    json!({"service": service, "status": status}),
+                ),
+                HandlerError::TooMany {
+                    service,
+                    retry_after,
+                } => later(
                     StatusCode::TOO_MANY_REQUESTS,
                     -32005,
                     "too_many",
                     retry_after.unwrap_or(soon),
                     json!({"service": service}),
                 ),
-                HandlerError::Failed { service, .. } => {
-                    shape(StatusCode::BAD_GATEWAY, -32001, "failed", json!({"service": service}))
-                }
+                HandlerError::Failed { service, .. } => shape(
+                    StatusCode::BAD_GATEWAY,
+                    -32001,
+                    "failed",
+                    json!({"service": service}),
+                ),
             },
             Self::Orchestrator(_) => later(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -392,22 +496,41 @@ impl Refusal {
                 soon,
                 json!({"service": "orchestrator", "retryable": true}),
             ),
-            Self::Journal => later(StatusCode::SERVICE_UNAVAILABLE, -32603, "journal", soon, json!({"retryable": true})),
-            Self::Overloaded => later(StatusCode::SERVICE_UNAVAILABLE, -32001, "overloaded", soon, json!({"retryable": true})),
-            Self::Deadline(_) => shape(StatusCode::GATEWAY_TIMEOUT, -32006, "deadline", json!({"outcome": "unknown"})),
-            Self::NoSuchApproval => shape(StatusCode::NOT_FOUND, -32007, "no_such_approval", json!({})),
-            Self::Internal => shape(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal", json!({})),
+            Self::Journal => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                -32603,
+                "journal",
+                soon,
+                json!({"retryable": true}),
+            ),
+            Self::Overloaded => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                -32001,
+                "overloaded",
+                soon,
+                json!({"retryable": true}),
+            ),
+            Self::Deadline => shape(
+                StatusCode::GATEWAY_TIMEOUT,
+                -32006,
+                "deadline",
+                json!({"outcome": "unknown"}),
+            ),
+            Self::NoSuchApproval => {
+                shape(StatusCode::NOT_FOUND, -32007, "no_such_approval", json!({}))
+            }
+            Self::Internal => shape(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                -32603,
+                "internal",
+                json!({}),
+            ),
         }
     }
 
     /// Why, in one word: for metrics and the journal.
     pub(crate) fn kind(&self) -> &'static str {
         self.shape().kind
-    }
-
-    /// The JSON-RPC code.
-    pub(crate) fn code(&self) -> i32 {
-        self.shape().code
     }
 
     /// The answer, with the caller's `id`.
@@ -421,10 +544,16 @@ impl Refusal {
         let mut response = answer::json(shape.status, &body);
         let headers = response.headers_mut();
         if let Some(after) = shape.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after).max(1)));
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(seconds(after).max(1)),
+            );
         }
         if shape.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"cedargate\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"cedargate\""),
+            );
         }
         response.extensions_mut().insert(Answered {
             kind: shape.kind,

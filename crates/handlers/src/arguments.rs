@@ -1,6 +1,9 @@
 //! Arguments: by name or by position, typed by the command's JSON Schema, never guessed.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use jsonschema::Validator;
 use serde_json::{Map, Number, Value};
@@ -29,7 +32,23 @@ struct Parameter {
     /// May be given without its name.
     positional: bool,
     default: Option<Value>,
-    validator: Validator,
+    validator: Arc<Validator>,
+}
+
+/// Compiled schemas by their text: commands of one service share most of their arguments.
+#[derive(Debug, Default)]
+pub(crate) struct Validators(HashMap<String, Arc<Validator>>);
+
+impl Validators {
+    fn of(&mut self, schema: &Value) -> Result<Arc<Validator>, String> {
+        let text = schema.to_string();
+        if let Some(known) = self.0.get(&text) {
+            return Ok(Arc::clone(known));
+        }
+        let validator = Arc::new(Validator::new(schema).map_err(|error| error.to_string())?);
+        self.0.insert(text, Arc::clone(&validator));
+        Ok(validator)
+    }
 }
 
 /// `-` and `_` are the same letter in an argument's name.
@@ -38,11 +57,11 @@ fn folded(name: &str) -> String {
 }
 
 impl ArgumentSet {
-    pub(crate) fn new(command: &Command) -> Result<Self, String> {
+    pub(crate) fn new(command: &Command, validators: &mut Validators) -> Result<Self, String> {
         let parameters = command
             .arguments
             .iter()
-            .map(Parameter::new)
+            .map(|argument| Parameter::new(argument, validators))
             .collect::<Result<Vec<_>, _>>()?;
         let names = parameters
             .iter()
@@ -294,11 +313,11 @@ impl<'a> Taken<'a> {
 }
 
 impl Parameter {
-    fn new(argument: &Argument) -> Result<Self, String> {
+    fn new(argument: &Argument, validators: &mut Validators) -> Result<Self, String> {
         let schema = argument.schema()?;
         let invalid =
             |error: &dyn std::fmt::Display| format!("argument `{}`: {error}", argument.name);
-        let validator = Validator::new(&schema).map_err(|error| invalid(&error))?;
+        let validator = validators.of(&schema).map_err(|error| invalid(&error))?;
         let default = argument.default.as_ref().map(to_json).transpose()?;
         if default
             .as_ref()

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Answer, CommandError, Handler, HandlerError, Parsed,
-    arguments::ArgumentSet,
+    arguments::{ArgumentSet, Validators},
     description::{self, Description, to_json},
     grammar,
     http::{self, HttpService},
@@ -262,9 +262,7 @@ impl Catalog {
             return authz::redact::arguments(values, &[]);
         };
         let mut shown = values.clone();
-        for (name, value) in &mut shown {
-            entry.redaction.apply_named(name, value);
-        }
+        entry.redaction.arguments(&mut shown);
         shown
     }
 
@@ -342,24 +340,19 @@ fn shown(text: &str) -> String {
 impl Entry {
     fn new(description: &Description, handler: HttpService) -> Result<Self, String> {
         let mut commands = Vec::new();
+        let mut validators = Validators::default();
         for command in &description.commands {
             let problem =
                 |message: String| format!("command `{}`: {message}", command.name.get_ref());
-            let arguments = ArgumentSet::new(command).map_err(problem)?;
+            let arguments = ArgumentSet::new(command, &mut validators).map_err(problem)?;
             if !command.example.is_empty() {
                 arguments
                     .from_value(to_json(&command.example)?)
                     .map_err(|problems| problem(format!("its example: {}", problems.join("; "))))?;
             }
-            let own = command
-                .arguments
-                .iter()
-                .filter(|argument| argument.secret)
-                .map(|argument| argument.name.clone());
-            let secret: Vec<String> = own.chain(description.secret.iter().cloned()).collect();
             commands.push(CommandEntry {
                 arguments,
-                redaction: Redaction::new(&secret, &description.public),
+                redaction: description.redaction(command),
             });
         }
         let spellings = spellings(&description.commands)?;

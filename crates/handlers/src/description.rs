@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 
-use crate::nearest::nearest;
+use crate::{nearest::nearest, redaction::Redaction};
 
 /// One service.
 #[derive(Debug, Deserialize)]
@@ -44,7 +44,7 @@ pub(crate) struct Description {
     /// Longer answers are an error.
     #[serde(default = "four_mebibytes")]
     pub(crate) max_answer_bytes: usize,
-    /// Fields of answers, and arguments, whose values nobody gets to see.
+    /// Fields of answers, and inside arguments, whose values nobody gets to see.
     #[serde(default)]
     pub(crate) secret: Vec<String>,
     /// Fields of answers that sound secret and are not.
@@ -350,6 +350,16 @@ impl Description {
             .complete()
             .map_err(|(span, message)| located(file, text, span, &message))?;
         Ok(description)
+    }
+
+    /// What nobody gets to see of one command and its answer.
+    pub(crate) fn redaction(&self, command: &Command) -> Redaction {
+        let secret = command.arguments.iter().filter(|argument| argument.secret);
+        Redaction::new(
+            &self.secret,
+            secret.map(|argument| argument.name.clone()).collect(),
+            &self.public,
+        )
     }
 
     /// Puts the groups' arguments and the default places in, and checks each command.

@@ -42,7 +42,6 @@ pub(crate) struct HttpService {
     max_answer_bytes: usize,
     rules: Vec<ErrorRule>,
     variables: Variables,
-    redaction: Redaction,
     commands: HashMap<CommandName, HttpCommand>,
     /// What is needed to reach it, or what to set.
     ready: Result<Ready, String>,
@@ -72,6 +71,7 @@ struct HttpCommand {
     idempotent: bool,
     arguments: Vec<Argument>,
     answer: AnswerShape,
+    redaction: Redaction,
 }
 
 /// The client that every service shares.
@@ -114,6 +114,7 @@ impl HttpService {
                 idempotent: command.is_idempotent(),
                 arguments: command.arguments.clone(),
                 answer: command.answer.clone(),
+                redaction: description.redaction(command),
             };
             (name, command)
         });
@@ -133,7 +134,6 @@ impl HttpService {
                     .as_ref()
                     .map(|credential| credential.variable.clone()),
             },
-            redaction: Redaction::new(&description.secret, &description.public),
             commands: commands.collect(),
             ready: Ready::new(description, variable),
         })
@@ -158,9 +158,7 @@ impl HttpService {
             .get(name)
             .ok_or_else(|| self.failed(format!("its description has no command `{name}`")))?;
         let arguments = command.arguments.values();
-        let scrubber = ready
-            .scrubber
-            .and(known.secrets(arguments, &self.redaction));
+        let scrubber = ready.scrubber.and(known.secrets(arguments));
 
         let mut response = self
             .send(ready, known, &known.request, arguments, &scrubber)
@@ -179,7 +177,7 @@ impl HttpService {
             return Err(self.failure(status, &headers, &body, &scrubber));
         }
         known
-            .answer(&body, arguments, &self.redaction, &scrubber)
+            .answer(&body, arguments, &scrubber)
             .map(|data| Answer { data })
             .map_err(|reason| {
                 let variable = &self.variables.address;
@@ -346,11 +344,10 @@ impl HttpCommand {
     fn secrets<'a>(
         &'a self,
         arguments: &'a serde_json::Map<String, Value>,
-        redaction: &'a Redaction,
     ) -> impl Iterator<Item = &'a str> {
-        self.arguments
+        let secret = arguments
             .iter()
-            .filter(move |argument| argument.secret || redaction.hides(&argument.name))
-            .filter_map(|argument| arguments.get(&argument.name).and_then(Value::as_str))
+            .filter(|(name, _)| self.redaction.hides_argument(name));
+        secret.filter_map(|(_, value)| value.as_str())
     }
 }

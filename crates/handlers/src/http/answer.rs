@@ -4,7 +4,7 @@ use authz::redact::REDACTED;
 use serde_json::{Map, Value};
 
 use super::{HttpCommand, scrub, scrub::Scrubber};
-use crate::{description::AnswerShape, redaction::Redaction};
+use crate::description::AnswerShape;
 
 impl HttpCommand {
     /// The data: `operation`, what was asked for, and repeated arguments.
@@ -12,7 +12,6 @@ impl HttpCommand {
         &self,
         body: &[u8],
         arguments: &Map<String, Value>,
-        redaction: &Redaction,
         scrubber: &Scrubber,
     ) -> Result<Value, String> {
         let shape = &self.answer;
@@ -56,7 +55,7 @@ impl HttpCommand {
             Value::String(self.operation.clone()),
         );
         let mut data = Value::Object(data);
-        redaction.apply(&mut data);
+        self.redaction.answer(&mut data);
         shape.mask(&mut data);
         Ok(scrubber.value(data))
     }

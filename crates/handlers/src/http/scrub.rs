@@ -158,9 +158,11 @@ fn masked_line(line: &str) -> String {
         clean.push(separator);
         rest = after;
         let name = before
-            .rsplit(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | '\'')))
+            .rsplit(|c: char| {
+                !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | '\'' | '\\'))
+            })
             .next();
-        let name = name.unwrap_or_default().trim_matches(['"', '\'']);
+        let name = name.unwrap_or_default().trim_matches(['"', '\'', '\\']);
         let bearer = separator == ' ' && name.eq_ignore_ascii_case("bearer");
         if bearer || (separator != ' ' && is_secret(name)) {
             rest = mask_value(after, &mut clean);
@@ -178,27 +180,28 @@ fn masked_line(line: &str) -> String {
 fn mask_value<'a>(text: &'a str, clean: &mut String) -> &'a str {
     let trimmed = text.trim_start_matches(' ');
     clean.push_str(text.get(..text.len() - trimmed.len()).unwrap_or_default());
-    let (open, value) = match trimmed.chars().next() {
-        Some(quote @ ('"' | '\'')) => (Some(quote), trimmed.get(1..).unwrap_or_default()),
-        _ => (None, trimmed),
-    };
-    let ends = |c: char| {
-        open.map_or_else(
-            || c.is_whitespace() || matches!(c, ',' | '&' | '"' | '\''),
-            |quote| c == quote,
-        )
-    };
+    // Logs may hold JSON in JSON, where quotes are escaped.
+    let open = ["\"", "'", "\\\"", "\\'"]
+        .into_iter()
+        .find(|quote| trimmed.starts_with(quote));
+    let value = trimmed
+        .strip_prefix(open.unwrap_or_default())
+        .unwrap_or(trimmed);
     // The scheme's name is no secret: what follows it is.
-    if open.is_none()
-        && value
-            .get(..7)
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "))
+    if value
+        .get(..7)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "))
     {
-        return text.get(text.len() - trimmed.len()..).unwrap_or_default();
+        return trimmed;
     }
-    let end = value.find(ends).unwrap_or(value.len());
-    let (value, rest) = value.split_at(end);
-    clean.extend(open);
+    let end = match open {
+        Some(quote) => value.find(quote),
+        None => {
+            value.find(|c: char| c.is_whitespace() || matches!(c, ',' | '&' | '"' | '\'' | '\\'))
+        }
+    };
+    let (value, rest) = value.split_at(end.unwrap_or(value.len()));
+    clean.push_str(open.unwrap_or_default());
     clean.push_str(if value.is_empty() { value } else { REDACTED });
     rest
 }
@@ -287,6 +290,14 @@ mod tests {
             (
                 "Authorization: Bearer abc.def",
                 "Authorization: Bearer [redacted]",
+            ),
+            (
+                r#"\"token\": \"abc\", \"port\": 80"#,
+                r#"\"token\": \"[redacted]\", \"port\": 80"#,
+            ),
+            (
+                r#""authorization": "Bearer abc""#,
+                r#""authorization": "Bearer [redacted]""#,
             ),
             ("got bearer abc, next", "got bearer [redacted], next"),
             (

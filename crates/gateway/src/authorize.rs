@@ -1,0 +1,279 @@
+//! From a command to a permit, or to the reason why there is none.
+//!
+//! A permit may rest on facts from memory. A refusal may not: it is decided once more on
+//! facts asked for after the request arrived, unless a `forbid` that no grant can lift
+//! decided it. So an approval works at the next try, and waits for no cache.
+
+use std::{sync::Arc, time::Instant};
+
+use authz::{
+    Circumstances, Clock, Command, Decision, DecisionId, Permit, Principal, Refused,
+    approval::{Escalation, derive},
+    decide,
+};
+use contract::{
+    approvals::{ApprovalStatus, OpenApproval},
+    facts::SpendGrant,
+};
+use http::StatusCode;
+use serde_json::{Map, Value};
+
+use crate::{
+    authenticate::Caller,
+    facts::{FactsCache, FactsError, Held},
+    metrics::Metrics,
+    policy::{Policies, Slices},
+    refusal::{Asked, Denied, Refusal},
+};
+
+/// So often a command is decided again because facts changed while it was decided.
+const MAX_ROUNDS: usize = 4;
+
+/// Decides commands.
+#[derive(Debug)]
+pub(crate) struct Authorizer {
+    pub(crate) orchestrator: contract::Client,
+    pub(crate) facts: Arc<FactsCache>,
+    pub(crate) policies: Arc<Policies>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    pub(crate) approvals_url: String,
+}
+
+/// One command to be decided.
+pub(crate) struct Case<'a> {
+    pub(crate) decision: DecisionId,
+    pub(crate) caller: &'a Caller,
+    pub(crate) command: Command,
+    /// The arguments as people may see them.
+    pub(crate) arguments: &'a Map<String, Value>,
+    /// Why, in the agent's words; may be empty.
+    pub(crate) reason: &'a str,
+}
+
+impl Authorizer {
+    /// Permits a command, spending the grant that it rests on if that is for one use.
+    ///
+    /// # Errors
+    ///
+    /// Why not. A refusal that people can lift has been put before them.
+    pub(crate) async fn authorize(&self, case: Case<'_>) -> Result<Permit, Refusal> {
+        let Case {
+            decision,
+            caller,
+            mut command,
+            arguments,
+            reason,
+        } = case;
+        let agent = caller.held.principal.agent().id;
+        let mut held = caller.held.clone();
+        let mut fresh_since = caller.arrived;
+        for _ in 0..MAX_ROUNDS {
+            let active = self.policies.current().ok_or(Refusal::NoPolicySet)?;
+            let slices = active.slices(&command.target);
+            let at = Circumstances {
+                now: self.clock.now(),
+                ip: caller.ip,
+            };
+            let began = Instant::now();
+            match decide(slices.invoke(), &held.principal, command, at) {
+                Decision::Permit(permit) => {
+                    self.metrics.decided("permit", began.elapsed());
+                    if self.spend(&permit, decision).await? {
+                        return Ok(permit);
+                    }
+                    // Someone else used the grant, or it was taken back: decide without it.
+                    command = permit.command().clone();
+                    self.facts.invalidate(agent);
+                    fresh_since = self.facts.clock().now();
+                }
+                Decision::Refuse(refused) => {
+                    let escalation = derive(
+                        slices.invoke(),
+                        slices.escalate(),
+                        &held.principal,
+                        &refused,
+                        at,
+                    );
+                    self.metrics.decided("refuse", began.elapsed());
+                    if held.asked_since(fresh_since) || decided_by_a_wall(&refused, &escalation) {
+                        let denied = self
+                            .deny(decision, &held, *refused, escalation, (arguments, reason))
+                            .await?;
+                        match denied {
+                            Denial::Final(denied) => return Err(Refusal::Denied(denied)),
+                            // Approved at this very moment.
+                            Denial::Stale(refused) => command = refused,
+                        }
+                        fresh_since = self.facts.clock().now();
+                    } else {
+                        command = refused.command;
+                    }
+                }
+            }
+            held = self
+                .facts
+                .fresh(agent, fresh_since)
+                .await
+                .map_err(|error| match error {
+                    FactsError::Unknown => {
+                        Refusal::Unauthenticated("the agent is no longer registered".to_owned())
+                    }
+                    FactsError::Orchestrator(error) => Refusal::Orchestrator(error),
+                })?;
+        }
+        tracing::error!(agent.id = %agent, "a command could not be decided: its facts change faster than it can be");
+        Err(Refusal::Internal)
+    }
+
+    /// Spends a grant for one use; whether the permit stands.
+    async fn spend(&self, permit: &Permit, decision: DecisionId) -> Result<bool, Refusal> {
+        let Some(grant) = permit.grant().filter(|grant| grant.single_use) else {
+            return Ok(true);
+        };
+        match self
+            .orchestrator
+            .spend_grant(grant.id, &SpendGrant { decision })
+            .await
+        {
+            Ok(()) => Ok(true),
+            Err(error) => match error.status() {
+                Some(StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::GONE) => Ok(false),
+                _ => {
+                    tracing::warn!(grant = %grant.id, error = &error as &dyn std::error::Error, "a grant for one use cannot be spent");
+                    Err(Refusal::Orchestrator(Arc::new(error)))
+                }
+            },
+        }
+    }
+
+    async fn deny(
+        &self,
+        decision: DecisionId,
+        held: &Held,
+        refused: Refused,
+        escalation: Escalation,
+        (arguments, reason): (&Map<String, Value>, &str),
+    ) -> Result<Denial, Refusal> {
+        for error in &refused.errors {
+            tracing::error!(
+                policy = error.policy,
+                error = error.message,
+                "a policy cannot be evaluated"
+            );
+            self.metrics.policy_error(&error.policy);
+        }
+        let principal = &held.principal;
+        let (asked, policies, advice) = match escalation {
+            Escalation::Hard { policies, advice } => {
+                // What forbids asking may be other than what forbids the command.
+                let own = policies.is_empty() && advice.is_empty();
+                let (policies, advice) = if own {
+                    (refused.policies.clone(), refused.advice.clone())
+                } else {
+                    (policies, advice)
+                };
+                (Asked::Useless, policies, advice)
+            }
+            Escalation::Liftable {
+                approvals,
+                workflow,
+            } => {
+                let open = opening(
+                    principal,
+                    &refused,
+                    approvals,
+                    workflow,
+                    (arguments, reason),
+                );
+                let asked = match self.orchestrator.open_approval(&open).await {
+                    Ok(approval) if approval.status == ApprovalStatus::Approved => {
+                        return Ok(Denial::Stale(refused.command));
+                    }
+                    Ok(approval) => {
+                        let url = format!(
+                            "{}/approvals/{}",
+                            self.approvals_url.trim_end_matches('/'),
+                            approval.id
+                        );
+                        Asked::Request { approval, url }
+                    }
+                    Err(error) => {
+                        tracing::warn!(agent.id = %principal.agent().id, command = %refused.command.target.key, error = &error as &dyn std::error::Error, "permission request cannot be sent");
+                        Asked::Failed
+                    }
+                };
+                (asked, refused.policies.clone(), refused.advice.clone())
+            }
+        };
+        Ok(Denial::Final(Box::new(Denied {
+            decision,
+            agent: principal.agent().id,
+            command: refused.command.target.key.clone(),
+            policies,
+            advice,
+            policy_set: refused.policy_set,
+            policy_error: refused.policy_error,
+            asked,
+            at: self.clock.now(),
+        })))
+    }
+}
+
+/// What asking people came to.
+enum Denial {
+    /// The command is refused.
+    Final(Box<Denied>),
+    /// It was approved meanwhile: decide it again.
+    Stale(Command),
+}
+
+/// Whether a `forbid` that no grant can lift decided: then newer facts need not be asked for.
+fn decided_by_a_wall(refused: &Refused, escalation: &Escalation) -> bool {
+    matches!(escalation, Escalation::Hard { .. }) && !refused.policies.is_empty()
+}
+
+fn opening(
+    principal: &Principal,
+    refused: &Refused,
+    approvals: u8,
+    workflow: Option<String>,
+    (arguments, reason): (&Map<String, Value>, &str),
+) -> OpenApproval {
+    let agent = principal.agent();
+    let target = &refused.command.target;
+    let reason = if reason.is_empty() {
+        format!(
+            "Agent {} attempted to use {} for operation: {}",
+            agent.name, target.key.service, target.key.name
+        )
+    } else {
+        reason.to_owned()
+    };
+    OpenApproval {
+        agent: agent.id,
+        target: (**target).clone(),
+        arguments: arguments.clone(),
+        digest: refused.command.arguments.digest().clone(),
+        reason,
+        policies: refused.policies.clone(),
+        advice: refused.advice.clone(),
+        workflow,
+        approvals,
+        policy_set: refused.policy_set.clone(),
+    }
+}
+
+/// Which commands of a service an agent may see.
+pub(crate) fn listed<'a>(
+    policies: &crate::policy::Active,
+    principal: &Principal,
+    commands: &'a [handlers::catalog::CommandInfo],
+    now: authz::Timestamp,
+) -> Vec<&'a handlers::catalog::CommandInfo> {
+    let may_list = |command: &&handlers::catalog::CommandInfo| {
+        let slices: Arc<Slices> = policies.slices(&command.target);
+        decide::may_list(slices.list(), principal, now)
+    };
+    commands.iter().filter(may_list).collect()
+}

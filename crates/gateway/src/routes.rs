@@ -1,0 +1,173 @@
+//! Which paths there are, and what each is for.
+
+use http::{Method, Response, StatusCode, header};
+use serde_json::json;
+
+use crate::answer::{self, Body};
+
+/// What a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `GET /health`.
+    Health,
+    /// `GET /ready`.
+    Ready,
+    /// `GET /info`.
+    Info,
+    /// `GET /mcp/catalog`.
+    Catalog,
+    /// `GET /mcp/service/{name}`.
+    Service(String),
+    /// `POST /execute` and `POST /mcp/execute`.
+    Execute,
+    /// `POST /mcp/rpc`.
+    Rpc,
+    /// `POST /mcp/test/{service}`.
+    Test(String),
+    /// `GET /approvals/{id}`.
+    Approval(String),
+}
+
+/// Why a request is for nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// No such path.
+    Path,
+    /// Not with this method.
+    Method {
+        /// The path's pattern.
+        pattern: &'static str,
+        /// The methods that there are.
+        allow: &'static str,
+    },
+}
+
+const GET: &str = "GET, HEAD";
+const POST: &str = "POST";
+
+impl Route {
+    /// Finds the route of a request.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub(crate) fn find(method: &Method, path: &str) -> Result<Self, Missing> {
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        let (route, allow) = match segments.as_slice() {
+            ["health"] => (Self::Health, GET),
+            ["ready"] => (Self::Ready, GET),
+            ["info"] => (Self::Info, GET),
+            ["mcp", "catalog"] => (Self::Catalog, GET),
+            ["mcp", "service", name] if !name.is_empty() => {
+                (Self::Service((*name).to_owned()), GET)
+            }
+            ["execute"] | ["mcp", "execute"] => (Self::Execute, POST),
+            ["mcp", "rpc"] => (Self::Rpc, POST),
+            ["mcp", "test", name] if !name.is_empty() => (Self::Test((*name).to_owned()), POST),
+            ["approvals", id] if !id.is_empty() => (Self::Approval((*id).to_owned()), GET),
+            _ => return Err(Missing::Path),
+        };
+        let allowed = match allow {
+            POST => *method == Method::POST,
+            _ => *method == Method::GET || *method == Method::HEAD,
+        };
+        if allowed {
+            Ok(route)
+        } else {
+            Err(Missing::Method {
+                pattern: route.pattern(),
+                allow,
+            })
+        }
+    }
+
+    /// The path without what varies: a label of few values.
+    pub(crate) fn pattern(&self) -> &'static str {
+        match self {
+            Self::Health => "/health",
+            Self::Ready => "/ready",
+            Self::Info => "/info",
+            Self::Catalog => "/mcp/catalog",
+            Self::Service(_) => "/mcp/service/{name}",
+            Self::Execute => "/execute",
+            Self::Rpc => "/mcp/rpc",
+            Self::Test(_) => "/mcp/test/{service}",
+            Self::Approval(_) => "/approvals/{id}",
+        }
+    }
+}
+
+impl Missing {
+    /// The label of a request for nothing.
+    pub(crate) fn pattern(&self) -> &'static str {
+        match self {
+            Self::Path => "unknown",
+            Self::Method { pattern, .. } => pattern,
+        }
+    }
+
+    /// The answer.
+    pub(crate) fn into_response(self, method: &Method, path: &str) -> Response<Body> {
+        let shown: String = path
+            .chars()
+            .take(128)
+            .flat_map(char::escape_default)
+            .collect();
+        match self {
+            Self::Path => answer::json(
+                StatusCode::NOT_FOUND,
+                &json!({"error": "Not Found", "message": format!("Route {method} {shown} not found")}),
+            ),
+            Self::Method { allow, .. } => {
+                let message = format!("Route {shown} takes {allow}, not {method}");
+                let mut response = answer::json(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    &json!({"error": "Method Not Allowed", "message": message}),
+                );
+                response
+                    .headers_mut()
+                    .insert(header::ALLOW, http::HeaderValue::from_static(allow));
+                response
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_found_exactly() {
+        let found = |method: Method, path: &str| Route::find(&method, path);
+        assert_eq!(found(Method::POST, "/execute"), Ok(Route::Execute));
+        assert_eq!(found(Method::POST, "/mcp/execute"), Ok(Route::Execute));
+        assert_eq!(
+            found(Method::GET, "/mcp/service/coolify"),
+            Ok(Route::Service("coolify".to_owned()))
+        );
+        assert_eq!(found(Method::HEAD, "/health"), Ok(Route::Health));
+        for path in [
+            "/",
+            "//execute",
+            "/execute/",
+            "/EXECUTE",
+            "/mcp",
+            "/mcp/service/",
+            "/mcp/service/a/b",
+            "/approvals/",
+        ] {
+            assert_eq!(found(Method::GET, path), Err(Missing::Path), "{path}");
+        }
+        for (method, path) in [
+            (Method::GET, "/execute"),
+            (Method::POST, "/mcp/catalog"),
+            (Method::OPTIONS, "/mcp/rpc"),
+        ] {
+            assert!(
+                matches!(found(method, path), Err(Missing::Method { .. })),
+                "{path}"
+            );
+        }
+    }
+}
