@@ -74,7 +74,7 @@ pub(crate) fn cors(origins: &Origins) -> CorsLayer {
             HeaderName::from_static("last-event-id"),
         ])
         .expose_headers([HeaderName::from_static("x-request-id")])
-        .max_age(Duration::from_secs(600));
+        .max_age(Duration::from_mins(10));
     if origins.any() {
         layer.allow_origin(tower_http::cors::Any)
     } else {

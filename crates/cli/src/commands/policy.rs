@@ -68,7 +68,7 @@ fn read(schema: &Path, policies: &Path) -> Result<PolicySources, Vec<Finding>> {
             excerpt: None,
         }]);
     }
-    orchestrator::policy_folder::read(schema, policies).map_err(|finding| vec![finding])
+    orchestrator::policy_folder::read(schema, policies).map_err(|finding| vec![*finding])
 }
 
 fn check(
