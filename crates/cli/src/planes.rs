@@ -352,12 +352,6 @@ async fn start_gateway(
         ),
         error @ gateway::StartError::Journal { .. } => error.into(),
     })?;
-    tracing::info!(
-        "gateway listening on {} ({})",
-        running.address.port(),
-        running.address
-    );
-    tracing::info!("metrics at http://{}/metrics", running.metrics);
     Ok(running)
 }
 

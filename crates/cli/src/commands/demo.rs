@@ -127,6 +127,7 @@ async fn play(
         None => "yours, from COOLIFY_API_URL; only its servers are listed".to_owned(),
     };
     narrator.opening(&stage, &coolify, &moved)?;
+    story::ready(&stage).await?;
     let agent = story::tell(&stage, narrator).await?;
     narrator.verdict()?;
     if once {

@@ -121,6 +121,20 @@ pub(super) fn execute<'a>(stage: &'a Stage, agent: &str, command: &str) -> Call<
     .with(json!({"command": command}))
 }
 
+/// Waits until the gateway has its policy set: the orchestrator hands it over just after start.
+pub(super) async fn ready(stage: &Stage) -> anyhow::Result<()> {
+    let ready = Call::new(stage, Method::GET, format!("{}/ready", stage.gateway));
+    let wait = async {
+        while ready.send().await?.0 != 200 {
+            tokio::time::sleep(REREAD).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .context("the gateway does not become ready")?
+}
+
 /// Tells it all, and returns the id of the agent that it is about.
 pub(super) async fn tell(stage: &Stage, narrator: &mut Narrator) -> anyhow::Result<String> {
     both_are_up(stage, narrator).await?;
@@ -217,7 +231,8 @@ async fn both_are_up(stage: &Stage, narrator: &mut Narrator) -> anyhow::Result<(
     let coolify = services
         .iter()
         .find(|service| at(service, "/name") == "coolify");
-    let coolify = coolify.context("the catalog has no coolify")?;
+    let coolify =
+        coolify.with_context(|| format!("the catalog has no coolify; it answered {status}"))?;
     let shown: serde_json::Map<String, Value> = ["name", "version", "status"]
         .iter()
         .map(|key| ((*key).to_owned(), at(coolify, &format!("/{key}")).clone()))
