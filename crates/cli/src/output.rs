@@ -61,6 +61,11 @@ impl Output {
         for row in rows {
             table.add_row(row.iter().map(|cell| printable(cell)));
         }
+        if !self.terminal {
+            table.column_iter_mut().for_each(|column| {
+                column.set_padding((0, 2));
+            });
+        }
         table.trim_fmt()
     }
 

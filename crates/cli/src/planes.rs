@@ -107,6 +107,13 @@ impl OrchestratorPlane {
         })
     }
 
+    async fn stop(self) {
+        self.shutdown.cancel();
+        if !self.finished.is_finished() {
+            let _ = self.finished.await;
+        }
+    }
+
     /// A client of it for a gateway in the same process: the same contract, no socket.
     #[must_use]
     pub fn client(&self, control_token: SecretString, deadline: Duration) -> contract::Client {
@@ -177,7 +184,14 @@ impl Planes {
         let mut settings = config.gateway.clone();
         settings.approvals_url.clone_from(&orchestrator.public_url);
         let stop_gateway = CancellationToken::new();
-        let gateway = start_gateway(settings, client, catalog, clock, stop_gateway.clone()).await?;
+        let started = start_gateway(settings, client, catalog, clock, stop_gateway.clone()).await;
+        let gateway = match started {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                orchestrator.stop().await;
+                return Err(error);
+            }
+        };
         Ok(Self {
             orchestrator: Some(orchestrator),
             gateway: Some(gateway),
@@ -298,10 +312,7 @@ impl Planes {
             let _ = gateway.finished.await;
         }
         if let Some(orchestrator) = self.orchestrator {
-            orchestrator.shutdown.cancel();
-            if !orchestrator.finished.is_finished() {
-                let _ = orchestrator.finished.await;
-            }
+            orchestrator.stop().await;
         }
         tracing::info!("ended");
     }
@@ -352,12 +363,6 @@ async fn start_gateway(
         ),
         error @ gateway::StartError::Journal { .. } => error.into(),
     })?;
-    tracing::info!(
-        "gateway listening on {} ({})",
-        running.address.port(),
-        running.address
-    );
-    tracing::info!("metrics at http://{}/metrics", running.metrics);
     Ok(running)
 }
 

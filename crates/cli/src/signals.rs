@@ -2,8 +2,8 @@
 
 use tokio_util::sync::CancellationToken;
 
-/// Ends at once: 128 + SIGINT, as shells report it.
-const INTERRUPTED: i32 = 130;
+/// The exit code of what was interrupted: 128 + SIGINT, as shells report it.
+pub const INTERRUPTED: u8 = 130;
 
 /// A token that the first signal cancels. The second ends the process at once.
 ///
@@ -18,7 +18,7 @@ pub fn shutdown() -> std::io::Result<CancellationToken> {
         signals.next().await;
         cancelled.cancel();
         signals.next().await;
-        std::process::exit(INTERRUPTED);
+        std::process::exit(INTERRUPTED.into());
     });
     Ok(token)
 }

@@ -6,8 +6,8 @@ use authz::{
     Agent, AgentRef, ApprovalRequestId, Arguments, Command, CommandName, Decision, Risk, Service,
     ServiceName, Slice, Target, Timestamp,
     approval::{
-        Ask, Choice, DURATIONS, Escalation, NotPermitted, Reach, choices, derive, may_approve,
-        may_reject,
+        Ask, Choice, DURATIONS, Escalation, NotPermitted, Reach, SERVICE_ACCESS, choices, derive,
+        is_service_access, may_approve, may_reject,
     },
     decide::{Circumstances, decide},
     facts::Principal,
@@ -32,13 +32,10 @@ pub(crate) const MAX_REASON_CHARS: usize = 2_000;
 const MAX_SHOWN_CHARS: usize = 4_000;
 
 /// What an approval grants when nobody says for how long.
-const DEFAULT_DURATION: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_DURATION: Duration = Duration::from_hours(1);
 
 /// The shortest grant that makes sense to ask for.
-const SHORTEST: Duration = Duration::from_secs(60);
-
-/// The pseudo command of requests that know only a service.
-const SERVICE_ACCESS: &str = "service-access";
+const SHORTEST: Duration = Duration::from_mins(1);
 
 /// Opens a request for a gateway, or joins the pending one.
 pub(crate) async fn open(
@@ -190,7 +187,6 @@ async fn save(
         .open_approval(new, orchestrator.inner.config.open_limit, actor)
         .await?;
     if opened {
-        orchestrator.announce();
         tracing::info!(
             request_id = %stored.new.id,
             agent.id = %stored.new.ask.agent.id,
@@ -215,12 +211,14 @@ pub(crate) async fn approve(
     let actor = orchestrator.actor(person);
     let in_force = orchestrator.in_force();
     let stored = orchestrator.store().approval(id, actor.at).await?;
-    let reach = approve.reach.unwrap_or(if is_service_access(&stored) {
-        Reach::Service
-    } else {
-        Reach::Call
-    });
-    if is_service_access(&stored) && reach != Reach::Service {
+    let reach = approve
+        .reach
+        .unwrap_or(if is_service_access(&stored.new.ask.target.key) {
+            Reach::Service
+        } else {
+            Reach::Call
+        });
+    if is_service_access(&stored.new.ask.target.key) && reach != Reach::Service {
         return Err(Error::field(
             "reach",
             "this request is for a whole service: `service` is all that can be given",
@@ -271,7 +269,6 @@ pub(crate) async fn approve(
             },
         )
         .await?;
-    orchestrator.announce();
     let (stored, grant) = match approved {
         Approved::Advanced(stored) => (stored, None),
         Approved::Granted(stored, grant) => (stored, Some(grant)),
@@ -314,7 +311,6 @@ pub(crate) async fn reject(
             },
         )
         .await?;
-    orchestrator.announce();
     tracing::info!(
         request_id = %id,
         agent.id = %stored.new.ask.agent.id,
@@ -334,9 +330,6 @@ pub(crate) async fn expire(orchestrator: &Orchestrator) -> Result<(), store::Sto
         at: orchestrator.now(),
     };
     let expired = orchestrator.store().expire_approvals(&actor).await?;
-    if !expired.is_empty() {
-        orchestrator.announce();
-    }
     for (approval, agent) in expired {
         tracing::info!(request_id = %approval, agent.id = %agent, "approval_expired");
     }
@@ -358,7 +351,7 @@ pub(crate) fn choices_of(
         &stored.new.ask,
         orchestrator.now(),
     );
-    if is_service_access(stored) {
+    if is_service_access(&stored.new.ask.target.key) {
         choices.retain(|choice| choice.reach == Reach::Service);
     }
     choices
@@ -460,11 +453,6 @@ const fn status(status: Status) -> ApprovalStatus {
         Status::Expired => ApprovalStatus::Expired,
         Status::Withdrawn => ApprovalStatus::Withdrawn,
     }
-}
-
-/// Whether it is for a service and not for one of its commands.
-fn is_service_access(stored: &StoredApproval) -> bool {
-    stored.new.ask.target.key.name.as_str() == SERVICE_ACCESS
 }
 
 /// When a decided request was decided: for events.

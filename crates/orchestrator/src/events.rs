@@ -19,7 +19,8 @@ pub(crate) struct Follower {
     orchestrator: Orchestrator,
     after: i64,
     read: VecDeque<feed::Event>,
-    writes: watch::Receiver<u64>,
+    /// What this process commits.
+    writes: watch::Receiver<i64>,
 }
 
 impl Follower {
@@ -34,7 +35,7 @@ impl Follower {
             orchestrator: orchestrator.clone(),
             after: after.map_or(head, |after| after.clamp(0, head)),
             read: VecDeque::new(),
-            writes: orchestrator.inner.writes.subscribe(),
+            writes: orchestrator.store().feed_changes(),
         })
     }
 
@@ -59,7 +60,7 @@ impl Follower {
                 .await?
                 .into();
             if self.read.is_empty() {
-                // The sender lives as long as the orchestrator that we hold.
+                // The sender lives as long as the store that we hold.
                 let _ = tokio::time::timeout(POLL_INTERVAL, self.writes.changed()).await;
             }
         }

@@ -16,7 +16,7 @@ mod credential;
 mod error;
 mod events;
 mod origins;
-mod policy_folder;
+pub mod policy_folder;
 mod service;
 mod ui;
 mod websocket;
@@ -83,8 +83,6 @@ struct Inner {
     /// What is enforced; replaced whole.
     in_force: watch::Sender<Arc<InForce>>,
     folder: Mutex<FolderStatus>,
-    /// Counts this process's writes, so that followers read at once.
-    writes: watch::Sender<u64>,
     /// The one-time link's code, and until when it is good.
     bootstrap: Mutex<Option<(Digest, authz::Timestamp)>>,
     /// Open WebSockets.
@@ -119,7 +117,7 @@ pub enum StartError {
 }
 
 /// How long the first start's link is good.
-const BOOTSTRAP_LINK_LIFETIME: Duration = Duration::from_secs(60 * 60);
+const BOOTSTRAP_LINK_LIFETIME: Duration = Duration::from_hours(1);
 
 /// How often pending requests past their expiry are marked.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -154,7 +152,6 @@ impl Orchestrator {
                 origins,
                 in_force: watch::Sender::new(Arc::new(in_force)),
                 folder: Mutex::new(folder),
-                writes: watch::Sender::new(0),
                 bootstrap: Mutex::new(None),
                 sockets: AtomicUsize::new(0),
                 clients: AtomicU64::new(0),
@@ -195,7 +192,6 @@ impl Orchestrator {
         {
             return Ok(None);
         }
-        self.announce();
 
         let code = credential::random_hex();
         let expires = now.plus(BOOTSTRAP_LINK_LIFETIME);
@@ -209,6 +205,19 @@ impl Orchestrator {
             self.inner.config.public_url.trim_end_matches('/')
         );
         Ok(Some(Bootstrap { token, link }))
+    }
+
+    /// Reads the policy folder now, without waiting for [`Orchestrator::run`] to notice:
+    /// after a signal, say. What is broken changes nothing, and is in the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn reread_policies(
+        &self,
+    ) -> Result<contract::policy_sets::PolicySetStatus, StartError> {
+        policy_folder::reread(self).await?;
+        Ok(policy_folder::status(self))
     }
 
     /// Everything it answers over HTTP.
@@ -243,13 +252,6 @@ impl Orchestrator {
         }
     }
 
-    /// Wakes followers of the feed in this process; others see the write at their next poll.
-    fn announce(&self) {
-        self.inner
-            .writes
-            .send_modify(|writes| *writes = writes.wrapping_add(1));
-    }
-
     fn store(&self) -> &Store {
         &self.inner.store
     }
@@ -282,7 +284,6 @@ impl Orchestrator {
         let expires = lifetime.map(|lifetime| actor.at.plus(lifetime));
         let (token, stored) = credential::user_token(label, actor.at, expires);
         self.store().create_user_token(user, &stored, actor).await?;
-        self.announce();
         Ok((token, stored))
     }
 
@@ -294,7 +295,6 @@ impl Orchestrator {
         actor: &Actor,
     ) -> Result<(), store::StoreError> {
         self.store().revoke_user_token(user, token, actor).await?;
-        self.announce();
         Ok(())
     }
 }

@@ -298,7 +298,6 @@ fn put_in_force(orchestrator: &Orchestrator, in_force: InForce) {
         "policy_set_activated"
     );
     orchestrator.inner.in_force.send_replace(Arc::new(in_force));
-    orchestrator.announce();
 }
 
 /// Stores it as in force. The database is first, so that what is enforced is always stored.
@@ -389,7 +388,7 @@ async fn contents(config: &Config, known: Option<PolicySetVersion>, starting: bo
         Err(finding) => {
             return Contents::Broken {
                 version: None,
-                findings: vec![finding],
+                findings: vec![*finding],
             };
         }
     };
@@ -406,7 +405,7 @@ async fn contents(config: &Config, known: Option<PolicySetVersion>, starting: bo
         },
         Err(error) => Contents::Broken {
             version: None,
-            findings: vec![finding(
+            findings: vec![*finding(
                 &policies,
                 format!("the policy set cannot be loaded: {error}"),
             )],
@@ -414,7 +413,7 @@ async fn contents(config: &Config, known: Option<PolicySetVersion>, starting: bo
     }
 }
 
-async fn read_apart(schema: &Path, policies: &Path) -> Result<PolicySources, Finding> {
+async fn read_apart(schema: &Path, policies: &Path) -> Result<PolicySources, Box<Finding>> {
     let (schema, folder) = (schema.to_owned(), policies.to_owned());
     match tokio::task::spawn_blocking(move || read(&schema, &folder)).await {
         Ok(read) => read,
@@ -425,8 +424,12 @@ async fn read_apart(schema: &Path, policies: &Path) -> Result<PolicySources, Fin
     }
 }
 
-/// Reads schema and policies, sorted by name.
-pub(crate) fn read(schema: &Path, folder: &Path) -> Result<PolicySources, Finding> {
+/// Reads schema and policies, sorted by name. `cedargate policy check` reads so, too.
+///
+/// # Errors
+///
+/// What cannot be read, is not UTF-8, or is too large or nested too deep.
+pub fn read(schema: &Path, folder: &Path) -> Result<PolicySources, Box<Finding>> {
     let mut budget = MAX_SOURCE_BYTES;
     let schema_name = schema.file_name().map_or_else(
         || "schema.cedarschema".into(),
@@ -454,7 +457,7 @@ pub(crate) fn read(schema: &Path, folder: &Path) -> Result<PolicySources, Findin
                 text: read_file(&path, &mut budget)?,
             })
         })
-        .collect::<Result<_, Finding>>()?;
+        .collect::<Result<_, Box<Finding>>>()?;
     Ok(PolicySources { schema, policies })
 }
 
@@ -464,7 +467,7 @@ fn find(
     folder: &Path,
     depth: usize,
     files: &mut Vec<(String, PathBuf)>,
-) -> Result<(), Finding> {
+) -> Result<(), Box<Finding>> {
     let unreadable =
         |error: io::Error| finding(folder, format!("the policy folder cannot be read: {error}"));
     if depth > 16 {
@@ -498,7 +501,7 @@ fn find(
     Ok(())
 }
 
-fn read_file(path: &Path, budget: &mut u64) -> Result<String, Finding> {
+fn read_file(path: &Path, budget: &mut u64) -> Result<String, Box<Finding>> {
     let unreadable = |error: io::Error| finding(path, format!("the file cannot be read: {error}"));
     let bytes = fs::metadata(path).map_err(unreadable)?.len();
     *budget = budget.checked_sub(bytes).ok_or_else(|| {
@@ -510,8 +513,8 @@ fn read_file(path: &Path, budget: &mut u64) -> Result<String, Finding> {
     fs::read_to_string(path).map_err(unreadable)
 }
 
-fn finding(path: &Path, message: String) -> Finding {
-    Finding {
+fn finding(path: &Path, message: String) -> Box<Finding> {
+    Box::new(Finding {
         severity: Severity::Error,
         file: path.display().to_string(),
         line: None,
@@ -520,5 +523,5 @@ fn finding(path: &Path, message: String) -> Finding {
         message,
         help: None,
         excerpt: None,
-    }
+    })
 }

@@ -57,7 +57,7 @@ struct Pace {
 
 const PACE: Pace = Pace {
     heartbeat: Duration::from_secs(30),
-    unauthenticated: Duration::from_secs(60),
+    unauthenticated: Duration::from_mins(1),
     stalled: Duration::from_secs(10),
     recovery: Duration::from_secs(1),
 };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, collections::VecDeque};
 
-use authz::AgentRef;
+use authz::{AgentId, AgentRef};
 use contract::audit::AuditEntry;
 use serde_json::{Value, json};
 
@@ -31,9 +31,15 @@ pub(super) async fn run(
         } => {
             let context = Context::new(global, environment)?;
             let entries = entries(&context, agent.as_ref(), after, limit).await?;
+            // The names are for people; an orchestrator that will not tell them is no reason to fail.
+            let names = if context.output.json {
+                Names::new()
+            } else {
+                names(&context).await
+            };
             context
                 .output
-                .print(&entries, |output| table(output, &entries))?;
+                .print(&entries, |output| table(output, &entries, &names))?;
             Ok(exit::OK)
         }
         Audit::Verify { folder } => {
@@ -45,6 +51,14 @@ pub(super) async fn run(
             verify(Output::new(global.json), &folder)
         }
     }
+}
+
+async fn names(context: &Context) -> Names {
+    let agents = context.client().agents().await.unwrap_or_default();
+    agents
+        .into_iter()
+        .map(|view| (view.agent.id, view.agent.name.to_string()))
+        .collect()
 }
 
 async fn entries(
@@ -80,7 +94,7 @@ async fn entries(
     Ok(last.into())
 }
 
-pub(super) fn table(output: Output, entries: &[AuditEntry]) -> String {
+fn table(output: Output, entries: &[AuditEntry], names: &Names) -> String {
     output.table(
         &["id", "when", "what", "who", "command", "why"],
         entries.iter().map(|entry| {
@@ -88,7 +102,7 @@ pub(super) fn table(output: Output, entries: &[AuditEntry]) -> String {
                 entry.id.to_string(),
                 time(entry.at),
                 entry.kind.clone(),
-                who(entry),
+                who(entry, names),
                 entry.command.clone().unwrap_or_default(),
                 why(&entry.entry),
             ]
@@ -96,15 +110,20 @@ pub(super) fn table(output: Output, entries: &[AuditEntry]) -> String {
     )
 }
 
-/// The person who acted, or the agent, by name where the entry has it.
-fn who(entry: &AuditEntry) -> String {
+/// What agents are called, for entries that have only their ids.
+pub(super) type Names = BTreeMap<AgentId, String>;
+
+/// The person who acted, or the agent, by name where it is known.
+pub(super) fn who(entry: &AuditEntry, names: &Names) -> String {
     let agent = || {
         let name = entry
             .entry
             .get("agent_name")
             .and_then(Value::as_str)
             .map(str::to_owned);
-        name.or_else(|| entry.agent.map(|agent| agent.to_string()))
+        let agent = entry.agent?;
+        name.or_else(|| names.get(&agent).cloned())
+            .or_else(|| Some(agent.to_string()))
     };
     entry
         .user
@@ -114,7 +133,7 @@ fn who(entry: &AuditEntry) -> String {
 }
 
 /// What the entry says of its reasons: policies, then status or reason.
-fn why(entry: &Value) -> String {
+pub(super) fn why(entry: &Value) -> String {
     let texts = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items

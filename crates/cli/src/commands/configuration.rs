@@ -55,8 +55,8 @@ pub(super) fn run(
                     rows.into_iter().map(|(setting, value, origin)| {
                         vec![
                             setting.key.to_owned(),
-                            value.unwrap_or_else(|| "-".to_owned()),
-                            origin.unwrap_or_else(|| "default".to_owned()),
+                            value.clone().unwrap_or_else(|| "-".to_owned()),
+                            origin.unwrap_or_else(|| value.map_or("-", |_| "default").to_owned()),
                             setting.variable.to_owned(),
                             setting.about.to_owned(),
                         ]

@@ -3,17 +3,19 @@
 //! Each step is printed as the `curl` that a person could paste, with the answer that
 //! came, and is checked: an answer that is not as it should be ends the demo.
 
+mod layout;
 mod narrator;
 mod story;
 
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Environment, Log, PolicyPaths, Settings, local_url},
@@ -25,30 +27,31 @@ use crate::{
 };
 use narrator::Narrator;
 
-/// The log's name in the demo's folder.
-const LOG: &str = "cedargate.log";
+/// The documented ports.
+const PORTS: [(&str, u16); 3] = [
+    ("gateway.port", 8100),
+    ("gateway.metrics_port", 9090),
+    ("orchestrator.port", 9403),
+];
 
 /// Where everything is.
 struct Stage {
     gateway: String,
     metrics: String,
     orchestrator: String,
-    /// The folder of all state.
-    folder: std::path::PathBuf,
+    /// The data folder of both planes.
+    data: PathBuf,
+    log: PathBuf,
     token: SecretString,
 }
 
 impl Stage {
-    fn admin_token(&self) -> std::path::PathBuf {
-        self.folder.join(DataFolder::ADMIN_TOKEN)
+    fn admin_token(&self) -> PathBuf {
+        self.data.join(DataFolder::ADMIN_TOKEN)
     }
 
-    fn log(&self) -> std::path::PathBuf {
-        self.folder.join(LOG)
-    }
-
-    fn journal(&self) -> std::path::PathBuf {
-        self.folder.join("journal")
+    fn journal(&self) -> PathBuf {
+        self.data.join("journal")
     }
 }
 
@@ -57,16 +60,9 @@ pub(super) async fn run(environment: &Environment, once: bool) -> anyhow::Result
         .prefix("cedargate-demo-")
         .tempdir()
         .context("there is no place for the demo's state")?;
-    start_log(&folder.path().join(LOG), environment)?;
     let shutdown = signals::shutdown()?;
-    let mut narrator = Narrator::new();
-    let played = tokio::select! {
-        played = play(environment, once, folder.path(), &mut narrator, &shutdown) => played,
-        // Whatever was under way dies with the process; the state is thrown away anyhow.
-        () = shutdown.cancelled(), if once => Ok(()),
-    };
-    match played {
-        Ok(()) => Ok(exit::OK),
+    match play(environment, once, folder.path(), &shutdown).await {
+        Ok(code) => Ok(code),
         Err(error) => {
             let kept = folder.keep();
             Err(error.context(format!(
@@ -75,6 +71,68 @@ pub(super) async fn run(environment: &Environment, once: bool) -> anyhow::Result
             )))
         }
     }
+}
+
+async fn play(
+    environment: &Environment,
+    once: bool,
+    folder: &Path,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<u8> {
+    let log = folder.join("cedargate.log");
+    start_log(&log, environment)?;
+    let (services, sample) = coolify(environment).await?;
+    let Started {
+        planes,
+        data,
+        moved,
+    } = start(folder, &services).await?;
+    let (Some(gateway), Some(orchestrator)) = (&planes.gateway, &planes.orchestrator) else {
+        anyhow::bail!("a plane did not start");
+    };
+    let bootstrap = orchestrator
+        .bootstrap
+        .as_ref()
+        .context("the demo's database was not new")?;
+    let stage = Stage {
+        gateway: local_url(gateway.address),
+        metrics: local_url(gateway.metrics),
+        orchestrator: orchestrator.public_url.clone(),
+        data,
+        log,
+        token: bootstrap.token.clone(),
+    };
+    let link = bootstrap.link.clone();
+    let coolify = match &sample {
+        Some(sample) => format!(
+            "{}  a sample in this process that says so; no server is touched",
+            sample.url()
+        ),
+        None => "yours, from COOLIFY_API_URL; only its servers are listed".to_owned(),
+    };
+
+    let mut narrator = Narrator::new();
+    narrator.opening(&stage, &coolify, &moved)?;
+    let told = async {
+        story::ready(&stage).await?;
+        let agent = story::tell(&stage, &mut narrator).await?;
+        narrator.verdict()?;
+        anyhow::Ok(agent)
+    };
+    let agent = tokio::select! {
+        agent = told => agent?,
+        () = shutdown.cancelled() => {
+            planes.stop().await;
+            return Ok(signals::INTERRUPTED);
+        }
+    };
+    if once {
+        planes.stop().await;
+    } else {
+        narrator.closing(&stage, &link, &agent)?;
+        planes.run(shutdown).await?;
+    }
+    Ok(exit::OK)
 }
 
 /// Into a file, so that the story can be read; the story looks into it, too.
@@ -92,49 +150,6 @@ fn start_log(path: &Path, environment: &Environment) -> anyhow::Result<()> {
         file,
     )?;
     Ok(())
-}
-
-async fn play(
-    environment: &Environment,
-    once: bool,
-    folder: &Path,
-    narrator: &mut Narrator,
-    shutdown: &tokio_util::sync::CancellationToken,
-) -> anyhow::Result<()> {
-    let (services, sample) = coolify(environment).await?;
-    let (config, moved) = configuration(folder)?;
-    let planes = Planes::start_both(&config, &services, system_clock()).await?;
-    let (Some(gateway), Some(orchestrator)) = (&planes.gateway, &planes.orchestrator) else {
-        anyhow::bail!("a plane did not start");
-    };
-    let bootstrap = orchestrator
-        .bootstrap
-        .as_ref()
-        .context("the demo's database was not new")?;
-    let stage = Stage {
-        gateway: local_url(gateway.address),
-        metrics: local_url(gateway.metrics),
-        orchestrator: orchestrator.public_url.clone(),
-        folder: folder.to_owned(),
-        token: bootstrap.token.clone(),
-    };
-    let link = bootstrap.link.clone();
-    let coolify = match &sample {
-        Some(sample) => format!(
-            "{}  a sample in this process that says so; no real server is touched",
-            sample.url()
-        ),
-        None => "yours, from COOLIFY_API_URL; only its servers are listed".to_owned(),
-    };
-    narrator.opening(&stage, &coolify, &moved)?;
-    let agent = story::tell(&stage, narrator).await?;
-    narrator.verdict()?;
-    if once {
-        planes.stop().await;
-        return Ok(());
-    }
-    narrator.closing(&stage, &link, &agent)?;
-    planes.run(shutdown).await
 }
 
 /// The real Coolify if both variables name one, else a sample.
@@ -159,25 +174,65 @@ async fn coolify(
     Ok((services, sample))
 }
 
-/// The documented ports, or free ones where those are taken; which were, in words.
-fn configuration(folder: &Path) -> anyhow::Result<(Config, Vec<String>)> {
-    let mut flags = BTreeMap::new();
-    let data = folder
+/// Both planes, where their state is, and which of the documented ports were taken.
+struct Started {
+    planes: Planes,
+    data: PathBuf,
+    moved: Vec<u16>,
+}
+
+/// Starts both planes on the documented ports, or on free ones where those are taken.
+async fn start(folder: &Path, services: &Environment) -> anyhow::Result<Started> {
+    let taken =
+        |port: u16| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err();
+    let moved: Vec<u16> = PORTS
+        .iter()
+        .map(|(_, port)| *port)
+        .filter(|port| taken(*port))
+        .collect();
+    let data = folder.join("data");
+    match Planes::start_both(&configuration(&data, &moved)?, services, system_clock()).await {
+        Ok(planes) => Ok(Started {
+            planes,
+            data,
+            moved,
+        }),
+        // Somebody took one just now: once more, with new state and none of them.
+        Err(error) if is_taken(&error) => {
+            let data = folder.join("data-again");
+            let moved: Vec<u16> = PORTS.iter().map(|(_, port)| *port).collect();
+            let planes =
+                Planes::start_both(&configuration(&data, &moved)?, services, system_clock())
+                    .await?;
+            Ok(Started {
+                planes,
+                data,
+                moved,
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_taken(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+    })
+}
+
+fn configuration(data: &Path, moved: &[u16]) -> anyhow::Result<Config> {
+    let path = data
         .to_str()
         .context("the temporary folder's path is not valid UTF-8")?;
-    flags.insert("data", data.to_owned());
-    let mut moved = Vec::new();
-    for (key, port) in [
-        ("gateway.port", 8100),
-        ("gateway.metrics_port", 9090),
-        ("orchestrator.port", 9403),
-    ] {
-        if TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
-            moved.push(port.to_string());
-            flags.insert(key, "0".to_owned());
-        }
-    }
+    let mut flags = BTreeMap::from([("data", path.to_owned())]);
+    flags.extend(
+        PORTS
+            .iter()
+            .filter(|(_, port)| moved.contains(port))
+            .map(|(key, _)| (*key, "0".to_owned())),
+    );
     let mut config = Config::from_settings(&Settings::read(None, Environment::default(), flags)?)?;
     config.policies = PolicyPaths::Shipped;
-    Ok((config, moved))
+    Ok(config)
 }

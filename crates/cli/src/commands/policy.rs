@@ -55,10 +55,20 @@ pub(super) async fn run(
 }
 
 fn read(schema: &Path, policies: &Path) -> Result<PolicySources, Vec<Finding>> {
-    {
-        let _ = (schema, policies);
-        todo!()
+    // Told first, as the schema is looked for in the folder.
+    if !policies.is_dir() {
+        return Err(vec![Finding {
+            severity: Severity::Error,
+            file: policies.display().to_string(),
+            line: None,
+            column: None,
+            policy: None,
+            message: "there is no such folder".to_owned(),
+            help: None,
+            excerpt: None,
+        }]);
     }
+    orchestrator::policy_folder::read(schema, policies).map_err(|finding| vec![*finding])
 }
 
 fn check(

@@ -3,7 +3,7 @@
 use authz::redact::REDACTED;
 use serde_json::{Map, Value};
 
-use super::{HttpCommand, scrub, scrub::Scrubber};
+use super::{HttpCommand, mask, scrub::Scrubber};
 use crate::description::AnswerShape;
 
 impl HttpCommand {
@@ -57,6 +57,7 @@ impl HttpCommand {
         let mut data = Value::Object(data);
         self.redaction.answer(&mut data);
         shape.mask(&mut data);
+        mask_urls(&mut data);
         Ok(scrubber.value(data))
     }
 }
@@ -113,7 +114,7 @@ impl AnswerShape {
                     if !self.masked.contains(name) {
                         self.mask(value);
                     } else if let Value::String(text) = value {
-                        *text = scrub::masked(text);
+                        *text = mask::text(text);
                     } else if !value.is_null() {
                         // Free text in another shape than expected is not shown at all.
                         *value = Value::String(REDACTED.to_owned());
@@ -122,6 +123,18 @@ impl AnswerShape {
             }
             _ => {}
         }
+    }
+}
+
+/// Addresses of repositories and databases hold passwords, under whatever name.
+fn mask_urls(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains("://") && text.contains('@') => {
+            *text = mask::urls(text)
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask_urls),
+        Value::Object(fields) => fields.values_mut().for_each(mask_urls),
+        _ => {}
     }
 }
 

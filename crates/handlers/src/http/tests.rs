@@ -402,7 +402,7 @@ async fn secrets_in_answers_are_hidden() {
     );
 
     let body = json!({"uuid": UUID, "postgres_password": "hunter2", "internal_db_url": "postgres://u:hunter2@h", "private_key_id": 7,
-        "note": format!("Bearer {TOKEN}"), "destination": {"server": {"settings": {"sentinel_token": "hunter2"}}}});
+        "note": format!("Bearer {TOKEN}"), "git_full_url": "https://u:hunter2@git.example.com/x", "destination": {"server": {"settings": {"sentinel_token": "hunter2"}}}});
     let raw = Raw::json("200 OK", &body).await;
     let text = ask(&raw, &format!("databases get {UUID}"))
         .await
@@ -588,8 +588,8 @@ async fn a_secret_argument_is_not_repeated_by_an_error() {
 #[tokio::test]
 async fn patience_is_passed_on() {
     for (header, expected) in [
-        ("retry-after: 60", Some(Duration::from_secs(60))),
-        ("retry-after: 999999999", Some(Duration::from_secs(3600))),
+        ("retry-after: 60", Some(Duration::from_mins(1))),
+        ("retry-after: 999999999", Some(Duration::from_hours(1))),
         ("retry-after: Wed, 21 Oct 2026 07:28:00 GMT", None),
         ("x-a: b", None),
     ] {

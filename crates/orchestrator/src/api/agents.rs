@@ -77,7 +77,6 @@ pub(crate) async fn create(
         allowed_mcps: create.allowed_mcps,
     };
     let stored = orchestrator.store().create_agent(&agent, &actor).await?;
-    orchestrator.announce();
     let view = AgentView {
         agent: stored.agent,
         created: stored.created,
@@ -99,7 +98,6 @@ pub(crate) async fn change(
         .store()
         .change_agent(&agent, &actor, |agent| apply(change, agent))
         .await?;
-    orchestrator.announce();
     view(&orchestrator, stored, actor.at).await.map(Json)
 }
 
@@ -162,7 +160,6 @@ pub(crate) async fn create_token(
         .store()
         .create_agent_token(agent.id, &stored, &actor)
         .await?;
-    orchestrator.announce();
     let created = CreatedToken {
         token: token.expose_secret().to_owned(),
         view: token_view(&stored),
@@ -182,7 +179,6 @@ pub(crate) async fn revoke_token(
         .store()
         .revoke_agent_token(agent.id, token, &actor)
         .await?;
-    orchestrator.announce();
     Ok(StatusCode::NO_CONTENT)
 }
 

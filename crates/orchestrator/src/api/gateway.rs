@@ -116,7 +116,6 @@ pub(crate) async fn spend(
         .store()
         .spend_grant(grant, spend.decision, &actor)
         .await?;
-    orchestrator.announce();
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -82,7 +82,6 @@ pub(crate) async fn revoke(
         .store()
         .revoke_grant(grant, &revoke.reason, &actor)
         .await?;
-    orchestrator.announce();
     tracing::info!(
         grant = %grant,
         agent.id = %stored.grant.agent,

@@ -81,7 +81,6 @@ pub(crate) async fn create(
         .store()
         .create_user(&user, &orchestrator.actor(&person))
         .await?;
-    orchestrator.announce();
     Ok((StatusCode::CREATED, Json(view(stored))))
 }
 

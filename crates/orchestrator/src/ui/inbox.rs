@@ -68,7 +68,7 @@ struct Decided {
 
 #[derive(Template)]
 #[template(path = "request.html")]
-struct Page {
+struct RequestPage {
     page: &'static str,
     user: User,
     problem: Option<String>,
@@ -298,14 +298,14 @@ fn request(
     stored: &StoredApproval,
     problem: Option<String>,
     draft: String,
-) -> Page {
+) -> RequestPage {
     let now = orchestrator.now();
     let new = &stored.new;
     let choices = approvals::choices_of(orchestrator, &person, stored);
     let usual = usual(&choices);
     let may_reject = approvals::may_reject_of(orchestrator, &person, stored);
     let rejectable = may_reject.is_ok();
-    Page {
+    RequestPage {
         page: "request",
         request: row(orchestrator, &person, stored, now),
         problem,

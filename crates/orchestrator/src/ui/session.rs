@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A session ends after this.
-const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+const SESSION_LIFETIME: Duration = Duration::from_hours(12);
 
 #[derive(Template)]
 #[template(path = "login.html")]

@@ -2,19 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::Stage;
-use crate::output::{json, printable, printable_lines};
-
-/// Longer answers are cut.
-const MAX_LINES: usize = 30;
-
-/// Longer texts within an answer are cut.
-const MAX_TEXT_CHARS: usize = 160;
-
-/// Of longer lists the beginning is shown.
-const MAX_ITEMS: usize = 2;
+use super::{Stage, layout::lay_out};
+use crate::output::{printable, printable_lines};
 
 /// Prints the story.
 pub(super) struct Narrator {
@@ -61,7 +52,7 @@ impl Narrator {
         &self,
         stage: &Stage,
         coolify: &str,
-        moved: &[String],
+        moved: &[u16],
     ) -> anyhow::Result<()> {
         let row = |name: &str, text: &str| {
             format!("  {}  {text}", self.ink(Ink::Bold, &format!("{name:12}")))
@@ -86,14 +77,14 @@ impl Narrator {
             row("Coolify", coolify),
             row(
                 "state",
-                &format!("{}  removed at the end", stage.folder.display()),
+                &format!("{}  removed at the end", stage.data.display()),
             ),
         ];
         if !moved.is_empty() {
-            let verb = if moved.len() == 1 { "is" } else { "are" };
+            let ports: Vec<String> = moved.iter().map(ToString::to_string).collect();
             let note = format!(
-                "  {} {verb} taken by another program, so free ports are used instead.",
-                moved.join(" and ")
+                "  Taken by other programs, so free ones instead: {}",
+                ports.join(", ")
             );
             lines.push(String::new());
             lines.push(self.ink(Ink::Yellow, &note));
@@ -129,12 +120,7 @@ impl Narrator {
 
     /// What came back: a status and a body.
     pub(super) fn answer(&self, status: Option<u16>, body: &Value) -> anyhow::Result<()> {
-        let text = json(&shortened(body))?;
-        let count = text.lines().count();
-        let mut lines: Vec<&str> = text.lines().take(MAX_LINES).collect();
-        if count > MAX_LINES {
-            lines.push("…");
-        }
+        let body = printable_lines(&lay_out(body)).replace('\n', "\n      ");
         let status = status.map(|status| {
             let ink = if status < 400 {
                 Ink::Green
@@ -143,7 +129,6 @@ impl Narrator {
             };
             format!("{} ", self.ink(ink, &status.to_string()))
         });
-        let body = lines.join("\n      ");
         Self::say(&format!("      {}{body}", status.unwrap_or_default()))
     }
 
@@ -183,45 +168,5 @@ impl Narrator {
             format!("    {}", self.ink(Ink::Bold, link)),
         ];
         Self::say(&text.join("\n"))
-    }
-}
-
-/// The value with long texts and lists cut.
-fn shortened(value: &Value) -> Value {
-    match value {
-        Value::String(text) if text.chars().count() > MAX_TEXT_CHARS => {
-            let start: String = text.chars().take(MAX_TEXT_CHARS).collect();
-            json!(format!("{start}…"))
-        }
-        Value::Array(items) => {
-            let mut shown: Vec<Value> = items.iter().take(MAX_ITEMS).map(shortened).collect();
-            if items.len() > MAX_ITEMS {
-                shown.push(json!(format!("… {} more", items.len() - MAX_ITEMS)));
-            }
-            Value::Array(shown)
-        }
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, value)| (name.clone(), shortened(value)))
-            .collect(),
-        other => other.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_answers_are_cut_and_short_ones_are_not() {
-        let short = json!({"a": [1, 2], "b": "text"});
-        assert_eq!(shortened(&short), short);
-        let long = json!({"a": [1, 2, 3, 4], "b": "x".repeat(1_000)});
-        let shown = shortened(&long);
-        assert_eq!(shown["a"], json!([1, 2, "… 2 more"]));
-        assert_eq!(
-            shown["b"].as_str().unwrap().chars().count(),
-            MAX_TEXT_CHARS + 1
-        );
     }
 }

@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, bail, ensure};
+use contract::audit::AuditEntry;
 use futures_util::{Stream, StreamExt};
 use http::{Method, header};
 use secrecy::ExposeSecret;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest};
 
 use super::{Stage, narrator::Narrator};
-use crate::{commands::audit, output::Output};
+use crate::commands::audit;
 
 /// Whatever takes longer on one machine has gone wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -121,6 +122,20 @@ pub(super) fn execute<'a>(stage: &'a Stage, agent: &str, command: &str) -> Call<
     .with(json!({"command": command}))
 }
 
+/// Waits until the gateway has its policy set: the orchestrator hands it over just after start.
+pub(super) async fn ready(stage: &Stage) -> anyhow::Result<()> {
+    let ready = Call::new(stage, Method::GET, format!("{}/ready", stage.gateway));
+    let wait = async {
+        while ready.send().await?.0 != 200 {
+            tokio::time::sleep(REREAD).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .context("the gateway does not become ready")?
+}
+
 /// Tells it all, and returns the id of the agent that it is about.
 pub(super) async fn tell(stage: &Stage, narrator: &mut Narrator) -> anyhow::Result<String> {
     both_are_up(stage, narrator).await?;
@@ -217,7 +232,8 @@ async fn both_are_up(stage: &Stage, narrator: &mut Narrator) -> anyhow::Result<(
     let coolify = services
         .iter()
         .find(|service| at(service, "/name") == "coolify");
-    let coolify = coolify.context("the catalog has no coolify")?;
+    let coolify =
+        coolify.with_context(|| format!("the catalog has no coolify; it answered {status}"))?;
     let shown: serde_json::Map<String, Value> = ["name", "version", "status"]
         .iter()
         .map(|key| ((*key).to_owned(), at(coolify, &format!("/{key}")).clone()))
@@ -300,12 +316,12 @@ async fn next(
 }
 
 fn log_has(stage: &Stage, narrator: &Narrator, event: &str, request: &str) -> anyhow::Result<()> {
-    let log = stage.log();
+    let log = &stage.log;
     narrator.type_command(&format!(
         "grep {event} {} | jq -c '{{level, message, request_id}}'",
         log.display()
     ))?;
-    let text = fs::read_to_string(&log).context("the log cannot be read")?;
+    let text = fs::read_to_string(log).context("the log cannot be read")?;
     let line = text
         .lines()
         .find(|line| line.contains(event) && line.contains(request))
@@ -334,13 +350,7 @@ async fn what_was_recorded(
     let entries = tokio::time::timeout(PATIENCE, complete_trail(&trail))
         .await
         .context("the gateway's journal did not reach the orchestrator")??;
-    Narrator::text(&audit::table(
-        Output {
-            json: false,
-            terminal: false,
-        },
-        &entries,
-    ))?;
+    Narrator::text(&trail_text(&entries, agent))?;
 
     narrator.type_command(&format!(
         "cedargate audit verify {}",
@@ -353,12 +363,32 @@ async fn what_was_recorded(
     ))
 }
 
+/// One line for each entry.
+fn trail_text(entries: &[AuditEntry], agent: &str) -> String {
+    let names = agent
+        .parse()
+        .into_iter()
+        .map(|agent| (agent, "test-agent".to_owned()))
+        .collect();
+    let line = |entry: &AuditEntry| {
+        let time = entry.at.to_string();
+        let time = time.get(11..23).unwrap_or(&time);
+        let who = audit::who(entry, &names);
+        let command = entry.command.as_deref().unwrap_or("-");
+        let why: String = audit::why(&entry.entry).chars().take(40).collect();
+        format!("{time}  {:15}  {who:10}  {command:20}  {why}", entry.kind)
+            .trim_end()
+            .to_owned()
+    };
+    entries.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// The trail, once it has the refusal, the verdict and the outcome.
-async fn complete_trail(trail: &Call<'_>) -> anyhow::Result<Vec<contract::audit::AuditEntry>> {
+async fn complete_trail(trail: &Call<'_>) -> anyhow::Result<Vec<AuditEntry>> {
     loop {
         let (status, answer) = trail.send().await?;
         ensure!(status == 200, "the audit trail's status is {status}");
-        let entries: Vec<contract::audit::AuditEntry> = serde_json::from_value(answer)?;
+        let entries: Vec<AuditEntry> = serde_json::from_value(answer)?;
         let has = |kind: &str| entries.iter().any(|entry| entry.kind == kind);
         if ["refusal", "approved", "outcome"].into_iter().all(has) {
             return Ok(entries);
@@ -393,7 +423,8 @@ mod tests {
             gateway: "http://127.0.0.1:1".to_owned(),
             metrics: String::new(),
             orchestrator: String::new(),
-            folder: "/nowhere".into(),
+            data: "/nowhere".into(),
+            log: "/nowhere".into(),
             token: "cgu_secret".into(),
         };
         let shown = execute(&stage, "some-agent", "it's").by_admin().as_curl();
