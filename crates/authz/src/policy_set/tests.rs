@@ -515,3 +515,51 @@ fn sizes_are_bounded() {
             .contains("the file has")
     );
 }
+
+#[test]
+fn mistakes_in_the_schema_are_found_with_their_place() {
+    let cases = [
+        (
+            "entity ControlPlane;",
+            "entity ControlPlane;;",
+            "unexpected token `;`",
+        ),
+        ("env: Env,", "env: Enw,", "Enw"),
+        (
+            "entity Zone in [Zone];",
+            "entity Zone in [Zone]; entity Zone;",
+            "Zone",
+        ),
+    ];
+    for (old, new, expected) in cases {
+        let mut sources = only(PERMIT);
+        let at = sources.schema.text.find(old).unwrap();
+        let line = sources.schema.text[..at].matches('\n').count() + 1;
+        sources.schema.text = sources.schema.text.replacen(old, new, 1);
+        let found = PolicySet::load(&sources).unwrap_err();
+        assert!(found[0].message.contains(expected), "{found:#?}");
+        assert_eq!(found[0].file, "schema.cedarschema");
+        assert_eq!(found[0].line, u32::try_from(line).ok(), "{found:#?}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        failure_persistence: None,
+        ..proptest::prelude::ProptestConfig::with_cases(48)
+    })]
+
+    /// Words of the language in any order: whatever comes of it, the checker survives.
+    #[test]
+    fn any_words_are_answered(words in proptest::collection::vec(proptest::sample::select(vec![
+        "permit", "forbid", "(", ")", "{", "}", "[", "]", "principal", "action", "resource", "context", ",", ";",
+        "when", "unless", "if", "then", "else", "==", "in", "is", "has", "like", "&&", "||", "!", "-", "+", ".",
+        "@id(\"a\")", "\"*\"", "::", "Action::\"read\"", "Agent", "1", "9223372036854775808", "?principal", "//\n",
+        "permit (principal is Agent, action in Action::\"read\", resource is Command)", "\u{feff}", "\r", "é",
+    ]), 0..60)) {
+        if let Err(findings) = PolicySet::load(&only(&words.join(" "))) {
+            proptest::prop_assert!(!findings.is_empty());
+            proptest::prop_assert!(findings.iter().all(|found| !found.message.contains("panicked")), "{findings:?}");
+        }
+    }
+}
