@@ -16,7 +16,7 @@ mod credential;
 mod error;
 mod events;
 mod origins;
-mod policy_folder;
+pub mod policy_folder;
 mod service;
 mod ui;
 mod websocket;

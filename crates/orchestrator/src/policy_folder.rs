@@ -424,8 +424,12 @@ async fn read_apart(schema: &Path, policies: &Path) -> Result<PolicySources, Box
     }
 }
 
-/// Reads schema and policies, sorted by name.
-pub(crate) fn read(schema: &Path, folder: &Path) -> Result<PolicySources, Box<Finding>> {
+/// Reads schema and policies, sorted by name. `cedargate policy check` reads so, too.
+///
+/// # Errors
+///
+/// What cannot be read, is not UTF-8, or is too large or nested too deep.
+pub fn read(schema: &Path, folder: &Path) -> Result<PolicySources, Box<Finding>> {
     let mut budget = MAX_SOURCE_BYTES;
     let schema_name = schema.file_name().map_or_else(
         || "schema.cedarschema".into(),
