@@ -54,7 +54,7 @@ async fn an_orchestrator_takes_over_what_another_put_in_force() {
         async move { other.run(stop).await }
     });
 
-    let empty =
+    let nobody_looks =
         "@id(\"test.nobody\")\nforbid (principal is User, action in Action::\"view\", resource);";
     fs::write(ours.path().join("policies/extra.cedar"), nobody_looks).unwrap();
     let version = one.reread_policies().await.unwrap().version;
