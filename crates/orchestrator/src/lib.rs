@@ -1,18 +1,56 @@
 //! The control plane: API, feed, approvals, policy sets, the page where people decide.
+//!
+//! [`Orchestrator::router`] answers everything over HTTP: `api.rs` is the table of
+//! routes, grouped by who may call them, and `service.rs` the stack around it.
+//! [`Orchestrator::run`] does what nobody asks for: it watches the policy folder and
+//! announces what expired.
+//!
+//! How a request for approval travels: `api/gateway.rs` takes it, `approvals.rs` opens
+//! it, `events.rs` tells followers, `websocket.rs` and `ui.rs` show it to people, whose
+//! verdict comes back through `api/approvals.rs` or `ui/inbox.rs` to `approvals.rs`.
 
-use std::{path::PathBuf, time::Duration};
+mod api;
+mod approvals;
+mod authenticate;
+mod credential;
+mod error;
+mod events;
+mod origins;
+pub mod policy_folder;
+mod service;
+mod ui;
+mod websocket;
 
-use authz::Clock;
-use secrecy::SecretString;
-use store::Store;
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize},
+    },
+    time::Duration,
+};
+
+use authz::{Agent, AgentId, Clock, TokenId, User, command::Environment};
+use secrecy::{ExposeSecret, SecretString};
+use store::{Actor, Store};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::{
+    credential::Digest,
+    origins::Origins,
+    policy_folder::{FolderStatus, InForce},
+};
 
 /// How an orchestrator is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Gateways present this; without it no gateway is served.
     pub control_token: Option<SecretString>,
-    /// Origins of browsers that may use `/ws` and the API besides our own pages.
+    /// Origins of browsers that may use `/ws` and the API besides our own pages, as
+    /// browsers write them (`https://host[:port]`). `*` lets every page read what needs
+    /// no cookie.
     pub cors_origins: Vec<String>,
     /// `schema.cedarschema`.
     pub schema: PathBuf,
@@ -31,7 +69,28 @@ pub struct Config {
 /// The control plane, opened. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Orchestrator {
-    _config: (),
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    store: Store,
+    clock: Clock,
+    /// Of the control token.
+    control: Option<Digest>,
+    origins: Origins,
+    /// What is enforced; replaced whole.
+    in_force: watch::Sender<Arc<InForce>>,
+    folder: Mutex<FolderStatus>,
+    /// The one-time link's code, and until when it is good.
+    bootstrap: Mutex<Option<(Digest, authz::Timestamp)>>,
+    /// Open WebSockets.
+    sockets: AtomicUsize,
+    /// Numbers them.
+    clients: AtomicU64,
+    /// Cancelled when the orchestrator stops: streams end.
+    closing: CancellationToken,
 }
 
 /// The first start's way in.
@@ -52,7 +111,16 @@ pub enum StartError {
     /// There is no policy set: neither a valid folder nor one stored before.
     #[error("there is no valid policy set to start with:\n{0}")]
     NoPolicySet(String),
+    /// An origin is written as no browser writes it.
+    #[error("`{0}` is not an origin such as `https://host:port`")]
+    InvalidOrigin(String),
 }
+
+/// How long the first start's link is good.
+const BOOTSTRAP_LINK_LIFETIME: Duration = Duration::from_hours(1);
+
+/// How often pending requests past their expiry are marked.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Orchestrator {
     /// Loads the policy set of the folder, or the last one in force if the folder's is
@@ -62,8 +130,34 @@ impl Orchestrator {
     ///
     /// See [`StartError`].
     pub async fn open(config: Config, store: Store, clock: Clock) -> Result<Self, StartError> {
-        let _ = (config, store, clock);
-        todo!()
+        let origins = Origins::new(&config.public_url, &config.cors_origins)?;
+        let actor = Actor {
+            user: None,
+            via: "bootstrap",
+            at: clock.now(),
+        };
+        store.ensure_agent(&local_agent()?, &actor).await?;
+
+        let (in_force, folder) = policy_folder::start(&config, &store, &clock).await?;
+        let control = config
+            .control_token
+            .as_ref()
+            .map(|token| Digest::of(token.expose_secret()));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                store,
+                clock,
+                control,
+                origins,
+                in_force: watch::Sender::new(Arc::new(in_force)),
+                folder: Mutex::new(folder),
+                bootstrap: Mutex::new(None),
+                sockets: AtomicUsize::new(0),
+                clients: AtomicU64::new(0),
+                closing: CancellationToken::new(),
+            }),
+        })
     }
 
     /// Creates the first admin, `admin`, unless there is a user already.
@@ -72,17 +166,161 @@ impl Orchestrator {
     ///
     /// When the store fails.
     pub async fn bootstrap(&self) -> Result<Option<Bootstrap>, StartError> {
-        todo!()
+        let now = self.inner.clock.now();
+        let roles = ["admin", "approver"]
+            .iter()
+            .filter_map(|role| role.parse().ok())
+            .collect();
+        let admin = User {
+            id: "admin".parse().map_err(unreadable)?,
+            name: "Administrator".to_owned(),
+            teams: BTreeSet::new(),
+            roles,
+            active: true,
+        };
+        let (token, stored) = credential::user_token("bootstrap", now, None);
+        let actor = Actor {
+            user: None,
+            via: "bootstrap",
+            at: now,
+        };
+        if !self
+            .inner
+            .store
+            .bootstrap_user(&admin, &stored, &actor)
+            .await?
+        {
+            return Ok(None);
+        }
+
+        let code = credential::random_hex();
+        let expires = now.plus(BOOTSTRAP_LINK_LIFETIME);
+        *self
+            .inner
+            .bootstrap
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some((Digest::of(&code), expires));
+        let link = format!(
+            "{}/bootstrap?code={code}",
+            self.inner.config.public_url.trim_end_matches('/')
+        );
+        Ok(Some(Bootstrap { token, link }))
+    }
+
+    /// Reads the policy folder now, without waiting for [`Orchestrator::run`] to notice:
+    /// after a signal, say. What is broken changes nothing, and is in the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn reread_policies(
+        &self,
+    ) -> Result<contract::policy_sets::PolicySetStatus, StartError> {
+        policy_folder::reread(self).await?;
+        Ok(policy_folder::status(self))
     }
 
     /// Everything it answers over HTTP.
     pub fn router(&self) -> axum::Router {
-        todo!()
+        service::stack(self, api::routes(self).merge(ui::routes(self)))
     }
 
-    /// Watches the policy folder, announces expiries, follows the feed, until `shutdown`.
+    /// Watches the policy folder, announces expiries, follows the feed, until `shutdown`;
+    /// then ends every stream, so that a server can stop.
     pub async fn run(&self, shutdown: CancellationToken) {
-        let _ = shutdown;
-        todo!()
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = policy_folder::watch(self) => {}
+            () = policy_folder::follow(self) => {}
+            () = self.sweep() => {}
+        }
+        self.inner.closing.cancel();
     }
+
+    /// Marks what expired, for ever.
+    async fn sweep(&self) {
+        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = approvals::expire(self).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "expired approval requests could not be marked"
+                );
+            }
+        }
+    }
+
+    fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    fn now(&self) -> authz::Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// What is enforced now.
+    fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.inner.in_force.borrow())
+    }
+
+    fn actor(&self, person: &authenticate::Person) -> Actor {
+        Actor {
+            user: Some(person.user.id.clone()),
+            via: person.via.as_str(),
+            at: self.now(),
+        }
+    }
+
+    /// Adds a credential for a user and gives back the only copy.
+    async fn new_user_token(
+        &self,
+        user: &authz::UserId,
+        label: &str,
+        lifetime: Option<Duration>,
+        actor: &Actor,
+    ) -> Result<(SecretString, store::agents::Token), store::StoreError> {
+        let expires = lifetime.map(|lifetime| actor.at.plus(lifetime));
+        let (token, stored) = credential::user_token(label, actor.at, expires);
+        self.store().create_user_token(user, &stored, actor).await?;
+        Ok((token, stored))
+    }
+
+    /// Takes a credential of a user back.
+    async fn end_user_token(
+        &self,
+        user: &authz::UserId,
+        token: TokenId,
+        actor: &Actor,
+    ) -> Result<(), store::StoreError> {
+        self.store().revoke_user_token(user, token, actor).await?;
+        Ok(())
+    }
+}
+
+/// The built-in agent that calls without identity act as, on loopback.
+fn local_agent() -> Result<Agent, StartError> {
+    Ok(Agent {
+        id: AgentId::LOCAL,
+        name: "local".parse().map_err(unreadable)?,
+        owner: None,
+        teams: BTreeSet::new(),
+        roles: ["reader"]
+            .iter()
+            .filter_map(|role| role.parse().ok())
+            .collect(),
+        env: Environment::Prod,
+        trust: authz::agent::default_trust(),
+        suspended: false,
+        allowed_mcps: BTreeSet::new(),
+    })
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn unreadable(error: authz::id::InvalidId) -> StartError {
+    StartError::Store(store::StoreError::Corrupt {
+        what: "name",
+        why: error.to_string(),
+    })
 }

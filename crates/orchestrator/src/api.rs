@@ -1,0 +1,186 @@
+//! Everything that scripts and gateways call: the table of routes, by who may call them.
+
+mod agents;
+mod approvals;
+mod audit;
+mod feed;
+mod gateway;
+mod grants;
+mod health;
+mod legacy;
+mod policy_sets;
+mod users;
+
+use std::{fmt::Display, str::FromStr};
+
+use axum::{
+    Router,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::request::Parts,
+    middleware::from_extractor_with_state,
+    routing::{delete, get, post},
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Orchestrator,
+    authenticate::{GatewayCaller, Person},
+    error::Error,
+    service, websocket,
+};
+
+/// Every route of the API.
+pub(crate) fn routes(orchestrator: &Orchestrator) -> Router {
+    let people = people().route_layer(from_extractor_with_state::<Person, _>(orchestrator.clone()));
+    let gateways = gateways().route_layer(from_extractor_with_state::<GatewayCaller, _>(
+        orchestrator.clone(),
+    ));
+    // The fallback before the layer: preflights of browsers are answered by what is around it.
+    let api = people
+        .merge(gateways)
+        .merge(own_ways())
+        .method_not_allowed_fallback(service::wrong_method)
+        .layer(service::cors(&orchestrator.inner.origins));
+    api.merge(public()).with_state(orchestrator.clone())
+}
+
+/// Open to everyone: says only whether we are well.
+fn public() -> Router<Orchestrator> {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+}
+
+/// Each authenticates in a way of its own, named in its handler's arguments.
+fn own_ways() -> Router<Orchestrator> {
+    Router::new()
+        .route("/ws", get(websocket::upgrade))
+        .route("/api/feed", get(feed::feed))
+        .route(
+            "/api/agent/{agent}/mcp-permissions",
+            get(legacy::permissions),
+        )
+        .route("/api/mcp/permission-request", post(legacy::request))
+}
+
+/// For people: behind [`Person`], and each behind what policy says besides.
+fn people() -> Router<Orchestrator> {
+    Router::new()
+        .route("/api/whoami", get(users::whoami))
+        .route("/api/agents", get(agents::list).post(agents::create))
+        .route(
+            "/api/agents/{agent}",
+            get(agents::show).patch(agents::change),
+        )
+        .route(
+            "/api/agents/{agent}/tokens",
+            get(agents::tokens).post(agents::create_token),
+        )
+        .route(
+            "/api/agents/{agent}/tokens/{token}",
+            delete(agents::revoke_token),
+        )
+        .route("/api/users", get(users::list).post(users::create))
+        .route("/api/users/{user}", get(users::show))
+        .route("/api/users/{user}/tokens", post(users::create_token))
+        .route(
+            "/api/users/{user}/tokens/{token}",
+            delete(users::revoke_token),
+        )
+        .route("/api/grants", get(grants::list))
+        .route("/api/grants/{grant}/revoke", post(grants::revoke))
+        .route("/api/approvals", get(approvals::list))
+        .route("/api/approvals/{approval}", get(approvals::show))
+        .route(
+            "/api/approvals/{approval}/approve",
+            post(approvals::approve),
+        )
+        .route("/api/approvals/{approval}/reject", post(approvals::reject))
+        .route("/api/mcp/permission-respond", post(legacy::respond))
+        .route("/api/policy-set", get(policy_sets::status))
+        .route("/api/policy-sets/{version}", get(policy_sets::show))
+        .route("/api/audit", get(audit::list))
+}
+
+/// For gateways: behind the control token.
+fn gateways() -> Router<Orchestrator> {
+    Router::new()
+        .route("/api/gateway/facts/{agent}", get(gateway::facts))
+        .route("/api/gateway/credentials", post(gateway::credential))
+        .route("/api/gateway/approvals", post(gateway::open_approval))
+        .route("/api/gateway/approvals/{approval}", get(gateway::approval))
+        .route("/api/gateway/grants/{grant}/spend", post(gateway::spend))
+        .route("/api/gateway/policy-set", get(gateway::policy_set))
+        .route("/api/gateway/journal", post(gateway::journal))
+}
+
+/// A JSON body; what is wrong with it is named.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Orchestrator> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, orchestrator: &Orchestrator) -> Result<Self, Error> {
+        let axum::Json(body) = axum::Json::from_request(request, orchestrator).await?;
+        Ok(Self(body))
+    }
+}
+
+/// The query's parameters; unknown ones are refused where `T` denies them.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Orchestrator> for Parameters<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        orchestrator: &Orchestrator,
+    ) -> Result<Self, Error> {
+        let Query(parameters) = Query::from_request_parts(parts, orchestrator).await?;
+        Ok(Self(parameters))
+    }
+}
+
+/// The one id or name in the path. What is none names nothing: 404.
+pub(crate) struct Named<T>(pub(crate) T);
+
+impl<T: FromStr<Err: Display>> FromRequestParts<Orchestrator> for Named<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        orchestrator: &Orchestrator,
+    ) -> Result<Self, Error> {
+        let Path(text): Path<String> = Path::from_request_parts(parts, orchestrator)
+            .await
+            .map_err(nothing)?;
+        text.parse().map(Self).map_err(nothing)
+    }
+}
+
+/// The two ids or names in the path, as [`Named`].
+pub(crate) struct NamedWithin<T, U>(pub(crate) T, pub(crate) U);
+
+impl<T: FromStr<Err: Display>, U: FromStr<Err: Display>> FromRequestParts<Orchestrator>
+    for NamedWithin<T, U>
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        orchestrator: &Orchestrator,
+    ) -> Result<Self, Error> {
+        let Path((outer, inner)): Path<(String, String)> =
+            Path::from_request_parts(parts, orchestrator)
+                .await
+                .map_err(nothing)?;
+        Ok(Self(
+            outer.parse().map_err(nothing)?,
+            inner.parse().map_err(nothing)?,
+        ))
+    }
+}
+
+fn nothing(why: impl Display) -> Error {
+    Error::NotFound(why.to_string())
+}

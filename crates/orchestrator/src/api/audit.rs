@@ -1,0 +1,78 @@
+//! The audit trail.
+
+use authz::AgentRef;
+use axum::{Json, extract::State};
+use contract::audit::AuditEntry;
+use serde::Deserialize;
+use store::audit::AuditRow;
+
+use super::Parameters;
+use crate::{
+    Orchestrator,
+    authenticate::{May, View},
+    error::Error,
+};
+
+/// A list is at most so long.
+const MAX_LIST: u32 = 1_000;
+
+/// Which part of the trail.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Filter {
+    #[serde(default)]
+    after: i64,
+    #[serde(default)]
+    limit: Option<u32>,
+    #[serde(default)]
+    agent: Option<String>,
+    #[serde(default)]
+    command: Option<String>,
+}
+
+/// `GET /api/audit?after=&limit=&agent=&command=`, oldest first.
+pub(crate) async fn list(
+    _: May<View>,
+    State(orchestrator): State<Orchestrator>,
+    Parameters(filter): Parameters<Filter>,
+) -> Result<Json<Vec<AuditEntry>>, Error> {
+    let limit = filter.limit.unwrap_or(200).min(MAX_LIST);
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let agent = match filter.agent {
+        None => None,
+        Some(agent) => {
+            let agent: AgentRef = agent
+                .parse()
+                .map_err(|error| Error::field("agent", error))?;
+            Some(orchestrator.store().agent(&agent).await?.agent.id)
+        }
+    };
+
+    let mut after = filter.after;
+    let mut entries = Vec::new();
+    while entries.len() < wanted {
+        let rows = orchestrator.store().audit(after, limit, agent).await?;
+        let Some(last) = rows.last() else { break };
+        after = last.id;
+        let of_command = rows
+            .into_iter()
+            .filter(|row| filter.command.is_none() || row.command == filter.command);
+        entries.extend(of_command.map(entry));
+    }
+    entries.truncate(wanted);
+    Ok(Json(entries))
+}
+
+fn entry(row: AuditRow) -> AuditEntry {
+    AuditEntry {
+        id: row.id,
+        at: row.at,
+        source: row.source,
+        gateway: row.gateway,
+        kind: row.kind,
+        agent: row.agent,
+        user: row.user,
+        command: row.command,
+        entry: row.entry,
+    }
+}

@@ -1,0 +1,245 @@
+//! What gateways ask and report.
+
+use authz::{AgentId, AgentRef, ApprovalRequestId, Facts, GrantId};
+use axum::{Json, extract::State, http::StatusCode};
+use contract::{
+    approvals::{ApprovalSummary, OpenApproval},
+    audit::{JournalEntry, JournalLine, JournalStored, ShipJournal},
+    facts::{Credential, CredentialQuery, SpendGrant},
+    policy_sets::PolicySetBundle,
+};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use store::{Actor, audit::JournalRow};
+
+use super::{Json as Body, Named, Parameters};
+use crate::{Orchestrator, approvals, authenticate::GatewayCaller, error::Error};
+
+/// A gateway's name is at most so long.
+const MAX_GATEWAY_CHARS: usize = 128;
+
+/// `GET /api/gateway/facts/{agent}`, by id or name.
+pub(crate) async fn facts(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+    Named(agent): Named<AgentRef>,
+) -> Result<Json<Facts>, Error> {
+    Ok(Json(
+        orchestrator
+            .store()
+            .facts(&agent, orchestrator.now())
+            .await?,
+    ))
+}
+
+/// `POST /api/gateway/credentials`.
+pub(crate) async fn credential(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+    Body(query): Body<CredentialQuery>,
+) -> Result<Json<Credential>, Error> {
+    let hexadecimal =
+        query.digest.len() == 64 && query.digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !hexadecimal {
+        return Err(Error::field("digest", "64 hexadecimal digits"));
+    }
+    let digest = query.digest.to_ascii_lowercase();
+    let (agent, token) = orchestrator
+        .store()
+        .agent_by_token(&digest, orchestrator.now())
+        .await
+        .map_err(|error| {
+            match error {
+                // Not the digest.
+                store::StoreError::NotFound(_) => {
+                    Error::NotFound("no agent holds this credential".to_owned())
+                }
+                error => error.into(),
+            }
+        })?;
+    Ok(Json(Credential {
+        agent,
+        token: token.id,
+        expires: token.expires,
+    }))
+}
+
+/// `POST /api/gateway/approvals`.
+pub(crate) async fn open_approval(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+    Body(open): Body<OpenApproval>,
+) -> Result<Json<ApprovalSummary>, Error> {
+    let stored = approvals::open(&orchestrator, open).await?;
+    Ok(Json(approvals::summary(&stored)))
+}
+
+/// Whose request.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Whose {
+    agent: String,
+}
+
+/// `GET /api/gateway/approvals/{id}?agent=…`: an agent sees its own.
+pub(crate) async fn approval(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+    Named(id): Named<ApprovalRequestId>,
+    Parameters(whose): Parameters<Whose>,
+) -> Result<Json<ApprovalSummary>, Error> {
+    let agent: AgentId = whose
+        .agent
+        .parse()
+        .map_err(|error| Error::field("agent", error))?;
+    let unknown = || Error::NotFound(format!("approval request `{id}` is not found"));
+    match orchestrator.store().approval(id, orchestrator.now()).await {
+        Ok(stored) if stored.new.ask.agent.id == agent => Ok(Json(approvals::summary(&stored))),
+        Ok(_) | Err(store::StoreError::NotFound(_)) => Err(unknown()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `POST /api/gateway/grants/{id}/spend`.
+pub(crate) async fn spend(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+    Named(grant): Named<GrantId>,
+    Body(spend): Body<SpendGrant>,
+) -> Result<StatusCode, Error> {
+    let actor = Actor {
+        user: None,
+        via: "gateway",
+        at: orchestrator.now(),
+    };
+    orchestrator
+        .store()
+        .spend_grant(grant, spend.decision, &actor)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /api/gateway/policy-set`.
+pub(crate) async fn policy_set(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+) -> Json<PolicySetBundle> {
+    let in_force = orchestrator.in_force();
+    Json(PolicySetBundle {
+        version: in_force.set.version().clone(),
+        sources: in_force.sources.clone(),
+        activated: in_force.activated,
+    })
+}
+
+/// `POST /api/gateway/journal`: each line is checked against its own hash and the one before.
+pub(crate) async fn journal(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+    Body(ship): Body<ShipJournal>,
+) -> Result<Json<JournalStored>, Error> {
+    approvals::check_text("gateway", &ship.gateway, MAX_GATEWAY_CHARS)?;
+    if ship.gateway.is_empty() {
+        return Err(Error::field("gateway", "a name is needed"));
+    }
+    let (stored, head) = orchestrator.store().journal_head(&ship.gateway).await?;
+    let mut rows = Vec::with_capacity(ship.lines.len());
+    let mut before = Before {
+        sequence: stored,
+        hash: head,
+    };
+    for line in &ship.lines {
+        let checked = check(&ship.gateway, line)?;
+        let row = checked.row;
+        // Lines sent again are compared with the stored ones by the store.
+        if row.sequence > stored {
+            if row.sequence != before.sequence + 1 {
+                return Err(Error::Conflict(format!(
+                    "line {} does not follow line {} of gateway `{}`",
+                    row.sequence, before.sequence, ship.gateway
+                )));
+            }
+            if checked.previous != before.hash {
+                return Err(Error::Conflict(format!(
+                    "line {} of gateway `{}` does not continue the stored chain",
+                    row.sequence, ship.gateway
+                )));
+            }
+            before = Before {
+                sequence: row.sequence,
+                hash: row.hash.clone(),
+            };
+        }
+        rows.push(row);
+    }
+    let through = orchestrator
+        .store()
+        .store_journal(&ship.gateway, &rows)
+        .await?;
+    Ok(Json(JournalStored { through }))
+}
+
+/// The newest line of a chain.
+struct Before {
+    sequence: i64,
+    hash: String,
+}
+
+struct Checked {
+    row: JournalRow,
+    previous: String,
+}
+
+fn check(gateway: &str, line: &JournalLine) -> Result<Checked, Error> {
+    let sequence = line.sequence;
+    let wrong = |what: String| Error::Invalid(format!("lines: line {sequence}: {what}"));
+    let hash =
+        hash_of(&line.text).ok_or_else(|| wrong("its hash is not that of its text".to_owned()))?;
+    let entry: JournalEntry =
+        serde_json::from_str(&line.text).map_err(|error| wrong(error.to_string()))?;
+    if entry.sequence != sequence || entry.gateway != gateway {
+        return Err(wrong(format!(
+            "it says that it is line {} of gateway `{}`",
+            entry.sequence, entry.gateway
+        )));
+    }
+    let row = JournalRow {
+        sequence,
+        text: line.text.clone(),
+        hash: hash.to_owned(),
+        at: entry.at,
+        kind: entry.kind,
+        agent: entry.agent,
+        command: entry.command.map(|command| command.to_string()),
+    };
+    Ok(Checked {
+        row,
+        previous: entry.previous,
+    })
+}
+
+/// The hash at a line's end, if it is that of the line without it.
+fn hash_of(text: &str) -> Option<&str> {
+    let (body, rest) = text.rsplit_once(",\"hash\":\"")?;
+    let hash = rest.strip_suffix("\"}").filter(|hash| hash.len() == 64)?;
+    let mut sha = Sha256::new();
+    sha.update(body.as_bytes());
+    sha.update(b"}");
+    (hex::encode(sha.finalize()) == hash).then_some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_must_have_the_hash_of_its_text() {
+        let body = r#"{"sequence":1,"kind":"start"}"#;
+        let hash = hex::encode(Sha256::digest(body));
+        let line = format!("{},\"hash\":\"{hash}\"}}", &body[..body.len() - 1]);
+        assert_eq!(hash_of(&line), Some(hash.as_str()));
+        assert_eq!(hash_of(&line.replace("start", "stirt")), None, "edited");
+        assert_eq!(hash_of(body), None, "without");
+        assert_eq!(hash_of(&format!("{line} ")), None, "with more behind it");
+    }
+}

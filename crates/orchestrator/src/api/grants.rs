@@ -1,0 +1,105 @@
+//! Grants: seen and taken back.
+
+use std::collections::HashMap;
+
+use authz::{AgentRef, GrantId, Timestamp, approval::may_revoke};
+use axum::{Json, extract::State, http::StatusCode};
+use contract::agents::{GrantView, Revoke};
+use serde::Deserialize;
+use store::grants::StoredGrant;
+
+use super::{Json as Body, Named, Parameters};
+use crate::{
+    Orchestrator,
+    approvals::{MAX_REASON_CHARS, check_text},
+    authenticate::{May, Person, View},
+    error::Error,
+};
+
+/// What a list may be narrowed to.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Filter {
+    #[serde(default)]
+    agent: Option<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+/// `GET /api/grants?agent=&all=`.
+pub(crate) async fn list(
+    _: May<View>,
+    State(orchestrator): State<Orchestrator>,
+    Parameters(filter): Parameters<Filter>,
+) -> Result<Json<Vec<GrantView>>, Error> {
+    let now = orchestrator.now();
+    let agents = match filter.agent {
+        None => orchestrator.store().agents().await?,
+        Some(agent) => {
+            let agent: AgentRef = agent
+                .parse()
+                .map_err(|error| Error::field("agent", error))?;
+            vec![orchestrator.store().agent(&agent).await?]
+        }
+    };
+    let only = match agents.as_slice() {
+        [one] => Some(one.agent.id),
+        _ => None,
+    };
+    let names: HashMap<_, _> = agents
+        .into_iter()
+        .map(|stored| (stored.agent.id, stored.agent.name))
+        .collect();
+    let grants = orchestrator.store().grants(only, filter.all, now).await?;
+    let views = grants.into_iter().filter_map(|stored| {
+        let agent_name = names.get(&stored.grant.agent)?.clone();
+        Some(GrantView {
+            state: state(&stored, now).to_owned(),
+            grant: stored.grant,
+            agent_name,
+        })
+    });
+    Ok(Json(views.collect()))
+}
+
+/// `POST /api/grants/{id}/revoke`.
+pub(crate) async fn revoke(
+    person: Person,
+    State(orchestrator): State<Orchestrator>,
+    Named(grant): Named<GrantId>,
+    Body(revoke): Body<Revoke>,
+) -> Result<StatusCode, Error> {
+    check_text("reason", &revoke.reason, MAX_REASON_CHARS)?;
+    let actor = orchestrator.actor(&person);
+    let stored = orchestrator.store().grant(grant).await?;
+    let agent = orchestrator
+        .store()
+        .agent(&AgentRef::Id(stored.grant.agent))
+        .await?
+        .agent;
+    may_revoke(&orchestrator.in_force().set, &person.user, &agent, actor.at)?;
+    let stored = orchestrator
+        .store()
+        .revoke_grant(grant, &revoke.reason, &actor)
+        .await?;
+    tracing::info!(
+        grant = %grant,
+        agent.id = %stored.grant.agent,
+        scope = stored.grant.scope.key(),
+        user = %person.user.id,
+        "grant_revoked"
+    );
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn state(stored: &StoredGrant, now: Timestamp) -> &'static str {
+    if stored.revoked.is_some() {
+        "revoked"
+    } else if stored.spent.is_some() {
+        "spent"
+    } else if now < stored.grant.expires {
+        "live"
+    } else {
+        "expired"
+    }
+}

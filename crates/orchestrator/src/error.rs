@@ -1,0 +1,165 @@
+//! Why the orchestrator did not do what was asked, and how it says so.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::rejection::{FormRejection, JsonRejection, QueryRejection},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use contract::error::ErrorBody;
+use store::StoreError;
+
+/// Why the orchestrator did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("this needs the credential of an active user: `Authorization: Bearer cgu_…`")]
+    Unauthenticated,
+    #[error("this needs the control token: `Authorization: Bearer …`")]
+    NotAGateway,
+    #[error("this login link was used or has expired")]
+    SpentLink,
+    #[error(transparent)]
+    NotPermitted(#[from] authz::approval::NotPermitted),
+    #[error("the request comes from a page of another site")]
+    CrossSite,
+    #[error("`{0}` may not open a WebSocket here")]
+    ForeignOrigin(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("`{0}` does not take this method")]
+    WrongMethod(String),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("policy refuses this for good: {0}")]
+    NotLiftable(String),
+    #[error("a body is at most {0} bytes")]
+    TooLarge(usize),
+    #[error("the body must be JSON: `Content-Type: application/json`")]
+    NotJson,
+    #[error("the body must be a form: `Content-Type: application/x-www-form-urlencoded`")]
+    NotAForm,
+    #[error("too many WebSockets are open")]
+    TooManySockets,
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("the database failed")]
+    Store(#[source] StoreError),
+    #[error("a bug of ours: {0}")]
+    Bug(String),
+}
+
+/// A body is at most so many bytes.
+pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+impl Error {
+    /// The status that says it.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthenticated | Self::NotAGateway | Self::SpentLink => StatusCode::UNAUTHORIZED,
+            Self::NotPermitted(_)
+            | Self::CrossSite
+            | Self::ForeignOrigin(_)
+            | Self::NotLiftable(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::WrongMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson | Self::NotAForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManySockets | Self::Timeout(_) | Self::Store(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Bug(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Tells the operator what the caller is not told, once, where it is answered.
+    pub(crate) fn log(&self) {
+        if self.status().is_server_error() {
+            tracing::error!(error = self as &dyn std::error::Error, "a request failed");
+        }
+    }
+
+    /// About one field of a body.
+    pub(crate) fn field(name: &str, what: impl std::fmt::Display) -> Self {
+        Self::Invalid(format!("{name}: {what}"))
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(_) => Self::NotFound(error.to_string()),
+            StoreError::Conflict(what) => Self::Conflict(what),
+            StoreError::Corrupt { .. } => Self::Bug(error.to_string()),
+            StoreError::Database(_) | StoreError::Migrate(_) | StoreError::UnknownDatabase(_) => {
+                Self::Store(error)
+            }
+        }
+    }
+}
+
+impl From<JsonRejection> for Error {
+    fn from(rejection: JsonRejection) -> Self {
+        from_body(rejection.status(), &rejection.body_text(), Self::NotJson)
+    }
+}
+
+impl From<FormRejection> for Error {
+    fn from(rejection: FormRejection) -> Self {
+        from_body(rejection.status(), &rejection.body_text(), Self::NotAForm)
+    }
+}
+
+impl From<QueryRejection> for Error {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::Invalid(concise(&rejection.body_text()))
+    }
+}
+
+fn from_body(status: StatusCode, text: &str, wrong_type: Error) -> Error {
+    match status {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => wrong_type,
+        StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge(MAX_BODY_BYTES),
+        _ => Error::Invalid(concise(text)),
+    }
+}
+
+/// The part of a rejection that names the field, not the Rust type.
+fn concise(text: &str) -> String {
+    const WRAPPINGS: [&str; 4] = [
+        "Failed to deserialize the JSON body into the target type: ",
+        "Failed to parse the request body as JSON: ",
+        "Failed to deserialize form body: ",
+        "Failed to deserialize query string: ",
+    ];
+    WRAPPINGS
+        .iter()
+        .find_map(|wrapping| text.strip_prefix(wrapping))
+        .unwrap_or(text)
+        .to_owned()
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        self.log();
+        let status = self.status();
+        let mut response = (
+            status,
+            Json(ErrorBody {
+                detail: self.to_string(),
+            }),
+        )
+            .into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

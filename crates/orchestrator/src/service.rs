@@ -1,0 +1,159 @@
+//! The stack around every route, from the outside in: request id, panics, one log line,
+//! security headers, deadline, cross-site requests, body limit.
+
+use std::{any::Any, convert::Infallible, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderName, HeaderValue, Method, Uri, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use tower::ServiceBuilder;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+    csrf::{CsrfLayer, ProtectionError},
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+};
+
+use crate::{
+    Orchestrator,
+    error::{Error, MAX_BODY_BYTES},
+    origins::Origins,
+};
+
+/// A request is answered within this; what streams has begun to by then.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Pages load nothing from elsewhere, run no inline script, and are framed by nobody.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Wraps the routes.
+pub(crate) fn stack(orchestrator: &Orchestrator, routes: Router) -> Router {
+    let mut cross_site = CsrfLayer::new();
+    for origin in orchestrator.inner.origins.named() {
+        let trusted = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| cross_site.clone().add_trusted_origin(origin).ok());
+        if let Some(trusted) = trusted {
+            cross_site = trusted;
+        }
+    }
+    let cross_site =
+        cross_site.with_rejection_response(|_: ProtectionError| Error::CrossSite.into_response());
+
+    routes
+        .fallback(|uri: Uri| async move {
+            Error::NotFound(format!("`{}` is not a path here", path(&uri)))
+        })
+        .method_not_allowed_fallback(wrong_method)
+        .layer(
+            ServiceBuilder::new()
+                .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+                .layer(PropagateRequestIdLayer::x_request_id())
+                .layer(middleware::from_fn(log))
+                .layer(CatchPanicLayer::custom(panicked))
+                .layer(middleware::map_response(secured))
+                .layer(middleware::from_fn(deadline))
+                .layer(cross_site)
+                .layer(DefaultBodyLimit::max(MAX_BODY_BYTES)),
+        )
+}
+
+/// Which pages of other sites may use the API: those named, with the session's cookie;
+/// with `*` every one, without.
+pub(crate) fn cors(origins: &Origins) -> CorsLayer {
+    let layer = CorsLayer::new()
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("last-event-id"),
+        ])
+        .expose_headers([HeaderName::from_static("x-request-id")])
+        .max_age(Duration::from_mins(10));
+    if origins.any() {
+        layer.allow_origin(tower_http::cors::Any)
+    } else {
+        layer
+            .allow_origin(AllowOrigin::list(origins.named().iter().cloned()))
+            .allow_credentials(true)
+    }
+}
+
+/// Of a path that takes others.
+pub(crate) async fn wrong_method(uri: Uri) -> Error {
+    Error::WrongMethod(path(&uri))
+}
+
+fn path(uri: &Uri) -> String {
+    uri.path().chars().take(200).collect()
+}
+
+/// One line per request. Never the query, where the login link has its code.
+async fn log(request: Request, next: Next) -> Result<Response, Infallible> {
+    let begun = tokio::time::Instant::now();
+    let method = request.method().clone();
+    let path = path(request.uri());
+    let id = request
+        .headers()
+        .get("x-request-id")
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    let duration_ms = begun.elapsed().as_millis();
+    if method == Method::GET && status < 500 {
+        tracing::debug!(http.method = %method, http.path = path, http.status = status, request.id = id, duration_ms, "request");
+    } else {
+        tracing::info!(http.method = %method, http.path = path, http.status = status, request.id = id, duration_ms, "request");
+    }
+    Ok(response)
+}
+
+async fn deadline(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(DEADLINE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Error::Timeout(DEADLINE).into_response(),
+    }
+}
+
+async fn secured(mut response: Response) -> Response {
+    const HEADERS: [(HeaderName, &str); 5] = [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+    ];
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The panic's message stays in the log.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the signature is tower-http's"
+)]
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    tracing::error!(panic = message, "a request panicked");
+    Error::Bug("see the log".to_owned()).into_response()
+}

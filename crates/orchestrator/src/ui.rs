@@ -1,0 +1,159 @@
+//! The pages where people decide. Rendered here, complete without a script; one small
+//! script of ours makes them live.
+
+mod inbox;
+mod session;
+
+use askama::Template;
+use axum::{
+    Router,
+    extract::FromRequestParts,
+    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+
+use crate::{
+    Orchestrator,
+    authenticate::{May, Person, View},
+    error::Error,
+};
+
+/// Every page.
+pub(crate) fn routes(orchestrator: &Orchestrator) -> Router {
+    public().merge(pages()).with_state(orchestrator.clone())
+}
+
+/// Open to everyone.
+fn public() -> Router<Orchestrator> {
+    Router::new()
+        .route("/", get(|| async { Redirect::to("/approvals") }))
+        .route("/login", get(session::form).post(session::log_in))
+        .route("/logout", post(session::log_out))
+        .route("/bootstrap", get(session::bootstrap))
+        .route(
+            "/assets/style.css",
+            asset(
+                "text/css; charset=utf-8",
+                include_str!("../assets/style.css"),
+            ),
+        )
+        .route(
+            "/assets/live.js",
+            asset(
+                "text/javascript; charset=utf-8",
+                include_str!("../assets/live.js"),
+            ),
+        )
+        .route(
+            "/assets/icon.svg",
+            asset("image/svg+xml", include_str!("../assets/icon.svg")),
+        )
+}
+
+/// For people: each takes a [`Visitor`].
+fn pages() -> Router<Orchestrator> {
+    Router::new()
+        .route("/approvals", get(inbox::list))
+        .route("/approvals/{approval}", get(inbox::show))
+        .route("/approvals/{approval}/approve", post(inbox::approve))
+        .route("/approvals/{approval}/reject", post(inbox::reject))
+}
+
+fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Orchestrator> {
+    const HEADERS: [HeaderName; 2] = [header::CONTENT_TYPE, header::CACHE_CONTROL];
+    get(move || async move {
+        let [content_type, cache_control] = HEADERS;
+        // Not for long: an upgrade changes them under the same name.
+        (
+            [(content_type, kind), (cache_control, "public, max-age=300")],
+            text,
+        )
+    })
+}
+
+/// Somebody who may look at pages.
+pub(crate) struct Visitor(pub(crate) Person);
+
+impl FromRequestParts<Orchestrator> for Visitor {
+    type Rejection = Trouble;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        orchestrator: &Orchestrator,
+    ) -> Result<Self, Trouble> {
+        match May::<View>::from_request_parts(parts, orchestrator).await {
+            Ok(May(person, _)) => Ok(Self(person)),
+            Err(Error::Unauthenticated) if parts.method == Method::GET => Err(Trouble::LogIn {
+                next: parts.uri.path().to_owned(),
+            }),
+            Err(error) => Err(Trouble::Error(error)),
+        }
+    }
+}
+
+/// Why a page is not shown.
+pub(crate) enum Trouble {
+    /// First log in, then come back.
+    LogIn { next: String },
+    /// Something went wrong; a page says what.
+    Error(Error),
+}
+
+impl<E: Into<Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct Message<'a> {
+    heading: &'a str,
+    message: String,
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        match self {
+            Self::LogIn { next } => {
+                let next = session::encoded(&next);
+                Redirect::to(&format!("/login?next={next}")).into_response()
+            }
+            Self::Error(error) => {
+                error.log();
+                let status = error.status();
+                let heading = status.canonical_reason().unwrap_or("Not possible");
+                (
+                    status,
+                    page(&Message {
+                        heading,
+                        message: error.to_string(),
+                    }),
+                )
+                    .into_response()
+            }
+        }
+    }
+}
+
+/// A page, or the news that we cannot write it.
+fn page(template: &impl Template) -> Response {
+    match template.render() {
+        Ok(html) => Html(html).into_response(),
+        Err(error) => Error::Bug(error.to_string()).into_response(),
+    }
+}
+
+/// A page with a status other than 200.
+fn page_with(status: StatusCode, template: &impl Template) -> Response {
+    (status, page(template)).into_response()
+}
+
+/// Goes to a page after a form was sent.
+fn go(path: &str) -> Response {
+    match HeaderValue::from_str(path) {
+        Ok(path) => (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response(),
+        Err(_) => Redirect::to("/approvals").into_response(),
+    }
+}
