@@ -130,7 +130,7 @@ impl AnswerShape {
 fn mask_urls(value: &mut Value) {
     match value {
         Value::String(text) if text.contains("://") && text.contains('@') => {
-            *text = mask::urls(text)
+            *text = mask::urls(text);
         }
         Value::Array(items) => items.iter_mut().for_each(mask_urls),
         Value::Object(fields) => fields.values_mut().for_each(mask_urls),

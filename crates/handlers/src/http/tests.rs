@@ -729,6 +729,23 @@ async fn nobody_listening_is_unreachable() {
 }
 
 #[tokio::test]
+async fn a_read_is_tried_again_while_no_connection_opens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let catalog = coolify(listener.local_addr().unwrap(), "5000");
+    drop(listener);
+    let begun = std::time::Instant::now();
+    send(&catalog, "/mcp-coolify servers list")
+        .await
+        .unwrap_err();
+    // The two pauses last at least so long; a single attempt is refused at once.
+    assert!(
+        begun.elapsed() >= Duration::from_millis(150),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn without_settings_nothing_is_sent() {
     let catalog = Catalog::load(&|_| None).unwrap();
     let error = send(&catalog, "/mcp-coolify servers list")
