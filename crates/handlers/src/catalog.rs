@@ -1,11 +1,32 @@
 //! The catalog: every service and command, and what each is called.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use authz::{Permit, ServiceName, Target};
+use authz::{Arguments, Command, CommandKey, Permit, Service, ServiceName, Target};
 use serde_json::{Map, Value};
 
-use crate::{Answer, CommandError, HandlerError, Parsed};
+use crate::{
+    Answer, CommandError, Handler, HandlerError, Parsed,
+    arguments::{ArgumentSet, Validators},
+    description::{self, Description, to_json},
+    grammar,
+    http::{self, HttpService},
+    nearest::nearest,
+    redaction::Redaction,
+};
+
+/// The descriptions that come with the binary: file name and text.
+const BUILT_IN: &[(&str, &str)] = &[(
+    "services/coolify.toml",
+    include_str!("../services/coolify.toml"),
+)];
+
+/// How long a service may take to answer, unless `HTTP_TIMEOUT_MS` or its description says.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What people may read of a service.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -23,6 +44,8 @@ pub struct ServiceInfo {
     /// Why it is not active.
     #[serde(rename = "errorMessage", skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
+    /// Other names that agents may use.
+    pub aliases: Vec<ServiceName>,
     /// Its commands, in the order of its description.
     pub commands: Vec<CommandInfo>,
 }
@@ -41,12 +64,35 @@ pub struct CommandInfo {
     pub arguments: Value,
     /// `servers list`, as a person would type it, with its arguments.
     pub usage: String,
+    /// Arguments of an example call: an object.
+    pub example: Value,
 }
 
 /// Every service and command that this gateway knows. Made once, at start.
 #[derive(Debug)]
 pub struct Catalog {
     services: Vec<ServiceInfo>,
+    entries: Vec<Entry>,
+    /// Name or alias → index into both.
+    names: BTreeMap<String, usize>,
+}
+
+/// What a service needs beside what people may read; in the order of [`Catalog::services`].
+#[derive(Debug)]
+struct Entry {
+    handler: HttpService,
+    /// In the order of [`ServiceInfo::commands`].
+    commands: Vec<CommandEntry>,
+    /// Every spelling of every command, words joined by `-` → index of the command.
+    spellings: HashMap<String, usize>,
+    /// The most words that a spelling has.
+    longest: usize,
+}
+
+#[derive(Debug)]
+struct CommandEntry {
+    arguments: ArgumentSet,
+    redaction: Redaction,
 }
 
 impl Catalog {
@@ -57,8 +103,63 @@ impl Catalog {
     ///
     /// A text that names file, line and the nearest valid key, when a description is wrong.
     pub fn load(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let _ = variable;
-        todo!()
+        Self::from_descriptions(BUILT_IN, variable)
+    }
+
+    /// Reads descriptions: file names, which errors mention, and texts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::load`]; also when two services or commands answer to one name, or
+    /// `HTTP_TIMEOUT_MS` is not a number of milliseconds.
+    pub fn from_descriptions(
+        files: &[(&str, &str)],
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        let timeout = match variable("HTTP_TIMEOUT_MS").filter(|text| !text.trim().is_empty()) {
+            None => DEFAULT_TIMEOUT,
+            Some(text) => match text.trim().parse() {
+                Ok(millis) if millis > 0 => Duration::from_millis(millis),
+                _ => {
+                    return Err(
+                        "`HTTP_TIMEOUT_MS` is not a number of milliseconds above zero".to_owned(),
+                    );
+                }
+            },
+        };
+        let client = http::client()?;
+        let mut described = Vec::new();
+        for &(file, text) in files {
+            described.push((file, Description::read(file, text)?));
+        }
+        described.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
+
+        let mut catalog = Self {
+            services: Vec::new(),
+            entries: Vec::new(),
+            names: BTreeMap::new(),
+        };
+        for (file, description) in described {
+            let error = |message: String| format!("{file}: {message}");
+            for name in std::iter::once(&description.name).chain(&description.aliases) {
+                if catalog
+                    .names
+                    .insert(name.to_string(), catalog.services.len())
+                    .is_some()
+                {
+                    return Err(error(format!("another service is called `{name}`, too")));
+                }
+            }
+            let handler =
+                HttpService::new(&description, client.clone(), timeout, variable).map_err(error)?;
+            catalog
+                .services
+                .push(service_info(&description, handler.unavailable()).map_err(error)?);
+            catalog
+                .entries
+                .push(Entry::new(&description, handler).map_err(error)?);
+        }
+        Ok(catalog)
     }
 
     /// Every service, by name.
@@ -70,8 +171,7 @@ impl Catalog {
     /// One service, by name or alias.
     #[must_use]
     pub fn service(&self, name: &str) -> Option<&ServiceInfo> {
-        let _ = name;
-        todo!()
+        self.services.get(self.index(name)?)
     }
 
     /// Parses a slash command: `/mcp-coolify servers list --tag web`.
@@ -80,8 +180,49 @@ impl Catalog {
     ///
     /// See [`CommandError`].
     pub fn parse_slash(&self, text: &str) -> Result<Parsed, CommandError> {
-        let _ = text;
-        todo!()
+        let line = grammar::split(text)?;
+        let (service, entry) = self.named(&line.service)?;
+        let help = line
+            .words
+            .first()
+            .is_none_or(|word| matches!(word.text.as_str(), "help" | "--help" | "-h"));
+        if help
+            || line
+                .words
+                .iter()
+                .take_while(|word| word.text != "--")
+                .any(|word| !word.quoted && word.text == "--help")
+        {
+            return Ok(Parsed::Help {
+                service: service.name.clone(),
+            });
+        }
+        // The longest spelling wins: `applications envs list` before `applications`.
+        let mut spelling = String::new();
+        let mut found = None;
+        for (count, word) in line.words.iter().take(entry.longest).enumerate() {
+            if word.json.is_some() {
+                break;
+            }
+            if count > 0 {
+                spelling.push('-');
+            }
+            spelling.push_str(&folded(&word.text));
+            if let Some(&index) = entry.spellings.get(&spelling) {
+                found = Some((index, count + 1));
+            }
+        }
+        let Some((index, count)) = found else {
+            let tried = line
+                .words
+                .iter()
+                .take(2)
+                .take_while(|word| word.json.is_none() && !word.text.starts_with("--"));
+            let tried: Vec<&str> = tried.map(|word| word.text.as_str()).collect();
+            return Err(entry.unknown(service, &tried.join(" ")));
+        };
+        let words = line.words.get(count..).unwrap_or_default();
+        entry.command(service, index, |arguments| arguments.read_words(words))
     }
 
     /// Makes a command of a structured body: service and operation in any spelling,
@@ -90,16 +231,39 @@ impl Catalog {
     /// # Errors
     ///
     /// See [`CommandError`].
-    pub fn command(&self, service: &str, operation: &str, arguments: Value) -> Result<Parsed, CommandError> {
-        let _ = (service, operation, arguments);
-        todo!()
+    pub fn command(
+        &self,
+        service: &str,
+        operation: &str,
+        arguments: Value,
+    ) -> Result<Parsed, CommandError> {
+        let (service, entry) = self.named(service)?;
+        let spelling = operation
+            .split_whitespace()
+            .map(folded)
+            .collect::<Vec<_>>()
+            .join("-");
+        if spelling == "help" {
+            return Ok(Parsed::Help {
+                service: service.name.clone(),
+            });
+        }
+        let Some(&index) = entry.spellings.get(&spelling) else {
+            return Err(entry.unknown(service, operation));
+        };
+        entry.command(service, index, |set| set.read_value(arguments))
     }
 
     /// The arguments as people and records may see them.
     #[must_use]
-    pub fn redacted(&self, command: &authz::Command) -> Map<String, Value> {
-        let _ = command;
-        todo!()
+    pub fn redacted(&self, command: &Command) -> Map<String, Value> {
+        let values = command.arguments.values();
+        let Some(entry) = self.entry(&command.target.key) else {
+            return authz::redact::arguments(values, &[]);
+        };
+        let mut shown = values.clone();
+        entry.redaction.arguments(&mut shown);
+        shown
     }
 
     /// Carries out a permitted command.
@@ -108,7 +272,248 @@ impl Catalog {
     ///
     /// See [`HandlerError`].
     pub async fn handle(&self, permit: Permit) -> Result<Answer, HandlerError> {
-        let _ = permit;
-        todo!()
+        let service = &permit.command().target.key.service;
+        match self
+            .names
+            .get(service.as_str())
+            .and_then(|&index| self.entries.get(index))
+        {
+            Some(entry) => entry.handler.handle(permit).await,
+            None => Err(HandlerError::NotConfigured {
+                service: service.to_string(),
+                reason: "this gateway has no description of it".to_owned(),
+            }),
+        }
+    }
+
+    /// Carries a command out without a permit: for tests of what comes after the decision.
+    #[cfg(test)]
+    pub(crate) async fn carry_out(&self, command: &Command) -> Result<Answer, HandlerError> {
+        let index = self.names[command.target.key.service.as_str()];
+        self.entries[index].handler.carry_out(command).await
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        let name = name.to_ascii_lowercase();
+        self.names
+            .get(&name)
+            .or_else(|| self.names.get(&name.replace('_', "-")))
+            .copied()
+    }
+
+    fn named(&self, name: &str) -> Result<(&ServiceInfo, &Entry), CommandError> {
+        let index = self.index(name);
+        index
+            .and_then(|index| Some((self.services.get(index)?, self.entries.get(index)?)))
+            .ok_or_else(|| CommandError::UnknownService {
+                name: shown(name),
+                nearest: nearest(name, self.names.keys().map(String::as_str)).map(str::to_owned),
+                available: self
+                    .services
+                    .iter()
+                    .map(|service| service.name.to_string())
+                    .collect(),
+            })
+    }
+
+    fn entry(&self, key: &CommandKey) -> Option<&CommandEntry> {
+        let entry = self.entries.get(*self.names.get(key.service.as_str())?)?;
+        entry
+            .commands
+            .get(*entry.spellings.get(&folded(key.name.as_str()))?)
     }
 }
+
+/// Case, `-` and `_` make no difference in what a command is called.
+fn folded(word: &str) -> String {
+    word.to_ascii_lowercase().replace('_', "-")
+}
+
+/// What an agent sent, fit for a message.
+fn shown(text: &str) -> String {
+    text.chars()
+        .take(64)
+        .flat_map(char::escape_default)
+        .collect()
+}
+
+impl Entry {
+    fn new(description: &Description, handler: HttpService) -> Result<Self, String> {
+        let mut commands = Vec::new();
+        let mut validators = Validators::default();
+        for command in &description.commands {
+            let problem =
+                |message: String| format!("command `{}`: {message}", command.name.get_ref());
+            let arguments = ArgumentSet::new(command, &mut validators).map_err(problem)?;
+            if !command.example.is_empty() {
+                arguments
+                    .read_value(to_json(&command.example)?)
+                    .map_err(|problems| problem(format!("its example: {}", problems.join("; "))))?;
+            }
+            commands.push(CommandEntry {
+                arguments,
+                redaction: description.redaction(command),
+            });
+        }
+        let spellings = spellings(&description.commands)?;
+        let longest = spellings
+            .keys()
+            .map(|spelling| spelling.split('-').count())
+            .max()
+            .unwrap_or(0);
+        Ok(Self {
+            handler,
+            commands,
+            spellings,
+            longest,
+        })
+    }
+
+    fn command(
+        &self,
+        service: &ServiceInfo,
+        index: usize,
+        arguments: impl FnOnce(&ArgumentSet) -> Result<Map<String, Value>, Vec<String>>,
+    ) -> Result<Parsed, CommandError> {
+        let (Some(entry), Some(info)) = (self.commands.get(index), service.commands.get(index))
+        else {
+            return Err(self.unknown(service, ""));
+        };
+        match arguments(&entry.arguments) {
+            Ok(values) => Ok(Parsed::Command(Command {
+                target: Arc::clone(&info.target),
+                arguments: Arguments::new(values),
+            })),
+            Err(problems) => Err(CommandError::Arguments {
+                command: info.target.key.clone(),
+                problems,
+                usage: format!("/mcp-{} {}", service.name, info.usage),
+            }),
+        }
+    }
+
+    fn unknown(&self, service: &ServiceInfo, name: &str) -> CommandError {
+        let available: Vec<String> = service
+            .commands
+            .iter()
+            .map(|command| command.name.clone())
+            .collect();
+        let mut words = name.split_whitespace().map(folded);
+        let first = words.next().unwrap_or_default();
+        let whole = words.fold(first.clone(), |whole, word| format!("{whole}-{word}"));
+        let spellings = || self.spellings.keys().map(String::as_str);
+        let near = nearest(&whole, spellings()).or_else(|| nearest(&first, spellings()));
+        let near = near.and_then(|spelling| available.get(*self.spellings.get(spelling)?));
+        CommandError::UnknownCommand {
+            service: service.name.to_string(),
+            name: shown(name),
+            nearest: near.cloned(),
+            available,
+        }
+    }
+}
+
+/// Every spelling of every command: name, phrase and aliases as they are, then both with the
+/// verb at the other end (`list-servers` ↔ `servers-list`).
+fn spellings(commands: &[description::Command]) -> Result<HashMap<String, usize>, String> {
+    let mut spellings = HashMap::new();
+    for (index, command) in commands.iter().enumerate() {
+        let name = command.name.get_ref().as_str();
+        let as_said = std::iter::once(&command.phrase).chain(&command.aliases);
+        for text in std::iter::once(name).chain(as_said.map(String::as_str)) {
+            let spelling = text
+                .split_whitespace()
+                .map(folded)
+                .collect::<Vec<_>>()
+                .join("-");
+            if spellings
+                .insert(spelling, index)
+                .is_some_and(|other| other != index)
+            {
+                return Err(format!("two commands are called `{text}`"));
+            }
+        }
+    }
+    for (index, command) in commands.iter().enumerate() {
+        let name = folded(command.name.get_ref().as_str());
+        let turned = [
+            name.split_once('-')
+                .map(|(verb, noun)| format!("{noun}-{verb}")),
+            command
+                .phrase
+                .rsplit_once(' ')
+                .map(|(noun, verb)| folded(&format!("{verb}-{noun}")).replace(' ', "-")),
+        ];
+        for spelling in turned.into_iter().flatten() {
+            // What a description says goes before what follows from it.
+            spellings.entry(spelling).or_insert(index);
+        }
+    }
+    Ok(spellings)
+}
+
+fn service_info(
+    description: &Description,
+    unavailable: Option<&str>,
+) -> Result<ServiceInfo, String> {
+    let service = Arc::new(Service {
+        name: description.name.clone(),
+        env: description.environment,
+        owners: description.owners.clone(),
+        zones: description.zones.clone(),
+    });
+    let commands = description.commands.iter().map(|command| {
+        let name = command.name.get_ref().clone();
+        Ok(CommandInfo {
+            name: name.to_string(),
+            target: Arc::new(Target {
+                key: CommandKey {
+                    service: description.name.clone(),
+                    name,
+                },
+                service: Arc::clone(&service),
+                risk: command.risk,
+                zones: command.zones.clone(),
+                pinned: true,
+            }),
+            description: command.summary.clone(),
+            arguments: command.schema()?,
+            usage: usage(command),
+            example: to_json(&command.example)?,
+        })
+    });
+    Ok(ServiceInfo {
+        name: description.name.clone(),
+        version: description.version.clone(),
+        description: description.about.clone(),
+        location: "server".to_owned(),
+        status: if unavailable.is_none() {
+            "active"
+        } else {
+            "error"
+        }
+        .to_owned(),
+        error_message: unavailable.map(str::to_owned),
+        aliases: description.aliases.clone(),
+        commands: commands.collect::<Result<_, String>>()?,
+    })
+}
+
+/// `applications logs <uuid> [--lines <integer>] [--show_timestamps]`.
+fn usage(command: &description::Command) -> String {
+    let mut usage = command.phrase.clone();
+    for argument in &command.arguments {
+        let (name, kind) = (&argument.name, argument.kind);
+        let part = match (argument.required, argument.positional, kind) {
+            (true, ..) => format!(" <{name}>"),
+            (false, true, _) => format!(" [{name}]"),
+            (false, false, description::ArgumentType::Boolean) => format!(" [--{name}]"),
+            (false, false, kind) => format!(" [--{name} <{}>]", kind.as_str()),
+        };
+        usage.push_str(&part);
+    }
+    usage
+}
+
+#[cfg(test)]
+mod tests;

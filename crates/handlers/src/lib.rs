@@ -4,8 +4,15 @@
 //! [`Command`], checked against the command's JSON Schema. [`Catalog::handle`] carries
 //! out what was permitted, and only that: it takes the [`Permit`], which owns the command.
 
+mod arguments;
 pub mod catalog;
+mod description;
 pub mod error;
+pub mod grammar;
+mod http;
+mod nearest;
+mod redaction;
+pub mod strict_json;
 
 pub use catalog::Catalog;
 pub use error::{CommandError, HandlerError};

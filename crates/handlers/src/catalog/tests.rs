@@ -1,0 +1,634 @@
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use authz::Risk;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const UUID: &str = "dg0ksw4ow8k4cs0wkk4kscwo";
+
+/// Made once: a hundred commands have schemas to compile.
+fn catalog() -> &'static Catalog {
+    static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
+        Catalog::load(&|name| match name {
+            "COOLIFY_API_URL" => Some("http://127.0.0.1:9/api/v1".to_owned()),
+            "COOLIFY_API_TOKEN" => Some("7|secret".to_owned()),
+            _ => None,
+        })
+        .unwrap()
+    });
+    &CATALOG
+}
+
+fn parsed(line: &str) -> Command {
+    match catalog().parse_slash(line) {
+        Ok(Parsed::Command(command)) => command,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn call(line: &str) -> (String, Value) {
+    let command = parsed(line);
+    (
+        command.target.key.to_string(),
+        Value::Object(command.arguments.values().clone()),
+    )
+}
+
+#[test]
+fn every_spelling_is_the_same_command() {
+    let cases = [
+        (
+            "coolify/list-servers",
+            vec![
+                "servers list",
+                "list servers",
+                "list-servers",
+                "list_servers",
+                "LIST_SERVERS",
+                "servers-list",
+            ],
+        ),
+        (
+            "coolify/get-version",
+            vec!["version", "get-version", "get_version", "version get"],
+        ),
+        ("coolify/health", vec!["health"]),
+        ("coolify/list-application-envs", vec![]),
+    ];
+    for (expected, spellings) in cases {
+        for spelling in spellings {
+            assert_eq!(
+                call(&format!("/mcp-coolify {spelling}")).0,
+                expected,
+                "{spelling}"
+            );
+        }
+    }
+    assert_eq!(
+        call("  /mcp-Coolify   servers   list ").0,
+        "coolify/list-servers"
+    );
+    assert_eq!(
+        call(&format!("/mcp-coolify applications envs list {UUID}")).0,
+        "coolify/list-application-envs"
+    );
+    assert_eq!(
+        call(&format!("/mcp-coolify start application {UUID}")).0,
+        "coolify/start-application"
+    );
+    assert_eq!(
+        call(&format!("/mcp-coolify applications start {UUID}")).0,
+        "coolify/start-application"
+    );
+    assert_eq!(
+        call(&format!("/mcp-coolify deploy {UUID}")).0,
+        "coolify/deploy-application"
+    );
+}
+
+#[test]
+fn the_operations_of_the_old_gateway_exist() {
+    let catalog = catalog();
+    for name in [
+        "list-applications",
+        "get-application",
+        "deploy-application",
+        "start-application",
+        "stop-application",
+        "restart-application",
+        "list-databases",
+        "create-database",
+        "list-servers",
+        "create-server",
+        "validate-server",
+        "list-projects",
+        "create-project",
+        "list-services",
+        "start-service",
+        "stop-service",
+        "get-version",
+        "health",
+    ] {
+        let service = catalog.service("coolify").unwrap();
+        assert!(
+            service.commands.iter().any(|command| command.name == name),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn every_spelling_leads_to_its_own_command() {
+    let catalog = catalog();
+    let entry = &catalog.entries[0];
+    for (index, command) in catalog.services[0].commands.iter().enumerate() {
+        let phrase: Vec<&str> = command
+            .usage
+            .split(" <")
+            .next()
+            .unwrap()
+            .split(" [")
+            .next()
+            .unwrap()
+            .split(' ')
+            .collect();
+        let (last, first) = phrase.split_last().unwrap();
+        let verb_first = format!("{last}-{}", first.join("-"));
+        for spelling in [
+            command.name.clone(),
+            command.name.replace('-', "_"),
+            phrase.join("-"),
+            verb_first,
+        ] {
+            assert_eq!(
+                entry.spellings.get(&folded(&spelling)),
+                Some(&index),
+                "{spelling}"
+            );
+        }
+    }
+}
+
+#[test]
+fn arguments_are_typed_by_the_schema() {
+    let cases = [
+        (
+            format!("applications logs {UUID} --lines 8 --show-timestamps"),
+            json!({"uuid": UUID, "lines": 8, "show_timestamps": true}),
+        ),
+        (
+            format!("applications logs {UUID} 8"),
+            json!({"uuid": UUID, "lines": 8}),
+        ),
+        (
+            format!("applications logs --uuid={UUID} --lines=8 --show_timestamps=false"),
+            json!({"uuid": UUID, "lines": 8, "show_timestamps": false}),
+        ),
+        (
+            format!("applications logs --show-timestamps true {UUID}"),
+            json!({"uuid": UUID, "show_timestamps": true}),
+        ),
+        (
+            format!(r#"applications logs {{"uuid": "{UUID}", "lines": 8}}"#),
+            json!({"uuid": UUID, "lines": 8}),
+        ),
+        (
+            format!(r#"applications logs {UUID} {{"lines": 8}}"#),
+            json!({"uuid": UUID, "lines": 8}),
+        ),
+        (
+            r#"create-project {"name":"x"}"#.to_owned(),
+            json!({"name": "x"}),
+        ),
+        (
+            r#"create-project '{"name":"x y"}'"#.to_owned(),
+            json!({"name": "x y"}),
+        ),
+        (
+            r#"create-project "8" --description '{"a":1}'"#.to_owned(),
+            json!({"name": "8", "description": "{\"a\":1}"}),
+        ),
+        (
+            r#"create-project -- --name '{"a":1}'"#.to_owned(),
+            json!({"name": "--name", "description": "{\"a\":1}"}),
+        ),
+        (
+            "create-project true null".to_owned(),
+            json!({"name": "true", "description": "null"}),
+        ),
+        (
+            format!(r#"applications envs bulk {UUID} [{{"key":"A","value":"b c"}}]"#),
+            json!({"uuid": UUID, "data": [{"key": "A", "value": "b c"}]}),
+        ),
+        (
+            format!(r#"applications tags add {UUID} --tag-names='["a","b"]'"#),
+            json!({"uuid": UUID, "tag_names": ["a", "b"]}),
+        ),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(call(&format!("/mcp-coolify {line}")).1, expected, "{line}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_arguments_is_said() {
+    let cases = [
+        ("applications get".to_owned(), "`uuid` is missing"),
+        (
+            format!("applications logs {UUID} --lines eight"),
+            "`lines` must be an integer",
+        ),
+        (
+            format!("applications logs {UUID} --lines +8"),
+            "`lines` must be an integer",
+        ),
+        (
+            format!("applications logs {UUID} --lines 8.0"),
+            "`lines` must be an integer",
+        ),
+        (format!("applications logs {UUID} --lines 0"), "`lines`"),
+        (
+            format!("applications logs {UUID} --lines"),
+            "`lines` needs a value",
+        ),
+        (
+            format!("applications logs {UUID} --lines --show-timestamps"),
+            "`lines` needs a value",
+        ),
+        (
+            format!("applications logs {UUID} --show-timestamps=yes"),
+            "`show_timestamps` must be `true` or `false`",
+        ),
+        (
+            format!("applications logs {UUID} --line 8"),
+            "no argument is called `line`; did you mean `lines`?",
+        ),
+        (
+            format!("applications logs {UUID} 8 9"),
+            "only 2 without a name",
+        ),
+        (
+            format!("applications logs {UUID} --uuid {UUID}"),
+            "`uuid` is given twice",
+        ),
+        (
+            format!("applications logs {UUID} --lines 8 --lines 8"),
+            "`lines` is given twice",
+        ),
+        (
+            format!(r#"applications logs {UUID} {{"uuid":"x"}}"#),
+            "`uuid` is given twice",
+        ),
+        (
+            format!(r#"applications logs {UUID} {{"lines":"8"}}"#),
+            "`lines`",
+        ),
+        ("servers list now".to_owned(), "no argument without a name"),
+        ("deploy".to_owned(), "one of `uuid`, `tag` is missing"),
+        ("create-project [1]".to_owned(), "`name` is not JSON"),
+        ("applications get x/../../databases/y".to_owned(), "`uuid`"),
+        ("applications get ..".to_owned(), "`uuid`"),
+        ("applications get ''".to_owned(), "`uuid`"),
+        (
+            format!("environments get {UUID} envs"),
+            "`environment_name_or_uuid`",
+        ),
+        (
+            format!("environments get {UUID} Envs"),
+            "`environment_name_or_uuid`",
+        ),
+        (
+            format!("environments get {UUID} 'a\nb'"),
+            "`environment_name_or_uuid`",
+        ),
+        ("databases create oracle".to_owned(), "`engine`"),
+    ];
+    for (line, expected) in cases {
+        match catalog().parse_slash(&format!("/mcp-coolify {line}")) {
+            Err(CommandError::Arguments {
+                problems, usage, ..
+            }) => {
+                assert!(
+                    problems.iter().any(|problem| problem.contains(expected)),
+                    "{line}: {problems:?}"
+                );
+                assert!(usage.starts_with("/mcp-coolify "), "{usage}");
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn problems_never_repeat_values() {
+    let catalog = catalog();
+    let arguments =
+        json!({"uuid": UUID, "key": "A", "value": ["hunter2"], "is_literal": "hunter2"});
+    let error = catalog
+        .command("coolify", "applications envs set", arguments)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`value`") && error.contains("`is_literal`") && !error.contains("hunter2"),
+        "{error}"
+    );
+}
+
+#[test]
+fn structured_bodies_take_names_or_positions() {
+    let catalog = catalog();
+    let values = |operation: &str, arguments: Value| match catalog
+        .command("COOLIFY", operation, arguments)
+    {
+        Ok(Parsed::Command(command)) => Ok(Value::Object(command.arguments.values().clone())),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.to_string()),
+    };
+    assert_eq!(values("list_servers", Value::Null), Ok(json!({})));
+    assert_eq!(values("servers list", json!([])), Ok(json!({})));
+    assert_eq!(
+        values("applications logs", json!([UUID, 8])),
+        Ok(json!({"uuid": UUID, "lines": 8}))
+    );
+    assert_eq!(
+        values("applications logs", json!([UUID, {"lines": 8}])),
+        Ok(json!({"uuid": UUID, "lines": 8}))
+    );
+    assert_eq!(
+        values(
+            "applications logs",
+            json!({"uuid": UUID, "show-timestamps": true})
+        ),
+        Ok(json!({"uuid": UUID, "show_timestamps": true}))
+    );
+    assert!(
+        values("applications logs", json!([UUID, "8"]))
+            .unwrap_err()
+            .contains("`lines`")
+    );
+    assert!(
+        values(
+            "applications logs",
+            json!({"uuid": UUID, "lines": 8, "x": 1})
+        )
+        .unwrap_err()
+        .contains("`x`")
+    );
+    assert!(
+        values("list-servers", json!("x"))
+            .unwrap_err()
+            .contains("an object, or an array")
+    );
+    assert!(matches!(
+        catalog.command("coolify", "help", Value::Null),
+        Ok(Parsed::Help { .. })
+    ));
+}
+
+#[test]
+fn help_is_asked_for_in_several_ways() {
+    for line in [
+        "/mcp-coolify",
+        "/mcp-coolify help",
+        "/mcp-coolify --help",
+        "/mcp-coolify servers delete x --help",
+    ] {
+        match catalog().parse_slash(line) {
+            Ok(Parsed::Help { service }) => assert_eq!(service.as_str(), "coolify"),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn unknown_names_come_with_what_there_is() {
+    let catalog = catalog();
+    match catalog.parse_slash("/mcp-colify servers list").unwrap_err() {
+        CommandError::UnknownService {
+            name,
+            nearest,
+            available,
+        } => {
+            assert_eq!(
+                (name.as_str(), nearest.as_deref()),
+                ("colify", Some("coolify"))
+            );
+            assert_eq!(available, ["coolify"]);
+        }
+        other => panic!("{other}"),
+    }
+    for (line, said, near) in [
+        ("servers lsit", "servers lsit", Some("list-servers")),
+        ("list-server", "list-server", Some("list-servers")),
+        ("frobnicate --x", "frobnicate", None),
+    ] {
+        match catalog
+            .parse_slash(&format!("/mcp-coolify {line}"))
+            .unwrap_err()
+        {
+            CommandError::UnknownCommand {
+                name,
+                nearest,
+                available,
+                ..
+            } => {
+                assert_eq!((name.as_str(), nearest.as_deref()), (said, near));
+                assert!(available.contains(&"list-servers".to_owned()));
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn what_deletes_or_stops_is_destroy_and_what_reads_uses_get() {
+    for command in &catalog().services()[0].commands {
+        let verb = command.name.split('-').next().unwrap();
+        let risk = command.target.risk;
+        if matches!(
+            verb,
+            "delete" | "stop" | "unset" | "cancel" | "cleanup" | "rollback" | "run"
+        ) {
+            assert_eq!(risk, Risk::Destroy, "{}", command.name);
+        }
+        assert_eq!(
+            matches!(verb, "list" | "get" | "health"),
+            risk == Risk::Read,
+            "{}",
+            command.name
+        );
+    }
+}
+
+#[test]
+fn deleting_keeps_data_unless_asked() {
+    let (_, arguments) = call(&format!("/mcp-coolify applications delete {UUID}"));
+    assert_eq!(arguments["delete_volumes"], json!(false));
+    let (_, arguments) = call(&format!(
+        "/mcp-coolify applications delete {UUID} --delete-volumes"
+    ));
+    assert_eq!(arguments["delete_volumes"], json!(true));
+    // In words or not, it is the same command.
+    let one = parsed(&format!(
+        "/mcp-coolify applications delete {UUID} --delete-volumes false"
+    ));
+    let other = parsed(&format!("/mcp-coolify applications delete {UUID}"));
+    assert_eq!(one.arguments.digest(), other.arguments.digest());
+}
+
+#[test]
+fn records_show_no_secret() {
+    let catalog = catalog();
+    let shown =
+        |line: &str| Value::Object(catalog.redacted(&parsed(&format!("/mcp-coolify {line}"))));
+    assert_eq!(
+        shown(&format!(
+            "applications envs set {UUID} DB_URL postgres://u:p@h"
+        )),
+        json!({"uuid": UUID, "key": "DB_URL", "value": "[redacted]"})
+    );
+    assert_eq!(
+        shown(&format!(
+            r#"applications envs bulk {UUID} [{{"key":"A","value":"v"}}]"#
+        )),
+        json!({"uuid": UUID, "data": [{"key": "A", "value": "[redacted]"}]})
+    );
+    let created = shown(
+        "databases create mysql --server-uuid s --project-uuid p --environment-name e --mysql-root-password hunter2",
+    );
+    assert_eq!(created["mysql_root_password"], json!("[redacted]"));
+    assert_eq!(created["server_uuid"], json!("s"));
+}
+
+#[test]
+fn a_service_without_settings_says_what_to_set() {
+    let status = |variables: &'static [(&'static str, &'static str)]| {
+        let lookup = |name: &str| {
+            variables
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        let catalog = Catalog::load(&lookup).unwrap();
+        let service = catalog.service("coolify").unwrap().clone();
+        (service.status, service.error_message.unwrap_or_default())
+    };
+    assert_eq!(
+        status(&[]).1,
+        "set `COOLIFY_API_URL` and `COOLIFY_API_TOKEN`"
+    );
+    assert_eq!(
+        status(&[("COOLIFY_API_URL", "http://x"), ("COOLIFY_API_TOKEN", " ")]).1,
+        "set `COOLIFY_API_TOKEN`"
+    );
+    for bad in ["x", "ftp://x", "http://u:p@x", "http://x?y", "http://x#y"] {
+        let lookup =
+            |name: &str| Some(if name == "COOLIFY_API_URL" { bad } else { "1" }.to_owned());
+        let catalog = Catalog::load(&lookup).unwrap();
+        let message = catalog.services()[0].error_message.clone().unwrap();
+        assert!(message.contains("`COOLIFY_API_URL`"), "{message}");
+    }
+    let message = status(&[
+        ("COOLIFY_API_URL", "http://x"),
+        ("COOLIFY_API_TOKEN", "se\u{1}cret"),
+    ])
+    .1;
+    assert!(
+        message.contains("characters") && !message.contains("cret"),
+        "{message}"
+    );
+    assert_eq!(
+        status(&[
+            ("COOLIFY_API_URL", "http://x"),
+            ("COOLIFY_API_TOKEN", "1|x")
+        ])
+        .0,
+        "active"
+    );
+    assert!(Catalog::load(&|name| (name == "HTTP_TIMEOUT_MS").then(|| "soon".to_owned())).is_err());
+}
+
+#[test]
+fn the_service_serialises_as_the_catalog_route_shows_it() {
+    let value = serde_json::to_value(&catalog().services()[0]).unwrap();
+    for (key, expected) in [
+        ("name", "coolify"),
+        ("version", "1.0.0"),
+        ("status", "active"),
+        ("location", "server"),
+    ] {
+        assert_eq!(value[key], json!(expected));
+    }
+    assert!(value["description"].is_string() && value.get("errorMessage").is_none());
+    assert!(!format!("{:?}", catalog()).contains("7|secret"));
+}
+
+#[test]
+fn what_must_not_be_exposed_is_not() {
+    let text = include_str!("../../services/coolify.toml");
+    let paths: BTreeSet<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("request") || line.starts_with("fallback ="))
+        .collect();
+    for forbidden in [
+        "/security",
+        "/cloud-tokens",
+        "-apps",
+        "/enable",
+        "/disable",
+        "/mcp",
+        "/s3-storages",
+        "/settings",
+        "/notifications",
+        "/import",
+        "/export",
+        "/migrate",
+        "/claim",
+        "/hetzner",
+        "/vultr",
+        "/digitalocean",
+        "/team/envs",
+        "projects/{uuid}/envs",
+        "servers/{uuid}/envs",
+    ] {
+        assert!(
+            !paths.iter().any(|line| line.contains(forbidden)),
+            "{forbidden}"
+        );
+    }
+}
+
+/// Arguments that are nearly those of `applications logs` or `deploy`.
+fn nearly_arguments() -> impl Strategy<Value = Map<String, Value>> {
+    let names = prop::sample::select(vec![
+        "uuid",
+        "lines",
+        "show_timestamps",
+        "tag",
+        "force",
+        "pr",
+        "other",
+    ]);
+    let value = prop_oneof![
+        Just(json!(UUID)),
+        Just(json!("")),
+        any::<String>().prop_map(Value::from),
+        (-2_i64..12_000).prop_map(Value::from),
+        (0.0..3.0).prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        Just(Value::Null),
+        Just(json!([])),
+    ];
+    prop::collection::btree_map(names, value, 0..4).prop_map(|map| {
+        map.into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_accepted_is_what_the_published_schema_accepts(arguments in nearly_arguments()) {
+        let catalog = catalog();
+        for name in ["get-application-logs", "deploy-application"] {
+            let info = catalog.services[0].commands.iter().find(|command| command.name == name).unwrap();
+            let published = jsonschema::validator_for(&info.arguments).unwrap();
+            let value = Value::Object(arguments.clone());
+            prop_assert_eq!(catalog.command("coolify", name, value.clone()).is_ok(), published.is_valid(&value), "{} {}", name, value);
+        }
+    }
+
+    #[test]
+    fn no_line_makes_it_fall_over(line in "[ -~]{0,40}", tail in any::<String>()) {
+        let _ = catalog().parse_slash(&format!("/mcp-coolify {line}{tail}"));
+    }
+
+    #[test]
+    fn a_quoted_value_arrives_as_it_was_sent(name in any::<String>()) {
+        let quoted = format!("'{}'", name.replace('\'', r"'\''"));
+        let (_, arguments) = call(&format!("/mcp-coolify create-project --name {quoted}"));
+        prop_assert_eq!(&arguments["name"], &json!(name));
+    }
+}

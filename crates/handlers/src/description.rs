@@ -1,0 +1,439 @@
+//! Descriptions: services of kind `http` as data, one TOML file each.
+//!
+//! Everything that a service needs is said in its file; no code knows a service by name.
+//! Unknown keys are errors that name the line and the nearest key that is valid.
+
+mod check;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use authz::{CommandName, Risk, ServiceName, TeamName, ZoneName, command::Environment};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use toml::Spanned;
+
+use self::check::{located, suggestion};
+use crate::redaction::Redaction;
+
+/// One service.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Description {
+    pub(crate) name: ServiceName,
+    /// Other names that agents may use for it.
+    #[serde(default)]
+    pub(crate) aliases: Vec<ServiceName>,
+    /// Of this description.
+    pub(crate) version: String,
+    #[expect(dead_code, reason = "read only to refuse other kinds")]
+    pub(crate) kind: Kind,
+    #[serde(rename = "description")]
+    pub(crate) about: String,
+    #[serde(default)]
+    pub(crate) environment: Environment,
+    #[serde(default)]
+    pub(crate) zones: BTreeSet<ZoneName>,
+    #[serde(default)]
+    pub(crate) owners: Option<TeamName>,
+    pub(crate) address: Address,
+    pub(crate) credential: Option<Credential>,
+    /// Fixed headers of every request.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    /// Overrides `HTTP_TIMEOUT_MS` for this service.
+    pub(crate) timeout_ms: Option<u64>,
+    /// Longer answers are an error.
+    #[serde(default = "four_mebibytes")]
+    pub(crate) max_answer_bytes: usize,
+    /// Fields of answers, and inside arguments, whose values nobody gets to see.
+    #[serde(default)]
+    pub(crate) secret: Vec<String>,
+    /// Fields of answers that sound secret and are not.
+    #[serde(default)]
+    pub(crate) public: Vec<String>,
+    /// Refusals of the service whose status does not say what they mean.
+    #[serde(default)]
+    pub(crate) errors: Vec<ErrorRule>,
+    /// Arguments that several commands share; a command takes them by `use`.
+    #[serde(default)]
+    pub(crate) groups: BTreeMap<String, Vec<Argument>>,
+    pub(crate) commands: Vec<Command>,
+}
+
+const fn four_mebibytes() -> usize {
+    4 << 20
+}
+
+/// What carries the commands out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    Http,
+}
+
+/// Where the service is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Address {
+    /// The environment variable that holds it.
+    pub(crate) variable: String,
+    /// Where it is when the variable is not set.
+    pub(crate) default: Option<String>,
+    /// What its path ends with; added unless it is there.
+    #[serde(default)]
+    pub(crate) suffix: String,
+}
+
+/// How the gateway proves itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Credential {
+    /// The environment variable that holds it.
+    pub(crate) variable: String,
+    /// The header that carries it.
+    pub(crate) header: String,
+    /// What stands before it, such as `Bearer `.
+    #[serde(default)]
+    pub(crate) prefix: String,
+    /// Without it the service works, too.
+    #[serde(default)]
+    pub(crate) optional: bool,
+}
+
+/// An answer that means something else than its status says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ErrorRule {
+    pub(crate) status: u16,
+    /// What its message contains, without regard to case.
+    pub(crate) contains: String,
+    pub(crate) means: Meaning,
+    /// The likely cause, in our words.
+    pub(crate) advice: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Meaning {
+    /// Our credential was refused.
+    Credential,
+    /// What the command names does not exist.
+    NotFound,
+    /// The command is wrong.
+    Rejected,
+}
+
+/// One command.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Command {
+    /// Verb first: `list-servers`.
+    pub(crate) name: Spanned<CommandName>,
+    /// As people say it, noun first: `servers list`.
+    pub(crate) phrase: String,
+    #[serde(default)]
+    pub(crate) aliases: Vec<String>,
+    pub(crate) summary: String,
+    pub(crate) risk: Risk,
+    #[serde(default)]
+    pub(crate) zones: BTreeSet<ZoneName>,
+    pub(crate) request: RequestLine,
+    /// Sent when the service answers `fallback_on` to `request`: it has done nothing then.
+    pub(crate) fallback: Option<RequestLine>,
+    /// 405 unless said; 404 also is possible.
+    #[serde(default = "method_not_allowed")]
+    pub(crate) fallback_on: Vec<u16>,
+    /// Whether sending twice equals sending once; by default true for GET alone.
+    pub(crate) idempotent: Option<bool>,
+    /// Groups of shared arguments, which come before the command's own.
+    #[serde(default, rename = "use")]
+    pub(crate) groups: Vec<String>,
+    #[serde(default)]
+    pub(crate) arguments: Vec<Argument>,
+    /// Of each of these sets of arguments at least one must be given.
+    #[serde(default)]
+    pub(crate) at_least_one: Vec<Vec<String>>,
+    pub(crate) answer: AnswerShape,
+    /// Arguments of an example call: shown in help, and used by the contract test.
+    #[serde(default)]
+    pub(crate) example: toml::Table,
+}
+
+fn method_not_allowed() -> Vec<u16> {
+    vec![405]
+}
+
+/// One argument.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Argument {
+    /// Its name, here and there.
+    pub(crate) name: String,
+    #[serde(rename = "type", default)]
+    pub(crate) kind: ArgumentType,
+    /// Where it goes; by default the path if it is named there, else the query of GET and
+    /// DELETE, else the body.
+    #[serde(rename = "in")]
+    pub(crate) place: Option<Place>,
+    pub(crate) description: String,
+    /// Path arguments always are.
+    #[serde(default)]
+    pub(crate) required: bool,
+    /// Optional, and still accepted without its name.
+    #[serde(default)]
+    pub(crate) positional: bool,
+    /// Sent when the agent does not give it.
+    pub(crate) default: Option<toml::Value>,
+    /// The only values that it may have.
+    #[serde(default)]
+    pub(crate) options: Vec<String>,
+    pub(crate) minimum: Option<i64>,
+    pub(crate) maximum: Option<i64>,
+    /// In characters.
+    pub(crate) max_length: Option<u64>,
+    /// A regular expression that its text matches.
+    pub(crate) pattern: Option<String>,
+    /// Of an array: what each item is.
+    pub(crate) items: Option<ArgumentType>,
+    /// Never shown, logged or recorded in clear.
+    #[serde(default)]
+    pub(crate) secret: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ArgumentType {
+    #[default]
+    String,
+    Integer,
+    Number,
+    Boolean,
+    Array,
+    Object,
+}
+
+impl ArgumentType {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+            Self::Array => "array",
+            Self::Object => "object",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Place {
+    Path,
+    Query,
+    Body,
+}
+
+/// `GET /servers/{uuid}`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct RequestLine {
+    pub(crate) method: http::Method,
+    pub(crate) path: Vec<Piece>,
+}
+
+/// A part of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// As it is.
+    Text(String),
+    /// An argument's value, percent-encoded: never more than one segment.
+    Argument(String),
+}
+
+impl RequestLine {
+    pub(crate) fn placeholders(&self) -> impl Iterator<Item = &str> {
+        self.path.iter().filter_map(|piece| match piece {
+            Piece::Argument(name) => Some(name.as_str()),
+            Piece::Text(_) => None,
+        })
+    }
+}
+
+impl TryFrom<String> for RequestLine {
+    type Error = String;
+
+    fn try_from(line: String) -> Result<Self, String> {
+        let (method, path) = line.split_once(' ').unwrap_or((&line, ""));
+        let method = match method {
+            "GET" => http::Method::GET,
+            "POST" => http::Method::POST,
+            "PUT" => http::Method::PUT,
+            "PATCH" => http::Method::PATCH,
+            "DELETE" => http::Method::DELETE,
+            other => return Err(format!("`{other}` is not GET, POST, PUT, PATCH or DELETE")),
+        };
+        let mut pieces = Vec::new();
+        if !path.starts_with('/')
+            || path.contains(['?', '#', ' ', '%', '\\'])
+            || path.contains("//")
+        {
+            return Err(format!(
+                "`{path}` is not a path such as `/servers/{{uuid}}`, without query"
+            ));
+        }
+        for segment in path.split('/').skip(1) {
+            match segment
+                .strip_prefix('{')
+                .and_then(|rest| rest.strip_suffix('}'))
+            {
+                Some(name) if !name.is_empty() && !name.contains(['{', '}']) => {
+                    pieces.push(Piece::Text("/".to_owned()));
+                    pieces.push(Piece::Argument(name.to_owned()));
+                }
+                None if !segment.contains(['{', '}']) && segment != "." && segment != ".." => {
+                    pieces.push(Piece::Text(format!("/{segment}")));
+                }
+                _ => {
+                    return Err(format!(
+                        "`{segment}` is neither text nor one `{{argument}}`"
+                    ));
+                }
+            }
+        }
+        Ok(Self {
+            method,
+            path: pieces,
+        })
+    }
+}
+
+/// What becomes of the service's answer. Exactly one of `list`, `object`, `merge` and `text`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AnswerShape {
+    /// A list: under this name, with `count`.
+    pub(crate) list: Option<String>,
+    /// One object: under this name.
+    pub(crate) object: Option<String>,
+    /// An object whose fields stand beside `operation`.
+    #[serde(default)]
+    pub(crate) merge: bool,
+    /// Plain text: under this name.
+    pub(crate) text: Option<String>,
+    /// Where in the body it is, when it is not the body itself.
+    pub(crate) at: Option<String>,
+    /// A list may come as an object whose keys are numbers.
+    #[serde(default)]
+    pub(crate) numbered: bool,
+    /// Which fields to keep, all when empty; `settings.is_reachable` yields `is_reachable`.
+    #[serde(default)]
+    pub(crate) fields: Vec<String>,
+    /// Arguments to repeat in the answer: name there = argument.
+    #[serde(default)]
+    pub(crate) echo: BTreeMap<String, String>,
+    /// Fields that hold free text, such as logs: assignments in it whose names sound
+    /// secret, and passwords in URLs, are masked.
+    #[serde(default)]
+    pub(crate) masked: Vec<String>,
+}
+
+impl Description {
+    /// Reads and checks a description. `file` is for messages.
+    pub(crate) fn read(file: &str, text: &str) -> Result<Self, String> {
+        let mut description: Self = toml::from_str(text).map_err(|error| {
+            let mut message = error.message().to_owned();
+            if let Some(suggestion) = suggestion(&message) {
+                message = format!("{message}; did you mean `{suggestion}`?");
+            }
+            located(file, text, error.span(), &message)
+        })?;
+        description
+            .complete()
+            .map_err(|(span, message)| located(file, text, span, &message))?;
+        Ok(description)
+    }
+
+    /// What nobody gets to see of one command and its answer.
+    pub(crate) fn redaction(&self, command: &Command) -> Redaction {
+        let secret = command.arguments.iter().filter(|argument| argument.secret);
+        Redaction::new(
+            &self.secret,
+            secret.map(|argument| argument.name.clone()).collect(),
+            &self.public,
+        )
+    }
+}
+
+impl Command {
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.idempotent
+            .unwrap_or(self.request.method == http::Method::GET)
+    }
+
+    /// JSON Schema of all arguments.
+    pub(crate) fn schema(&self) -> Result<Value, String> {
+        let mut properties = Map::new();
+        for argument in &self.arguments {
+            properties.insert(argument.name.clone(), argument.schema()?);
+        }
+        let required: Vec<&str> = self
+            .arguments
+            .iter()
+            .filter(|argument| argument.required)
+            .map(|argument| argument.name.as_str())
+            .collect();
+        let mut schema =
+            json!({"type": "object", "properties": properties, "additionalProperties": false});
+        if let Some(schema) = schema.as_object_mut() {
+            if !required.is_empty() {
+                schema.insert("required".to_owned(), json!(required));
+            }
+            if !self.at_least_one.is_empty() {
+                let sets = self.at_least_one.iter().map(|names| {
+                    json!({"anyOf": names.iter().map(|name| json!({"required": [name]})).collect::<Vec<_>>()})
+                });
+                schema.insert("allOf".to_owned(), sets.collect());
+            }
+        }
+        Ok(schema)
+    }
+}
+
+impl Argument {
+    /// JSON Schema of its value.
+    pub(crate) fn schema(&self) -> Result<Value, String> {
+        let mut schema = Map::new();
+        schema.insert("type".to_owned(), json!(self.kind.as_str()));
+        schema.insert("description".to_owned(), json!(self.description));
+        if !self.options.is_empty() {
+            schema.insert("enum".to_owned(), json!(self.options));
+        }
+        if let Some(minimum) = self.minimum {
+            schema.insert("minimum".to_owned(), json!(minimum));
+        }
+        if let Some(maximum) = self.maximum {
+            schema.insert("maximum".to_owned(), json!(maximum));
+        }
+        if let Some(length) = self.max_length {
+            schema.insert("maxLength".to_owned(), json!(length));
+        }
+        if let Some(pattern) = &self.pattern {
+            schema.insert("pattern".to_owned(), json!(pattern));
+        }
+        if self.place == Some(Place::Path) && self.kind == ArgumentType::String {
+            schema.insert("minLength".to_owned(), json!(1));
+        }
+        if let Some(items) = self.items {
+            schema.insert("items".to_owned(), json!({"type": items.as_str()}));
+        }
+        if let Some(default) = &self.default {
+            schema.insert("default".to_owned(), to_json(default)?);
+        }
+        Ok(Value::Object(schema))
+    }
+}
+
+/// A TOML value as JSON.
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<Value, String> {
+    serde_json::to_value(value).map_err(|error| error.to_string())
+}

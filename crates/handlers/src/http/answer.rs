@@ -1,0 +1,196 @@
+//! The answer: what an agent gets of what a service said.
+
+use authz::redact::REDACTED;
+use serde_json::{Map, Value};
+
+use super::{HttpCommand, mask, scrub::Scrubber};
+use crate::description::AnswerShape;
+
+impl HttpCommand {
+    /// The data: `operation`, what was asked for, and repeated arguments.
+    pub(super) fn answer(
+        &self,
+        body: &[u8],
+        arguments: &Map<String, Value>,
+        scrubber: &Scrubber,
+    ) -> Result<Value, String> {
+        let shape = &self.answer;
+        let mut data = Map::new();
+        if let Some(name) = &shape.text {
+            data.insert(name.clone(), Value::String(text(body)?));
+        } else {
+            let value = shape.located(self.value(body)?);
+            match shape.fields_of(value) {
+                Ok(fields) => data = fields,
+                // What was asked for is done, whatever the service says of it: that it says
+                // so in another shape than expected must not look like a failure.
+                Err((value, _)) if self.changes() => {
+                    if !value.is_null() {
+                        data.insert("result".to_owned(), value);
+                    }
+                }
+                Err((_, problem)) => return Err(problem.to_owned()),
+            }
+        }
+        for (name, argument) in &shape.echo {
+            if let Some(value) = arguments.get(argument) {
+                data.insert(name.clone(), value.clone());
+            }
+        }
+        // A service may not choose what the operation is called.
+        data.insert(
+            "operation".to_owned(),
+            Value::String(self.operation.clone()),
+        );
+        let mut data = Value::Object(data);
+        self.redaction.answer(&mut data);
+        shape.mask(&mut data);
+        mask_urls(&mut data);
+        Ok(scrubber.value(data))
+    }
+
+    fn changes(&self) -> bool {
+        self.request.method != http::Method::GET
+    }
+
+    /// The body as JSON; as text, where saying anything at all means that it is done.
+    fn value(&self, body: &[u8]) -> Result<Value, String> {
+        match json(body) {
+            Err(_) if self.changes() && !is_page(body) => text(body).map(Value::String),
+            other => other,
+        }
+    }
+}
+
+impl AnswerShape {
+    /// The part of the body that `at` names, if it is there.
+    fn located(&self, mut value: Value) -> Value {
+        match self.at.as_ref().and_then(|at| value.get_mut(at)) {
+            Some(inner) => inner.take(),
+            None => value,
+        }
+    }
+
+    /// What stands beside `operation`; or the value as it came, and what it is not.
+    fn fields_of(&self, value: Value) -> Result<Map<String, Value>, (Value, &'static str)> {
+        let mut fields = Map::new();
+        if let Some(name) = &self.list {
+            let items = self
+                .items(value)
+                .map_err(|value| (value, "its answer is not a list"))?;
+            fields.insert("count".to_owned(), Value::from(items.len()));
+            fields.insert(
+                name.clone(),
+                items.into_iter().map(|item| self.picked(item)).collect(),
+            );
+            return Ok(fields);
+        }
+        match (&self.object, self.picked(value)) {
+            (Some(name), value @ Value::Object(_)) => {
+                fields.insert(name.clone(), value);
+            }
+            (None, Value::Object(own)) => fields = own,
+            (None, Value::Null) => {}
+            (None, Value::String(message)) => {
+                fields.insert("message".to_owned(), Value::String(message));
+            }
+            (_, value) => return Err((value, "its answer is not an object")),
+        }
+        Ok(fields)
+    }
+
+    fn items(&self, value: Value) -> Result<Vec<Value>, Value> {
+        match value {
+            Value::Array(items) => Ok(items),
+            Value::Object(items)
+                if self.numbered && items.keys().all(|key| key.parse::<u64>().is_ok()) =>
+            {
+                let mut items: Vec<(u64, Value)> = items
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key.parse().ok()?, value)))
+                    .collect();
+                items.sort_by_key(|(index, _)| *index);
+                Ok(items.into_iter().map(|(_, value)| value).collect())
+            }
+            other => Err(other),
+        }
+    }
+
+    /// The fields to keep. Those that the service left out stay out.
+    fn picked(&self, mut value: Value) -> Value {
+        if self.fields.is_empty() || !value.is_object() {
+            return value;
+        }
+        let picked = self.fields.iter().filter_map(|field| {
+            let inner = field
+                .split('.')
+                .try_fold(&mut value, |value, key| value.get_mut(key))?;
+            let name = field.rsplit('.').next().unwrap_or(field);
+            Some((name.to_owned(), inner.take()))
+        });
+        Value::Object(picked.collect())
+    }
+
+    fn mask(&self, value: &mut Value) {
+        if self.masked.is_empty() {
+            return;
+        }
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| self.mask(item)),
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    if !self.masked.contains(name) {
+                        self.mask(value);
+                    } else if let Value::String(text) = value {
+                        *text = mask::text(text);
+                    } else if !value.is_null() {
+                        // Free text in another shape than expected is not shown at all.
+                        *value = Value::String(REDACTED.to_owned());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Addresses of repositories and databases hold passwords, under whatever name.
+fn mask_urls(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains("://") && text.contains('@') => {
+            *text = mask::urls(text);
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask_urls),
+        Value::Object(fields) => fields.values_mut().for_each(mask_urls),
+        _ => {}
+    }
+}
+
+fn json(body: &[u8]) -> Result<Value, String> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(body).map_err(|_| {
+        if is_page(body) {
+            "it answered with a web page".to_owned()
+        } else {
+            "its answer is not JSON".to_owned()
+        }
+    })
+}
+
+fn text(body: &[u8]) -> Result<String, String> {
+    if is_page(body) {
+        return Err("it answered with a web page".to_owned());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::String(text)) => Ok(text),
+        _ => std::str::from_utf8(body)
+            .map(|text| text.trim().to_owned())
+            .map_err(|_| "its answer is not text".to_owned()),
+    }
+}
+
+fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'<')
+}

@@ -1,0 +1,182 @@
+//! Scrubbing: no secret that we know leaves in what a service said.
+
+use authz::redact::REDACTED;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::request::ENCODED;
+
+/// Shorter secrets occur by chance in innocent text.
+const SHORTEST: usize = 4;
+
+/// Replaces known secrets, raw, percent-encoded, base64-encoded or escaped for JSON.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scrubber {
+    /// Longest first, so that no part of one is left by replacing another.
+    forms: Vec<SecretString>,
+}
+
+impl Scrubber {
+    pub(super) fn new(secret: Option<&SecretString>) -> Self {
+        let mut scrubber = Self::default();
+        if let Some(secret) = secret {
+            scrubber.add(secret.expose_secret());
+        }
+        scrubber
+    }
+
+    /// This one, and what is secret in one command.
+    pub(super) fn and<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut scrubber = self.clone();
+        for secret in secrets {
+            scrubber.add(secret);
+        }
+        scrubber
+    }
+
+    fn add(&mut self, secret: &str) {
+        if secret.len() < SHORTEST {
+            return;
+        }
+        let mut forms = vec![secret.to_owned()];
+        // Both spellings of `%2f`, and that of parsers which leave unreserved characters.
+        let encoded = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+        let sparing = utf8_percent_encode(secret, ENCODED).to_string();
+        forms.extend([
+            encoded.to_lowercase(),
+            sparing.to_lowercase(),
+            encoded,
+            sparing,
+        ]);
+        if let Ok(escaped) = serde_json::to_string(secret) {
+            forms.push(escaped.trim_matches('"').to_owned());
+        }
+        for alphabet in [STANDARD, URL_SAFE] {
+            forms.extend((0..3).map(|offset| base64_at(secret.as_bytes(), offset, alphabet)));
+        }
+        // Coolify-like tokens are `<id>|<secret>`: the part after the bar is the secret.
+        forms.extend(
+            secret
+                .rsplit_once('|')
+                .map(|(_, part)| part.to_owned())
+                .filter(|part| part.len() >= 8),
+        );
+        for form in forms {
+            if form.len() >= SHORTEST
+                && !self.forms.iter().any(|other| other.expose_secret() == form)
+            {
+                self.forms.push(SecretString::from(form));
+            }
+        }
+        self.forms
+            .sort_by_key(|form| std::cmp::Reverse(form.expose_secret().len()));
+    }
+
+    /// The text without secrets.
+    pub(super) fn text(&self, text: &str) -> String {
+        let mut clean = text.to_owned();
+        for form in &self.forms {
+            if clean.contains(form.expose_secret()) {
+                clean = clean.replace(form.expose_secret(), REDACTED);
+            }
+        }
+        clean
+    }
+
+    /// The value without secrets, in keys or in text.
+    pub(super) fn value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) if self.dirty(&text) => Value::String(self.text(&text)),
+            Value::Array(items) => {
+                Value::Array(items.into_iter().map(|item| self.value(item)).collect())
+            }
+            Value::Object(fields) => {
+                let fields = fields.into_iter().map(|(key, value)| {
+                    let key = if self.dirty(&key) {
+                        self.text(&key)
+                    } else {
+                        key
+                    };
+                    (key, self.value(value))
+                });
+                Value::Object(fields.collect())
+            }
+            other => other,
+        }
+    }
+
+    fn dirty(&self, text: &str) -> bool {
+        self.forms
+            .iter()
+            .any(|form| text.contains(form.expose_secret()))
+    }
+}
+
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// What base64 makes of `bytes` when they begin `offset` bytes after a multiple of three,
+/// as after `Bearer ` or a user's name. Only the digits that depend on nothing else.
+fn base64_at(bytes: &[u8], offset: usize, alphabet: &[u8; 64]) -> String {
+    let bits = bytes
+        .iter()
+        .flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
+    // A digit is six bits; the first whole digit begins on a multiple of six.
+    let skip = (6 - offset * 8 % 6) % 6;
+    let bits: Vec<u8> = bits.skip(skip).collect();
+    let digits = bits.chunks_exact(6).map(|six| {
+        six.iter()
+            .fold(0_usize, |digit, bit| digit << 1 | usize::from(*bit))
+    });
+    digits
+        .filter_map(|digit| alphabet.get(digit).map(|&letter| char::from(letter)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "7|s3cr3t/tok+en==";
+
+    fn scrubber() -> Scrubber {
+        Scrubber::new(Some(&SecretString::from(SECRET)))
+    }
+
+    #[test]
+    fn a_secret_is_replaced_in_every_form() {
+        let encodings = [
+            SECRET,
+            "7%7Cs3cr3t%2Ftok%2Ben%3D%3D",
+            "7%7cs3cr3t%2ftok%2ben%3d%3d",
+            // base64 of `7|s3cr3t/tok+en==`, of `Bearer 7|…` and of `me:7|…`
+            "N3xzM2NyM3QvdG9rK2VuPT0=",
+            "QmVhcmVyIDd8czNjcjN0L3Rvaytlbj09",
+            "bWU6N3xzM2NyM3QvdG9rK2VuPT0=",
+            "s3cr3t/tok+en==",
+        ];
+        for encoding in encodings {
+            let clean = scrubber().text(&format!("x {encoding} y"));
+            assert!(clean.contains(REDACTED), "{encoding}: {clean}");
+            for part in ["s3cr3t", "M2NyM3", "czNjcjN0", "zY3IzdC"] {
+                assert!(!clean.contains(part), "{encoding}: {clean}");
+            }
+        }
+        assert_eq!(scrubber().text("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn secrets_in_keys_and_deep_values_are_replaced() {
+        let value = serde_json::json!({"a": [{SECRET: SECRET}], "n": 1});
+        assert_eq!(
+            scrubber().value(value),
+            serde_json::json!({"a": [{REDACTED: REDACTED}], "n": 1})
+        );
+    }
+
+    #[test]
+    fn the_debug_form_shows_no_secret() {
+        assert!(!format!("{:?}", scrubber()).contains("s3cr3t"));
+    }
+}
