@@ -404,7 +404,7 @@ async fn agents_follow_their_own_requests_only_and_may_wait() {
             .until("it listens", || world.gateway.changes.receiver_count() > 0)
             .await;
         world.orchestrator.change(change, |known| {
-            known.approvals[0].1.status = ApprovalStatus::Rejected
+            known.approvals[0].1.status = ApprovalStatus::Rejected;
         });
     };
     let (decided, ()) = tokio::join!(waiting, decide);
@@ -676,6 +676,7 @@ fn case(answered: &Answered) -> (u16, i64) {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn bad_bodies_get_clear_errors_and_nothing_gets_through() {
     let world = World::new().await;
     let big = format!("{{\"command\": \"{}\"}}", "x".repeat(2 * 1024 * 1024));

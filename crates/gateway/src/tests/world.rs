@@ -181,7 +181,7 @@ async fn open_approval(
         approvals_needed: open.approvals,
         approvals_given: 0,
         opened: now,
-        expires: now.plus(Duration::from_secs(86_400)),
+        expires: now.plus(Duration::from_hours(24)),
         retry_at: None,
         note: None,
     };
@@ -376,7 +376,8 @@ pub(crate) fn sources() -> PolicySources {
         .filter_map(|entry| {
             let path = entry.unwrap().path();
             let name = path.file_name()?.to_str()?.to_owned();
-            name.ends_with(".cedar")
+            path.extension()
+                .is_some_and(|extension| extension == "cedar")
                 .then(|| source(&path, format!("policies/{name}")))
         });
     PolicySources {
