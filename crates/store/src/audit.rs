@@ -3,7 +3,12 @@
 use authz::{AgentId, time::Timestamp};
 use serde_json::Value;
 
-use crate::{Store, StoreError};
+use crate::{
+    Actor, Store, StoreError,
+    column::{is_exact, parsed, row, statements},
+    database::{on, within},
+    write::Write,
+};
 
 /// A line of a gateway's journal, checked by the caller.
 #[derive(Clone, Debug)]
@@ -47,6 +52,102 @@ pub struct AuditRow {
     pub entry: Value,
 }
 
+statements! {
+    JOURNAL_HEAD = "
+        SELECT gateway_sequence, hash FROM audit WHERE gateway = $1
+        ORDER BY gateway_sequence DESC LIMIT 1";
+    JOURNAL_SEQUENCE = "
+        SELECT gateway_sequence FROM audit WHERE gateway = $1
+        ORDER BY gateway_sequence DESC LIMIT 1";
+    JOURNAL_LINE = "SELECT entry FROM audit WHERE gateway = $1 AND gateway_sequence = $2";
+    INSERT_LINE = "
+        INSERT INTO audit (id, happened, source, gateway, gateway_sequence, hash, kind, agent, command,
+            entry)
+        VALUES ($1, $2, 'gateway', $3, $4, $5, $6, $7, $8, $9)";
+    AFTER = "
+        SELECT id, happened, source, gateway, kind, agent, user_id, command, entry
+        FROM audit WHERE id > $1 ORDER BY id LIMIT $2";
+    AFTER_OF_AGENT = "
+        SELECT id, happened, source, gateway, kind, agent, user_id, command, entry
+        FROM audit WHERE agent = $3 AND id > $1 ORDER BY id LIMIT $2";
+}
+
+/// The hash before a chain's first line.
+const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+row! {
+    /// A line of the trail.
+    Line {
+        id: i64,
+        happened: i64,
+        source: String,
+        gateway: Option<String>,
+        kind: String,
+        agent: Option<String>,
+        user_id: Option<String>,
+        command: Option<String>,
+        entry: String,
+    }
+}
+
+impl TryFrom<Line> for AuditRow {
+    type Error = StoreError;
+
+    fn try_from(row: Line) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            at: Timestamp::from_millis(row.happened),
+            source: row.source,
+            gateway: row.gateway,
+            kind: row.kind,
+            agent: row
+                .agent
+                .map(|agent| parsed("audit entry", &agent))
+                .transpose()?,
+            user: row.user_id,
+            command: row.command,
+            // Kept as it came, so shown as it came: one odd line must not hide the rest.
+            entry: serde_json::from_str(&row.entry).unwrap_or(Value::String(row.entry)),
+        })
+    }
+}
+
+/// The text stored for a place in a gateway's chain.
+async fn stored_line(
+    write: &mut Write,
+    gateway: &str,
+    sequence: i64,
+) -> Result<Option<String>, StoreError> {
+    let line: Option<(String,)> = within!(write, |c| sqlx::query_as(JOURNAL_LINE)
+        .bind(gateway)
+        .bind(sequence)
+        .fetch_optional(c)
+        .await?);
+    Ok(line.map(|(text,)| text))
+}
+
+async fn insert_line(write: &mut Write, gateway: &str, row: &JournalRow) -> Result<(), StoreError> {
+    let id = write.next_audit();
+    within!(write, |c| sqlx::query(INSERT_LINE)
+        .bind(id)
+        .bind(row.at.as_millis())
+        .bind(gateway)
+        .bind(row.sequence)
+        .bind(&row.hash)
+        .bind(&row.kind)
+        .bind(row.agent.map(|agent| agent.to_string()))
+        .bind(row.command.as_deref())
+        .bind(&row.text)
+        .execute(c)
+        .await
+        .map(drop))
+    .map_err(|error| StoreError::taken(error, || contradiction(gateway, row.sequence)))
+}
+
+fn contradiction(gateway: &str, sequence: i64) -> String {
+    format!("line {sequence} of gateway `{gateway}` is not the one stored before")
+}
+
 impl Store {
     /// Stores journal lines of one gateway, each once, and only those that continue its
     /// chain; gives back the last sequence stored. No feed event.
@@ -54,9 +155,66 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Conflict`] when a line contradicts a stored one of the same sequence.
-    pub async fn store_journal(&self, gateway: &str, rows: &[JournalRow]) -> Result<i64, StoreError> {
-        let _ = (gateway, rows);
-        todo!()
+    pub async fn store_journal(
+        &self,
+        gateway: &str,
+        rows: &[JournalRow],
+    ) -> Result<i64, StoreError> {
+        if !is_exact(gateway) {
+            return Err(StoreError::Conflict(
+                "a gateway's name cannot hold NUL".to_owned(),
+            ));
+        }
+        let exact = |row: &JournalRow| {
+            [&row.text, &row.hash, &row.kind]
+                .into_iter()
+                .chain(&row.command)
+                .all(|text| is_exact(text))
+        };
+        if let Some(row) = rows.iter().find(|row| !exact(row)) {
+            // Keeping it otherwise than it was would break the chain.
+            return Err(StoreError::Conflict(format!(
+                "line {} holds NUL, which no journal does",
+                row.sequence
+            )));
+        }
+        let Some(newest) = rows.iter().map(|row| row.at).max() else {
+            return Ok(self.journal_head(gateway).await?.0);
+        };
+
+        let mut write = self
+            .write(&Actor {
+                user: None,
+                via: "gateway",
+                at: newest,
+            })
+            .await?;
+        let head: Option<(i64,)> = within!(write, |c| sqlx::query_as(JOURNAL_SEQUENCE)
+            .bind(gateway)
+            .fetch_optional(c)
+            .await?);
+        let before = head.map_or(0, |(sequence,)| sequence);
+        let mut through = before;
+        for row in rows {
+            if row.sequence <= through {
+                let stored = stored_line(&mut write, gateway, row.sequence).await?;
+                if stored.as_deref() != Some(row.text.as_str()) {
+                    return Err(StoreError::Conflict(contradiction(gateway, row.sequence)));
+                }
+            } else if row.sequence == through + 1 {
+                insert_line(&mut write, gateway, row).await?;
+                through = row.sequence;
+            } else {
+                // A gap: what is behind it comes again once the gap is filled.
+                break;
+            }
+        }
+        if through == before {
+            write.abandon().await?;
+        } else {
+            write.commit().await?;
+        }
+        Ok(through)
     }
 
     /// The last sequence and hash stored for a gateway; (0, 64 zeros) if none.
@@ -65,8 +223,15 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn journal_head(&self, gateway: &str) -> Result<(i64, String), StoreError> {
-        let _ = gateway;
-        todo!()
+        let head: Option<(i64, String)> = if is_exact(gateway) {
+            on!(self, |pool| sqlx::query_as(JOURNAL_HEAD)
+                .bind(gateway)
+                .fetch_optional(pool)
+                .await?)
+        } else {
+            None
+        };
+        Ok(head.unwrap_or_else(|| (0, NO_HASH.to_owned())))
     }
 
     /// The trail after `after`, oldest first, at most `limit`, of one agent or all.
@@ -74,8 +239,31 @@ impl Store {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn audit(&self, after: i64, limit: u32, agent: Option<AgentId>) -> Result<Vec<AuditRow>, StoreError> {
-        let _ = (after, limit, agent);
-        todo!()
+    pub async fn audit(
+        &self,
+        after: i64,
+        limit: u32,
+        agent: Option<AgentId>,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let limit = i64::from(limit);
+        let rows: Vec<Line> = match agent {
+            None => {
+                on!(self, |pool| sqlx::query_as(AFTER)
+                    .bind(after)
+                    .bind(limit)
+                    .fetch_all(pool)
+                    .await?)
+            }
+            Some(agent) => on!(self, |pool| sqlx::query_as(AFTER_OF_AGENT)
+                .bind(after)
+                .bind(limit)
+                .bind(agent.to_string())
+                .fetch_all(pool)
+                .await?),
+        };
+        rows.into_iter().map(AuditRow::try_from).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,108 @@
 //! The two databases, and all in which they differ.
 
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{
+    Executor, PgPool, Postgres, SqlSafeStr, Sqlite, SqlitePool, Transaction,
+    migrate::{Migration, MigrationType, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::watch;
+
 use crate::StoreError;
+
+/// How long a caller waits for a connection, or for the lock of another writer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections to PostgreSQL, per process. Writes queue for one row anyway.
+const POSTGRES_CONNECTIONS: u32 = 10;
+
+/// Connections that read SQLite while another writes it.
+const SQLITE_READERS: u32 = 4;
 
 /// Remembers everything that the control plane knows. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    _database: (),
+    pub(crate) database: Database,
+    /// The newest sequence that this process committed.
+    pub(crate) head: Arc<watch::Sender<i64>>,
+}
+
+/// The engine in use.
+#[derive(Clone, Debug)]
+pub(crate) enum Database {
+    /// PostgreSQL.
+    Postgres(PgPool),
+    /// SQLite.
+    Sqlite {
+        /// One connection: writers wait for it here, in the order in which they came,
+        /// instead of meeting "database is locked" there.
+        writer: SqlitePool,
+        /// Others, which can only read. The writer itself when the database is in
+        /// memory, where a second connection would have to share a table lock.
+        readers: SqlitePool,
+    },
+}
+
+/// A transaction on the engine in use.
+#[derive(Debug)]
+pub(crate) enum Open {
+    /// On PostgreSQL.
+    Postgres(Transaction<'static, Postgres>),
+    /// On SQLite.
+    Sqlite(Transaction<'static, Sqlite>),
+}
+
+/// Runs `$body` on the engine in use, outside of any transaction: for reading.
+///
+/// The body is compiled once per engine, so it has concrete types.
+macro_rules! on {
+    ($store:expr, |$pool:ident| $body:expr) => {
+        match &$store.database {
+            $crate::database::Database::Postgres($pool) => $body,
+            $crate::database::Database::Sqlite { readers: $pool, .. } => $body,
+        }
+    };
+}
+
+/// Runs `$body` in the transaction of a [`crate::write::Write`].
+macro_rules! within {
+    ($write:expr, |$connection:ident| $body:expr) => {
+        match &mut $write.open {
+            $crate::database::Open::Postgres(transaction) => {
+                let $connection = &mut **transaction;
+                $body
+            }
+            $crate::database::Open::Sqlite(transaction) => {
+                let $connection = &mut **transaction;
+                $body
+            }
+        }
+    };
+}
+
+pub(crate) use {on, within};
+
+/// Every migration, oldest first. The files are part of the program; a test compares
+/// this list with the folder.
+pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[(
+    1,
+    "control plane",
+    include_str!("../../../migrations/0001_control_plane.sql"),
+)];
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
+        Migration::new(
+            version,
+            name.into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    });
+    Migrator::with_migrations(migrations.collect())
 }
 
 impl Store {
@@ -13,13 +110,30 @@ impl Store {
     /// `postgres://user@host/database`, and brings its tables up to date. Several
     /// processes may do so at once.
     ///
+    /// SQLite's file is made if need be, readable by its owner only; its folder must exist.
+    ///
     /// # Errors
     ///
     /// When the URL is of another kind, the database is out of reach, or its tables
     /// are newer than this program.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let _ = url;
-        todo!()
+        let database = match url.split_once(':') {
+            Some(("sqlite", _)) => Database::sqlite(url).await?,
+            Some(("postgres" | "postgresql", _)) => Database::postgres(url).await?,
+            // Never the whole URL: it may hold a password.
+            Some((scheme, _)) => return Err(StoreError::UnknownDatabase(format!("{scheme}:"))),
+            None => {
+                return Err(StoreError::UnknownDatabase(
+                    "a text without scheme".to_owned(),
+                ));
+            }
+        };
+        let store = Self {
+            database,
+            head: Arc::new(watch::Sender::new(0)),
+        };
+        store.head.send_replace(store.feed_head().await?);
+        Ok(store)
     }
 
     /// Whether the database answers.
@@ -28,6 +142,161 @@ impl Store {
     ///
     /// When it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        todo!()
+        self.feed_head().await.map(drop)
+    }
+
+    /// Lets go of the database, once everything begun is done.
+    pub async fn close(&self) {
+        match &self.database {
+            Database::Postgres(pool) => pool.close().await,
+            Database::Sqlite { writer, readers } => {
+                readers.close().await;
+                // Last, so that it can fold the write-ahead log into the file.
+                writer.close().await;
+            }
+        }
     }
 }
+
+impl Database {
+    async fn postgres(url: &str) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url.parse()?;
+        let options = options.application_name("cedargate");
+
+        // On a connection of its own, so that the advisory lock goes with it if this
+        // fails, and so that the patience below does not apply to waiting for others
+        // who migrate.
+        let migrations = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(PATIENCE)
+            .connect_with(options.clone())
+            .await?;
+        let migrated = migrator().run(&migrations).await;
+        migrations.close().await;
+        migrated?;
+
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // A writer that hangs must not hold the head of the feed for ever.
+                    connection
+                        .execute(
+                            "SET lock_timeout = '10s';
+                             SET statement_timeout = '30s';
+                             SET idle_in_transaction_session_timeout = '30s'",
+                        )
+                        .await?;
+                    Ok(())
+                })
+            })
+            .connect_with(options)
+            .await?;
+        Ok(Self::Postgres(pool))
+    }
+
+    async fn sqlite(url: &str) -> Result<Self, StoreError> {
+        let options: SqliteConnectOptions = url.parse()?;
+        let options = options
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .busy_timeout(PATIENCE)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL, not NORMAL: with NORMAL the last commits before a power cut may be
+            // gone, and a revocation that someone was told of would come undone. People
+            // write a few times a minute and journals come in batches, so a sync for
+            // each commit is affordable.
+            .synchronous(SqliteSynchronous::Full);
+        let memory = url.contains(":memory:") || url.contains("mode=memory");
+        if !memory {
+            make_private(options.get_filename()).map_err(sqlx::Error::Io)?;
+        }
+
+        // A connection is never closed for its age: in memory, the data would go with it.
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(PATIENCE * 3)
+                .idle_timeout(None)
+                .max_lifetime(None)
+        };
+        let writer = pool(1)
+            .min_connections(1)
+            .connect_with(options.clone())
+            .await?;
+
+        // sqlx's own migration lock does nothing on SQLite. In this transaction each
+        // migration becomes a savepoint, and other processes wait.
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+        // `run` does the same, but its future is not `Send` for a borrowed connection.
+        migrator()
+            .run_direct(None, &mut *transaction, false)
+            .await?;
+        transaction.commit().await?;
+
+        let readers = if memory {
+            writer.clone()
+        } else {
+            pool(SQLITE_READERS)
+                .connect_with(options.pragma("query_only", "ON"))
+                .await?
+        };
+        Ok(Self::Sqlite { writer, readers })
+    }
+
+    /// Begins to write. On SQLite this takes the lock of the whole database; on
+    /// PostgreSQL the head of the feed is the lock, and the caller's first statement.
+    pub(crate) async fn begin(&self) -> Result<Open, StoreError> {
+        Ok(match self {
+            Self::Postgres(pool) => Open::Postgres(pool.begin().await?),
+            // Plain BEGIN would read first and then fail to become a writer.
+            Self::Sqlite { writer, .. } => {
+                Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+            }
+        })
+    }
+}
+
+impl Open {
+    /// Makes it last.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(transaction) => transaction.commit().await?,
+            Self::Sqlite(transaction) => transaction.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// Undoes it, and waits until that is done.
+    pub(crate) async fn rollback(self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(transaction) => transaction.rollback().await?,
+            Self::Sqlite(transaction) => transaction.rollback().await?,
+        }
+        Ok(())
+    }
+}
+
+/// Makes the database's file, for its owner's eyes only, unless it is there. SQLite
+/// gives the files beside it the same mode.
+fn make_private(file: &std::path::Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(file) {
+        Ok(made) => {
+            // Closing it would, by the rules of POSIX, drop every lock that SQLite has on
+            // this file by now in another thread. One descriptor for each database that
+            // is ever made is the lesser evil.
+            std::mem::forget(made);
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

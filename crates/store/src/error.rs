@@ -27,3 +27,15 @@ pub enum StoreError {
     #[error("`{0}` is neither a `sqlite:` nor a `postgres:` URL")]
     UnknownDatabase(String),
 }
+
+impl StoreError {
+    /// Says in our words what a broken uniqueness rule means; other errors pass.
+    pub(crate) fn taken(error: sqlx::Error, message: impl FnOnce() -> String) -> Self {
+        match &error {
+            sqlx::Error::Database(database) if database.is_unique_violation() => {
+                Self::Conflict(message())
+            }
+            _ => Self::Database(error),
+        }
+    }
+}

@@ -3,7 +3,13 @@
 use authz::{AgentId, ApprovalRequestId, GrantId, PolicySetVersion, UserId, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Store, StoreError};
+use tokio::sync::watch;
+
+use crate::{
+    Store, StoreError,
+    column::{from_json, statements},
+    database::on,
+};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,26 +25,52 @@ pub struct Event {
 /// What changed: stored as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
-#[allow(missing_docs, reason = "the fields are the ids of what the variant names")]
+#[allow(
+    missing_docs,
+    reason = "the fields are the ids of what the variant names"
+)]
 pub enum Change {
     /// An agent or one of its credentials.
     AgentChanged { agent: AgentId },
     /// A user or one of their credentials.
     UserChanged { user: UserId },
     /// A request was opened.
-    ApprovalOpened { approval: ApprovalRequestId, agent: AgentId },
+    ApprovalOpened {
+        approval: ApprovalRequestId,
+        agent: AgentId,
+    },
     /// A first of two people approved.
-    ApprovalAdvanced { approval: ApprovalRequestId, agent: AgentId },
+    ApprovalAdvanced {
+        approval: ApprovalRequestId,
+        agent: AgentId,
+    },
     /// A request yielded a grant.
-    ApprovalApproved { approval: ApprovalRequestId, agent: AgentId, grant: GrantId },
+    ApprovalApproved {
+        approval: ApprovalRequestId,
+        agent: AgentId,
+        grant: GrantId,
+    },
     /// A request was rejected.
-    ApprovalRejected { approval: ApprovalRequestId, agent: AgentId },
+    ApprovalRejected {
+        approval: ApprovalRequestId,
+        agent: AgentId,
+    },
     /// A request expired or was withdrawn.
-    ApprovalClosed { approval: ApprovalRequestId, agent: AgentId },
+    ApprovalClosed {
+        approval: ApprovalRequestId,
+        agent: AgentId,
+    },
     /// A grant was revoked or spent.
     GrantEnded { grant: GrantId, agent: AgentId },
     /// Another policy set is in force.
     PolicySetActivated { version: PolicySetVersion },
+}
+
+statements! {
+    HEAD = "SELECT sequence FROM feed_head WHERE id = 1";
+    AFTER = "
+        SELECT sequence, happened, change FROM feed
+        WHERE sequence > $1 ORDER BY sequence LIMIT $2";
 }
 
 impl Store {
@@ -48,8 +80,22 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn feed_after(&self, after: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
-        let _ = (after, limit);
-        todo!()
+        // Writers hold the head until they commit, so numbers become visible in order.
+        let rows: Vec<(i64, i64, String)> = on!(self, |pool| sqlx::query_as(AFTER)
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(pool)
+            .await?);
+        rows.into_iter()
+            .map(|(sequence, at, change)| {
+                let change = from_json("change", &change)?;
+                Ok(Event {
+                    sequence,
+                    at: Timestamp::from_millis(at),
+                    change,
+                })
+            })
+            .collect()
     }
 
     /// The sequence of the newest change; 0 before the first.
@@ -58,6 +104,17 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn feed_head(&self) -> Result<i64, StoreError> {
-        todo!()
+        let (sequence,) = on!(self, |pool| sqlx::query_as(HEAD).fetch_one(pool).await?);
+        Ok(sequence)
+    }
+
+    /// Wakes when this process committed a change, so that its followers need not wait
+    /// for their next poll. Changes of other processes are not seen here: poll too.
+    #[must_use]
+    pub fn feed_changes(&self) -> watch::Receiver<i64> {
+        self.head.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,12 +8,17 @@
 pub mod agents;
 pub mod approvals;
 pub mod audit;
+mod column;
 pub mod database;
 pub mod error;
 pub mod feed;
 pub mod grants;
 pub mod policy_sets;
+#[cfg(test)]
+mod testing;
+mod tokens;
 pub mod users;
+mod write;
 
 pub use database::Store;
 pub use error::StoreError;
