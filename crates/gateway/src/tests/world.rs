@@ -90,6 +90,18 @@ impl Orchestrator {
         self.head.send_replace(sequence);
     }
 
+    /// Says something on the feed as if something else had been said before and lost.
+    pub(crate) fn skip(&self, change: Change) {
+        let mut known = self.known.lock().unwrap();
+        let last = i64::try_from(known.feed.len()).unwrap();
+        known.feed.push(FeedEvent {
+            sequence: last + 2,
+            at: Timestamp::from_millis(NOON),
+            change,
+        });
+        self.head.send_replace(last + 2);
+    }
+
     pub(crate) fn opened(&self) -> Vec<OpenApproval> {
         self.known
             .lock()
