@@ -39,13 +39,16 @@ impl Shipper {
             let head = self.durable.borrow_and_update().sequence;
             self.metrics.journal_unshipped(head.saturating_sub(shipped));
             if shipped >= head {
+                if stop.is_cancelled() {
+                    return;
+                }
                 tokio::select! {
                     changed = self.durable.changed() => {
                         if changed.is_err() {
                             return;
                         }
                     }
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => {}
                 }
                 continue;
             }
@@ -119,7 +122,7 @@ impl Shipper {
     }
 }
 
-pub(super) fn mark_path(folder: &Path) -> PathBuf {
+fn mark_path(folder: &Path) -> PathBuf {
     folder.join("shipped")
 }
 
