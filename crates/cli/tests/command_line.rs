@@ -1,5 +1,12 @@
 //! The binary as a shell sees it: exit codes, what is printed where, what is never printed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::{
     path::Path,
     process::{Command, Output},

@@ -1,5 +1,12 @@
 //! `cedargate demo --once`: the whole product, as a newcomer first sees it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::process::{Command, Output};
 
 fn demo() -> Output {

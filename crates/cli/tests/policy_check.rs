@@ -1,5 +1,12 @@
 //! `cedargate policy check`, on folders as people break them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -110,10 +117,10 @@ fn every_kind_of_broken_folder_is_a_finding_and_never_a_crash() {
     type Break = fn(&Path);
     let cases: [(&str, Break); 7] = [
         ("not UTF-8", |folder| {
-            fs::write(folder.join("policies/zz.cedar"), b"permit \xff\xfe").unwrap()
+            fs::write(folder.join("policies/zz.cedar"), b"permit \xff\xfe").unwrap();
         }),
         ("not Cedar", |folder| {
-            fs::write(folder.join("policies/zz.cedar"), "{{{{").unwrap()
+            fs::write(folder.join("policies/zz.cedar"), "{{{{").unwrap();
         }),
         ("nested too deep", |folder| {
             let text = format!(
@@ -132,13 +139,13 @@ fn every_kind_of_broken_folder_is_a_finding_and_never_a_crash() {
                 folder.join("policies/zz.cedar"),
                 "forbid (principal, action, resource);",
             )
-            .unwrap()
+            .unwrap();
         }),
         ("a schema that is gone", |folder| {
-            fs::remove_file(folder.join("schema.cedarschema")).unwrap()
+            fs::remove_file(folder.join("schema.cedarschema")).unwrap();
         }),
         ("a folder that is gone", |folder| {
-            fs::remove_dir_all(folder.join("policies")).unwrap()
+            fs::remove_dir_all(folder.join("policies")).unwrap();
         }),
     ];
     for (name, break_it) in cases {

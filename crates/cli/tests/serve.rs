@@ -1,4 +1,11 @@
 //! `cedargate serve` and the subcommands that talk to it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 #![cfg(unix)]
 
 use std::{
@@ -229,7 +236,11 @@ fn agents_users_and_tokens_from_the_command_line() {
         Some(1),
         "the name is taken"
     );
+}
 
+#[test]
+fn people_and_what_they_may_and_what_is_recorded() {
+    let server = Server::start();
     server.json(&["users", "create", "eve", "--role", "viewer"]);
     let eve = String::from_utf8(server.run(&[], &["users", "token", "eve"]).stdout).unwrap();
     let refused = server.run(
