@@ -112,10 +112,8 @@ fn ladder(
         if verdict.permitted {
             // The walls that the grant opened, or, where nothing but permission was
             // missing, the policies that give it.
-            let lifted = refused.policies.iter().chain(&verdict.policies);
-            let workflow = lifted
-                .filter_map(|id| policies.notes(id)?.workflow.clone())
-                .next();
+            let mut lifted = refused.policies.iter().chain(&verdict.policies);
+            let workflow = lifted.find_map(|id| policies.notes(id)?.workflow.clone());
             return Ok(Escalation::Liftable {
                 approvals: people,
                 workflow,
@@ -148,11 +146,11 @@ fn hard(policies: &PolicySet, refused: &Refused, deciding: &[String]) -> Escalat
 
 /// How long grants may be asked for; what a person may choose is among these.
 pub const DURATIONS: [Duration; 5] = [
-    Duration::from_secs(15 * 60),
-    Duration::from_secs(60 * 60),
-    Duration::from_secs(4 * 60 * 60),
-    Duration::from_secs(8 * 60 * 60),
-    Duration::from_secs(24 * 60 * 60),
+    Duration::from_mins(15),
+    Duration::from_hours(1),
+    Duration::from_hours(4),
+    Duration::from_hours(8),
+    Duration::from_hours(24),
 ];
 
 /// What a person may grant: how much it covers.
@@ -549,3 +547,6 @@ pub fn may_administer(
         now,
     )
 }
+
+#[cfg(test)]
+mod tests;

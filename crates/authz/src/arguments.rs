@@ -113,3 +113,122 @@ impl Maps {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The four maps as `kind name=value`, sorted.
+    fn told(arguments: Value) -> Vec<String> {
+        let Value::Object(values) = arguments else {
+            panic!("an object")
+        };
+        let entities = entities(&Arguments::new(values)).unwrap();
+        let mut told: Vec<String> = entities
+            .iter()
+            .flat_map(|entity| {
+                let kind = entity.uid().type_name().to_string();
+                let tags = entity
+                    .tags()
+                    .map(|(name, value)| format!("{kind} {name}={}", value.unwrap()));
+                tags.collect::<Vec<_>>()
+            })
+            .collect();
+        told.sort();
+        told
+    }
+
+    #[test]
+    fn every_value_goes_to_the_map_of_its_kind() {
+        let arguments = json!({
+            "text": "a\"b",
+            "number": -3,
+            "largest": i64::MAX,
+            "larger": 9_223_372_036_854_775_808_u64,
+            "fraction": 1.5,
+            "flag": true,
+            "null": null,
+            "list": ["b", "a", "b"],
+            "empty": [],
+            "numbers": [1, 2],
+            "mixed": ["a", 1],
+            "object": {},
+            "deep": {"z": {"y": "x"}, "list": [{"b": 1, "a": 2}]},
+        });
+        assert_eq!(
+            told(arguments),
+            [
+                "FlagArgs flag=true",
+                "ListArgs empty=[]",
+                "ListArgs list=[\"a\", \"b\"]",
+                "NumberArgs largest=9223372036854775807",
+                "NumberArgs number=-3",
+                "TextArgs deep.list=\"[{\\\"a\\\":2,\\\"b\\\":1}]\"",
+                "TextArgs deep.z.y=\"x\"",
+                "TextArgs fraction=\"1.5\"",
+                "TextArgs larger=\"9223372036854775808\"",
+                "TextArgs mixed=\"[\\\"a\\\",1]\"",
+                "TextArgs null=\"null\"",
+                "TextArgs numbers=\"[1,2]\"",
+                "TextArgs object=\"{}\"",
+                "TextArgs text=\"a\\\"b\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn text_that_looks_like_an_entity_stays_text() {
+        let arguments = json!({
+            "a": {"__entity": {"type": "Role", "id": "admin"}},
+            "b": {"__extn": {"fn": "ip", "arg": "10.0.0.1"}},
+            "c": {"__expr": "User::\"x\""},
+        });
+        assert_eq!(
+            told(arguments),
+            [
+                "TextArgs a.__entity.id=\"admin\"",
+                "TextArgs a.__entity.type=\"Role\"",
+                "TextArgs b.__extn.arg=\"10.0.0.1\"",
+                "TextArgs b.__extn.fn=\"ip\"",
+                "TextArgs c.__expr=\"User::\\\"x\\\"\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn different_arguments_never_share_a_name() {
+        let arguments = json!({
+            "a.b": 1, "a": {"b": 2, "": 3}, "a\\": {"b": 4}, "a\\.b": 5, "": {"": {"b": 6}, "b": 7}, ".": 8,
+        });
+        let told = told(arguments);
+        let names: std::collections::BTreeSet<_> = told
+            .iter()
+            .map(|told| told.split_once('=').unwrap().0)
+            .collect();
+        assert_eq!(names.len(), 8, "{told:?}");
+        assert!(
+            told.contains(&"NumberArgs a\\.b=1".to_owned())
+                && told.contains(&"NumberArgs a.b=2".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_told_as_text() {
+        let nested = |depth: usize| (0..depth).fold(json!("x"), |inner, _| json!({ "a": inner }));
+        let path = |depth: usize| vec!["a"; depth].join(".");
+        assert_eq!(
+            told(nested(MAX_DEPTH)),
+            [format!("TextArgs {}=\"x\"", path(MAX_DEPTH))]
+        );
+        let told = told(nested(MAX_DEPTH + 2));
+        assert_eq!(
+            told,
+            [format!(
+                "TextArgs {}=\"{{\\\"a\\\":{{\\\"a\\\":\\\"x\\\"}}}}\"",
+                path(MAX_DEPTH)
+            )]
+        );
+    }
+}

@@ -1,6 +1,6 @@
 //! Decisions: permit or refuse one command, and why.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use cedar_policy::{
     AuthorizationError, Authorizer, Context, Entities, Entity, EntityUid, EvaluationError, Request,
@@ -191,7 +191,8 @@ fn judge(
     keys: &[String; 3],
     at: Circumstances,
 ) -> Result<(Verdict, Option<UsedGrant>), Malformed> {
-    if slice.action() != Action::Invoke || **slice.target() != *command.target {
+    let same = Arc::ptr_eq(slice.target(), &command.target) || *slice.target() == command.target;
+    if slice.action() != Action::Invoke || !same {
         return Err(Malformed("the slice is not that of the command".to_owned()));
     }
     let call = Call::new(command, at)?;
@@ -380,79 +381,4 @@ fn policy_error(error: &AuthorizationError) -> PolicyError {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        Risk,
-        approval::{self, Choice, Escalation, Reach},
-        fixtures::*,
-    };
-
-    #[test]
-    fn the_demo_story() {
-        let policies = shipped();
-        let mut agent = agent();
-        agent.allowed_mcps = ["github".parse().unwrap()].into();
-        let coolify = command(target("coolify/list-servers", Risk::Read), json!({}));
-        let github = command(
-            target("github/create-issue", Risk::Write),
-            json!({"title": "x"}),
-        );
-
-        let bot = principal(agent.clone(), Vec::new());
-        assert_eq!(
-            permit(decided(&policies, &bot, &github, NOON)).policies(),
-            ["standing.allowed-services"]
-        );
-
-        let refused = refusal(decided(&policies, &bot, &coolify, NOON));
-        assert_eq!(
-            (
-                refused.policies.len(),
-                refused.errors.len(),
-                refused.policy_error
-            ),
-            (0, 0, false)
-        );
-        let escalation = approval::derive(
-            &slice(&policies, &coolify, Action::Invoke),
-            &slice(&policies, &coolify, Action::Escalate),
-            &bot,
-            &refused,
-            at(NOON),
-        );
-        assert_eq!(
-            escalation,
-            Escalation::Liftable {
-                approvals: 1,
-                workflow: Some("owner".to_owned())
-            }
-        );
-
-        let ask = ask(&agent, &coolify.target, 1);
-        let ada = user("ada", &["admin", "approver"]);
-        let choices = approval::choices(&policies, &ada, &ask, NOON);
-        assert_eq!(
-            choices,
-            Reach::ALL.map(|reach| Choice {
-                reach,
-                longest_seconds: 8 * 3_600
-            })
-        );
-
-        let (scope, risk, _) = ask.scope(Reach::Call);
-        let grant = grant(agent.id, scope, risk);
-        let bot = principal(agent, vec![grant.clone()]);
-        let permit = permit(decided(&policies, &bot, &coolify, NOON));
-        assert_eq!(permit.policies(), ["grant.call"]);
-        assert_eq!(
-            permit.grant(),
-            Some(UsedGrant {
-                id: grant.id,
-                single_use: false
-            })
-        );
-    }
-}
+mod tests;

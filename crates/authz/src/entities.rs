@@ -24,8 +24,20 @@ use crate::{
 #[error("{0}")]
 pub(crate) struct Malformed(pub(crate) String);
 
-pub(crate) fn malformed(error: impl std::fmt::Display) -> Malformed {
-    Malformed(error.to_string())
+/// The error with what caused it, as Cedar's say little by themselves.
+pub(crate) fn malformed(error: impl std::error::Error) -> Malformed {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some repeat what caused them.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    Malformed(text)
 }
 
 /// The names of the entity types, parsed once.

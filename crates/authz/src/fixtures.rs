@@ -2,18 +2,18 @@
 
 use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     Action, Agent, AgentId, ApprovalRequestId, Arguments, Circumstances, Command, Decision, Facts,
     Grant, GrantId, Permit, PolicySet, PolicySources, Principal, Refused, Risk, Scope, Service,
-    Slice, Source, Target, Timestamp, User, approval::Ask, decide,
+    Slice, Source, Target, Timestamp, User, approval::Ask, command::Environment, decide,
 };
 
 /// Noon of some day.
 pub(crate) const NOON: Timestamp = Timestamp::from_millis(1_763_812_800_000);
 
-pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
 
 /// The schema and policies at the repository's root.
 pub(crate) fn shipped_sources() -> PolicySources {
@@ -24,8 +24,12 @@ pub(crate) fn shipped_sources() -> PolicySources {
     };
     let mut policies = Vec::new();
     for entry in fs::read_dir(root.join("policies")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if name.ends_with(".cedar") {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "cedar")
+        {
+            let name = path.file_name().unwrap().to_str().unwrap();
             policies.push(source(format!("policies/{name}")));
         }
     }
@@ -37,7 +41,7 @@ pub(crate) fn shipped_sources() -> PolicySources {
 
 /// The shipped policy set.
 pub(crate) fn shipped() -> Arc<PolicySet> {
-    load(shipped_sources())
+    load(&shipped_sources())
 }
 
 /// The shipped policy set with further policies.
@@ -47,7 +51,7 @@ pub(crate) fn shipped_with(policies: &str) -> Arc<PolicySet> {
         name: "policies/more.cedar".to_owned(),
         text: policies.to_owned(),
     });
-    load(sources)
+    load(&sources)
 }
 
 /// These policies, with the shipped schema.
@@ -62,8 +66,8 @@ pub(crate) fn only(policies: &str) -> PolicySources {
     }
 }
 
-pub(crate) fn load(sources: PolicySources) -> Arc<PolicySet> {
-    match PolicySet::load(&sources) {
+pub(crate) fn load(sources: &PolicySources) -> Arc<PolicySet> {
+    match PolicySet::load(sources) {
         Ok((set, _)) => Arc::new(set),
         Err(findings) => {
             panic!(
@@ -86,7 +90,7 @@ pub(crate) fn agent() -> Agent {
         owner: Some("olga".parse().unwrap()),
         teams: [].into(),
         roles: [].into(),
-        env: Default::default(),
+        env: Environment::Prod,
         trust: 1,
         suspended: false,
         allowed_mcps: [].into(),
@@ -98,7 +102,7 @@ pub(crate) fn target(key: &str, risk: Risk) -> Target {
     let key: crate::CommandKey = key.parse().unwrap();
     let service = Service {
         name: key.service.clone(),
-        env: Default::default(),
+        env: Environment::Prod,
         owners: Some("ops".parse().unwrap()),
         zones: [].into(),
     };
@@ -159,7 +163,7 @@ pub(crate) fn ask(agent: &Agent, target: &Target, approvals: u8) -> Ask {
     Ask {
         agent: agent.clone(),
         target: target.clone(),
-        digest: Arguments::new(Default::default()).digest().clone(),
+        digest: Arguments::new(Map::new()).digest().clone(),
         requester: None,
         approved_by: Vec::new(),
         approvals,

@@ -249,6 +249,20 @@ impl PolicySet {
         self.index.slice(action, resource, ancestors)
     }
 
+    /// A set that was parsed and indexed, and not validated.
+    #[cfg(test)]
+    pub(crate) fn unchecked(sources: &PolicySources) -> Self {
+        let (schema_file, files) = scan(sources).unwrap();
+        let (schema, _) = read_schema(&schema_file).unwrap();
+        let policies = read_policies(&files).unwrap();
+        let notes = policies
+            .iter()
+            .map(|placed| (placed.id.clone(), notes(&placed.policy)))
+            .collect();
+        let policies = policies.into_iter().map(|placed| placed.policy).collect();
+        build(sources.version(), &schema, policies, notes).unwrap()
+    }
+
     /// Every policy, to compare slices with.
     #[cfg(test)]
     pub(crate) fn whole(&self) -> cedar_policy::PolicySet {
@@ -355,14 +369,14 @@ fn scan(sources: &PolicySources) -> Result<(Scanned<'_>, Vec<Scanned<'_>>), Vec<
         names.push(&source.name);
         match text::scan(&source.name, &source.text, Language::Policies) {
             Ok(file) => files.push(file),
-            Err(finding) => findings.push(finding),
+            Err(finding) => findings.push(*finding),
         }
     }
     let schema = text::scan(&sources.schema.name, &sources.schema.text, Language::Schema);
     match schema {
         Ok(schema) if findings.is_empty() => Ok((schema, files)),
         Ok(_) => Err(findings),
-        Err(finding) => Err(std::iter::once(finding).chain(findings).collect()),
+        Err(finding) => Err(std::iter::once(*finding).chain(findings).collect()),
     }
 }
 
@@ -419,15 +433,12 @@ fn read_policies<'a>(files: &'a [Scanned<'a>]) -> Result<Vec<Placed<'a>>, Vec<Fi
                 Ok(id) => {
                     let policy = policy.new_id(PolicyId::new(&id));
                     let one = Placed { id, policy, file, at };
-                    match known.get(&one.id) {
-                        Some(other) => {
-                            findings.push(one.error(format!("the id `{}` is used already, at {other}", one.id)));
-                        }
-                        None => {
-                            let here = one.error("");
-                            let line = here.line.unwrap_or_default();
-                            known.insert(one.id.clone(), format!("{}:{line}", file.name));
-                        }
+                    if let Some(other) = known.get(&one.id) {
+                        let message = format!("the id `{}` is used already, at {other}", one.id);
+                        findings.push(one.error(message));
+                    } else {
+                        let line = one.error("").line.unwrap_or_default();
+                        known.insert(one.id.clone(), format!("{}:{line}", file.name));
                     }
                     placed.push(one);
                 }
@@ -533,3 +544,6 @@ fn sort(findings: &mut [Finding]) {
         (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message))
     });
 }
+
+#[cfg(test)]
+mod tests;

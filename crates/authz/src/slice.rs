@@ -141,3 +141,120 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
         entities,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Agent, Risk, Service, decide::Call, fixtures::*};
+
+    /// Scopes over a small world, so that they often match and often do not.
+    fn scope() -> impl Strategy<Value = String> {
+        let principal = prop_oneof![
+            Just("principal"),
+            Just("principal is Agent"),
+            Just("principal is User"),
+            Just("principal in Role::\"reader\""),
+            Just("principal in Team::\"none\""),
+            Just("principal is Agent in Role::\"reader\""),
+            Just("principal == User::\"dan\""),
+        ];
+        let action = prop_oneof![
+            Just("action"),
+            Just("action == Action::\"read\""),
+            Just("action in Action::\"write\""),
+            Just("action in Action::\"invoke\""),
+            Just("action in [Action::\"destroy\", Action::\"list\", Action::\"read\"]"),
+            Just("action in [Action::\"approve\", Action::\"escalate\"]"),
+        ];
+        let resource = prop_oneof![
+            Just("resource"),
+            Just("resource is Command"),
+            Just("resource is Escalation"),
+            Just("resource == Command::\"coolify/deploy\""),
+            Just("resource == Command::\"coolify/other\""),
+            Just("resource in Command::\"coolify/deploy\""),
+            Just("resource in Service::\"coolify\""),
+            Just("resource == Service::\"coolify\""),
+            Just("resource in Service::\"github\""),
+            Just("resource in Zone::\"pci\""),
+            Just("resource is Command in Zone::\"both\""),
+            Just("resource is Agent in Team::\"ops\""),
+        ];
+        // The last three fail, each for a few requests or for all.
+        let condition = prop_oneof![
+            4 => Just("true"),
+            2 => Just("false"),
+            1 => Just("resource in Zone::\"pci\""),
+            1 => Just("User::\"gone\".active"),
+            1 => Just("principal in Role::\"reader\" && User::\"gone\".active"),
+            1 => Just("9223372036854775807 + 1 > 0"),
+        ];
+        (any::<bool>(), principal, action, resource, condition).prop_map(
+            |(forbid, principal, action, resource, condition)| {
+                let effect = if forbid { "forbid" } else { "permit" };
+                format!("{effect} ({principal}, {action}, {resource}) when {{ {condition} }};")
+            },
+        )
+    }
+
+    /// Without validation, which would refuse most of these.
+    fn unchecked(policies: &[String]) -> Arc<PolicySet> {
+        let text = |(n, policy): (usize, &String)| format!("@id(\"p{n}\")\n{policy}\n");
+        let text: String = policies.iter().enumerate().map(text).collect();
+        Arc::new(PolicySet::unchecked(&only(&text)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
+
+        #[test]
+        fn a_slice_decides_as_the_whole_set(
+            policies in prop::collection::vec(scope(), 1..40),
+            reader in any::<bool>(),
+            pci in any::<bool>(),
+            service_zone in any::<bool>(),
+        ) {
+            let policies = unchecked(&policies);
+            let mut agent: Agent = agent();
+            if reader {
+                agent.roles = ["reader".parse().unwrap()].into();
+            }
+            let bot = principal(agent, Vec::new());
+            for risk in [Risk::Read, Risk::Write, Risk::Destroy] {
+                let mut target = target("coolify/deploy", risk);
+                if pci {
+                    target.zones = ["pci".parse().unwrap(), "both".parse().unwrap()].into();
+                }
+                if service_zone {
+                    let zones = ["both".parse().unwrap()].into();
+                    target.service = Arc::new(Service { zones, ..Service::clone(&target.service) });
+                }
+                let command = command(target, json!({}));
+                let call = Call::new(&command, at(NOON)).unwrap();
+                for action in [Action::Invoke, Action::Escalate, Action::List] {
+                    let answer = |slice: &Slice| call.evaluate(slice, bot.uid(), bot.entities().unwrap()).unwrap();
+                    let slice = Slice::new(&policies, &command.target, action);
+                    let whole = Slice::whole(&policies, &command.target, action);
+                    prop_assert!(slice.len() <= whole.len());
+                    prop_assert_eq!(answer(&slice), answer(&whole), "{:?} {:?}", risk, action);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_slice_of_many_policies_holds_the_few_that_can_match() {
+        let policies: Vec<String> = (0..400)
+            .map(|n| format!("permit (principal in Role::\"r\", action in Action::\"read\", resource in Service::\"s{n}\");"))
+            .collect();
+        let policies = unchecked(&policies);
+        let slice = |key, risk, action| Slice::new(&policies, &Arc::new(target(key, risk)), action);
+        assert_eq!(slice("s7/list", Risk::Read, Action::Invoke).len(), 1);
+        assert_eq!(slice("s7/stop", Risk::Write, Action::Invoke).len(), 0);
+        assert!(slice("other/list", Risk::Read, Action::Invoke).is_empty());
+        assert!(slice("s7/list", Risk::Read, Action::List).is_empty());
+    }
+}

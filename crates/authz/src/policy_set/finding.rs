@@ -134,7 +134,7 @@ impl Finding {
                 found.message = format!("{}: {label}", found.message);
             }
         }
-        found.help = error.help.clone();
+        found.help.clone_from(&error.help);
         let related = error
             .related
             .iter()
@@ -146,13 +146,12 @@ impl Finding {
 /// Cedar's message as one line of ours: without the policy's id, which stands
 /// beside it, and without full stop.
 fn clean(message: &str) -> String {
-    let message = match message
-        .strip_prefix("for policy `")
-        .and_then(|rest| rest.split_once("`, "))
-    {
-        Some((_, message)) => message,
-        None => message,
-    };
+    let of_policy = message.strip_prefix("for policy `");
+    let message = of_policy
+        .and_then(|rest| rest.split_once('`'))
+        .map_or(message, |(_, rest)| {
+            rest.trim_start_matches([',', ':', ' '])
+        });
     let message: String = message
         .chars()
         .map(|letter| if letter.is_control() { ' ' } else { letter })

@@ -200,11 +200,11 @@ fn target(env: Environment, full: bool) -> Result<Target, Malformed> {
     })
 }
 
-fn name<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Malformed> {
+fn name<T: std::str::FromStr<Err: std::error::Error>>(text: &str) -> Result<T, Malformed> {
     text.parse().map_err(malformed)
 }
 
-fn some<T: std::str::FromStr<Err: std::fmt::Display>>(
+fn some<T: std::str::FromStr<Err: std::error::Error>>(
     full: bool,
     text: &str,
 ) -> Result<Option<T>, Malformed> {

@@ -8,8 +8,8 @@ use crate::{command::Risk, entities};
 
 /// How deep the JSON form of an expression may nest: about two levels per operator.
 /// Cedar gives up, mid-decision, on an expression that does not fit the stack; this
-/// many fit any thread's.
-const MAX_DEPTH: usize = 400;
+/// many fit 2 MiB of it, and 8 MiB in a build without optimisation.
+const MAX_DEPTH: usize = 240;
 
 /// Attributes that hold a person of whom a decision knows only who it is.
 const PEOPLE: [&str; 4] = ["owner", "first", "second", "requester"];

@@ -21,6 +21,9 @@ pub(super) const MAX_NESTING: usize = 64;
 /// the parsed policy.
 const MAX_CHAIN: usize = 4_000;
 
+/// How many annotations one policy may have: Cedar compares each with all the others.
+const MAX_ANNOTATIONS: usize = 64;
+
 /// How many declarations a schema may hold: Cedar's work grows with their square.
 const MAX_DECLARATIONS: usize = 2_000;
 
@@ -46,27 +49,35 @@ pub(super) fn scan<'a>(
     name: &'a str,
     text: &'a str,
     language: Language,
-) -> Result<Scanned<'a>, Finding> {
+) -> Result<Scanned<'a>, Box<Finding>> {
     if text.len() > MAX_FILE {
         let message = format!("the file has {} bytes, and may have {MAX_FILE}", text.len());
-        return Err(Finding::error(name, message).help("split it into several files"));
+        return Err(Box::new(
+            Finding::error(name, message).help("split it into several files"),
+        ));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some((offset, letter)) = text.char_indices().find(|&(_, letter)| is_odd(letter)) {
         let message = format!("the character U+{:04X} is not allowed", u32::from(letter));
         let help = "it is invisible, so what is read would differ from what is enforced; in a string, write it as an escape";
-        return Err(Finding::error(name, message).help(help).at(text, offset));
+        return Err(Box::new(
+            Finding::error(name, message).help(help).at(text, offset),
+        ));
     }
     let mut scanner = Scanner {
-        name,
         text,
         language,
         open: Vec::new(),
         chain: 0,
+        annotations: 0,
         begun: None,
         statements: Vec::new(),
     };
-    scanner.run()?;
+    if let Err(fault) = scanner.run() {
+        return Err(Box::new(
+            Finding::error(name, fault.message).at(text, fault.at),
+        ));
+    }
     Ok(Scanned {
         name,
         text,
@@ -80,21 +91,35 @@ fn is_odd(letter: char) -> bool {
         || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// What the scanner does not let through, and where.
+struct Fault {
+    message: String,
+    at: usize,
+}
+
+fn fault(message: impl Into<String>, at: usize) -> Fault {
+    Fault {
+        message: message.into(),
+        at,
+    }
+}
+
 struct Scanner<'a> {
-    name: &'a str,
     text: &'a str,
     language: Language,
     /// Open brackets, and where they are.
     open: Vec<(u8, usize)>,
     /// Chaining operators in this statement.
     chain: usize,
+    /// Annotations of this statement.
+    annotations: usize,
     /// Where this statement began.
     begun: Option<usize>,
     statements: Vec<usize>,
 }
 
 impl Scanner<'_> {
-    fn run(&mut self) -> Result<(), Finding> {
+    fn run(&mut self) -> Result<(), Fault> {
         let bytes = self.text.as_bytes();
         let byte = |at: usize| bytes.get(at).copied();
         let mut at = 0;
@@ -124,6 +149,14 @@ impl Scanner<'_> {
                 b';' if self.open.is_empty() => {
                     self.begun = None;
                     self.chain = 0;
+                    self.annotations = 0;
+                }
+                b'@' => {
+                    self.annotations += 1;
+                    if self.annotations > MAX_ANNOTATIONS {
+                        let message = format!("there are more than {MAX_ANNOTATIONS} annotations");
+                        return Err(fault(message, start));
+                    }
                 }
                 b'.' | b'+' | b'-' | b'*' | b'!' => self.link(start)?,
                 b'&' | b'|' if byte(at) == Some(this) => {
@@ -142,23 +175,20 @@ impl Scanner<'_> {
             }
         }
         match self.open.last() {
-            Some(&(bracket, at)) => {
-                Err(self.error(format!("`{}` is never closed", char::from(bracket)), at))
-            }
+            Some(&(bracket, at)) => Err(fault(
+                format!("`{}` is never closed", char::from(bracket)),
+                at,
+            )),
             None => Ok(()),
         }
     }
 
-    fn error(&self, message: impl Into<String>, at: usize) -> Finding {
-        Finding::error(self.name, message).at(self.text, at)
-    }
-
-    fn begin(&mut self, at: usize) -> Result<(), Finding> {
+    fn begin(&mut self, at: usize) -> Result<(), Fault> {
         if self.begun.is_none() {
             self.begun = Some(at);
             self.statements.push(at);
             if self.language == Language::Schema && self.statements.len() > MAX_DECLARATIONS {
-                return Err(self.error(
+                return Err(fault(
                     format!("the schema has more than {MAX_DECLARATIONS} declarations"),
                     at,
                 ));
@@ -168,7 +198,7 @@ impl Scanner<'_> {
     }
 
     /// The place after the string that begins at `start`.
-    fn string_end(&self, start: usize) -> Result<usize, Finding> {
+    fn string_end(&self, start: usize) -> Result<usize, Fault> {
         let mut rest = self.text.bytes().enumerate().skip(start + 1);
         while let Some((at, byte)) = rest.next() {
             match byte {
@@ -179,12 +209,15 @@ impl Scanner<'_> {
                 _ => {}
             }
         }
-        Err(self.error("the string is never closed", start))
+        Err(fault("the string is never closed", start))
     }
 
-    fn open(&mut self, bracket: u8, at: usize) -> Result<(), Finding> {
+    fn open(&mut self, bracket: u8, at: usize) -> Result<(), Fault> {
         if self.open.len() >= MAX_NESTING {
-            return Err(self.error(format!("brackets are nested deeper than {MAX_NESTING}"), at));
+            return Err(fault(
+                format!("brackets are nested deeper than {MAX_NESTING}"),
+                at,
+            ));
         }
         // `a[…][…]` is a chain too.
         if bracket == b'[' {
@@ -194,7 +227,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn close(&mut self, bracket: u8, at: usize) -> Result<(), Finding> {
+    fn close(&mut self, bracket: u8, at: usize) -> Result<(), Fault> {
         let opened = match bracket {
             b')' => b'(',
             b']' => b'[',
@@ -209,17 +242,20 @@ impl Scanner<'_> {
                     char::from(bracket),
                     char::from(open)
                 );
-                Err(self.error(message, at))
+                Err(fault(message, at))
             }
-            None => Err(self.error(format!("`{}` closes nothing", char::from(bracket)), at)),
+            None => Err(fault(
+                format!("`{}` closes nothing", char::from(bracket)),
+                at,
+            )),
         }
     }
 
-    fn link(&mut self, at: usize) -> Result<(), Finding> {
+    fn link(&mut self, at: usize) -> Result<(), Fault> {
         self.chain += 1;
         if self.chain > MAX_CHAIN {
             let message = format!("the statement has more than {MAX_CHAIN} operators");
-            return Err(self.error(message, at).help("split it into several"));
+            return Err(fault(message, at));
         }
         Ok(())
     }
