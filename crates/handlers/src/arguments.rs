@@ -76,7 +76,7 @@ impl ArgumentSet {
     }
 
     /// Arguments as a person types them.
-    pub(crate) fn from_words(&self, words: &[Word]) -> Result<Map<String, Value>, Vec<String>> {
+    pub(crate) fn read_words(&self, words: &[Word]) -> Result<Map<String, Value>, Vec<String>> {
         let mut taken = Taken {
             set: self,
             values: Map::new(),
@@ -134,7 +134,7 @@ impl ArgumentSet {
                             taken.problems.push(problem);
                         }
                         Some(parameter) => {
-                            taken.take(parameter, parameter.typed(&word.text, word.json.as_ref()))
+                            taken.take(parameter, parameter.typed(&word.text, word.json.as_ref()));
                         }
                         None => taken.problems.push(self.too_many()),
                     }
@@ -145,7 +145,7 @@ impl ArgumentSet {
     }
 
     /// Arguments from a structured body: an object, or an array of positions.
-    pub(crate) fn from_value(&self, value: Value) -> Result<Map<String, Value>, Vec<String>> {
+    pub(crate) fn read_value(&self, value: Value) -> Result<Map<String, Value>, Vec<String>> {
         let mut taken = Taken {
             set: self,
             values: Map::new(),
@@ -165,7 +165,7 @@ impl ArgumentSet {
                     match value {
                         // As slash commands have it: an object names the rest.
                         Value::Object(named) if next != Some(ArgumentType::Object) => {
-                            taken.take_named(named)
+                            taken.take_named(named);
                         }
                         value => match positional.next() {
                             Some(parameter) => taken.take(parameter, Ok(value)),
@@ -201,7 +201,7 @@ impl ArgumentSet {
             match values.get(&parameter.name) {
                 Some(value) => problems.extend(parameter.check(value)),
                 None if parameter.required => {
-                    problems.push(format!("`{}` is missing", parameter.name))
+                    problems.push(format!("`{}` is missing", parameter.name));
                 }
                 None => {}
             }

@@ -222,7 +222,7 @@ impl Catalog {
             return Err(entry.unknown(service, &tried.join(" ")));
         };
         let words = line.words.get(count..).unwrap_or_default();
-        entry.command(service, index, |arguments| arguments.from_words(words))
+        entry.command(service, index, |arguments| arguments.read_words(words))
     }
 
     /// Makes a command of a structured body: service and operation in any spelling,
@@ -251,7 +251,7 @@ impl Catalog {
         let Some(&index) = entry.spellings.get(&spelling) else {
             return Err(entry.unknown(service, operation));
         };
-        entry.command(service, index, |set| set.from_value(arguments))
+        entry.command(service, index, |set| set.read_value(arguments))
     }
 
     /// The arguments as people and records may see them.
@@ -347,7 +347,7 @@ impl Entry {
             let arguments = ArgumentSet::new(command, &mut validators).map_err(problem)?;
             if !command.example.is_empty() {
                 arguments
-                    .from_value(to_json(&command.example)?)
+                    .read_value(to_json(&command.example)?)
                     .map_err(|problems| problem(format!("its example: {}", problems.join("; "))))?;
             }
             commands.push(CommandEntry {
@@ -485,7 +485,7 @@ fn service_info(
     Ok(ServiceInfo {
         name: description.name.clone(),
         version: description.version.clone(),
-        description: description.description.clone(),
+        description: description.about.clone(),
         location: "server".to_owned(),
         status: if unavailable.is_none() {
             "active"

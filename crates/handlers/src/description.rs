@@ -3,17 +3,17 @@
 //! Everything that a service needs is said in its file; no code knows a service by name.
 //! Unknown keys are errors that name the line and the nearest key that is valid.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+mod check;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use authz::{CommandName, Risk, ServiceName, TeamName, ZoneName, command::Environment};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 
-use crate::{nearest::nearest, redaction::Redaction};
+use self::check::{located, suggestion};
+use crate::redaction::Redaction;
 
 /// One service.
 #[derive(Debug, Deserialize)]
@@ -27,7 +27,8 @@ pub(crate) struct Description {
     pub(crate) version: String,
     #[expect(dead_code, reason = "read only to refuse other kinds")]
     pub(crate) kind: Kind,
-    pub(crate) description: String,
+    #[serde(rename = "description")]
+    pub(crate) about: String,
     #[serde(default)]
     pub(crate) environment: Environment,
     #[serde(default)]
@@ -361,167 +362,12 @@ impl Description {
             &self.public,
         )
     }
-
-    /// Puts the groups' arguments and the default places in, and checks each command.
-    fn complete(&mut self) -> Result<(), (Option<Range<usize>>, String)> {
-        for command in &mut self.commands {
-            let span = Some(command.name.span());
-            let mut arguments = Vec::new();
-            for group in &command.groups {
-                let Some(shared) = self.groups.get(group) else {
-                    let near = nearest(group, self.groups.keys().map(String::as_str));
-                    let hint = near
-                        .map(|name| format!("; did you mean `{name}`?"))
-                        .unwrap_or_default();
-                    return Err((span, format!("no group `{group}`{hint}")));
-                };
-                arguments.extend(shared.iter().cloned());
-            }
-            arguments.append(&mut command.arguments);
-            command.arguments = arguments;
-            command.place_arguments();
-            command.check().map_err(|message| {
-                (
-                    span,
-                    format!("command `{}`: {message}", command.name.get_ref()),
-                )
-            })?;
-        }
-        if self.commands.is_empty() {
-            return Err((None, "a service without commands".to_owned()));
-        }
-        Ok(())
-    }
 }
 
 impl Command {
     pub(crate) fn is_idempotent(&self) -> bool {
         self.idempotent
             .unwrap_or(self.request.method == http::Method::GET)
-    }
-
-    fn place_arguments(&mut self) {
-        let in_path: BTreeSet<&str> = self.request.placeholders().collect();
-        let query = matches!(
-            self.request.method,
-            http::Method::GET | http::Method::DELETE
-        );
-        for argument in &mut self.arguments {
-            let default = match (in_path.contains(argument.name.as_str()), query) {
-                (true, _) => Place::Path,
-                (false, true) => Place::Query,
-                (false, false) => Place::Body,
-            };
-            let place = *argument.place.get_or_insert(default);
-            argument.required |= place == Place::Path;
-        }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        let mut seen = BTreeSet::new();
-        let mut optional_positional = None;
-        for argument in &self.arguments {
-            let name = &argument.name;
-            if name.is_empty()
-                || !name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-            {
-                return Err(format!(
-                    "`{name}` is not an argument's name (letters, digits, `_`, `-`, `.`)"
-                ));
-            }
-            if !seen.insert(name.replace('-', "_")) {
-                return Err(format!("two arguments are called `{name}`"));
-            }
-            if argument.positional && !argument.required {
-                optional_positional = Some(name);
-            } else if let (Some(earlier), true) = (optional_positional, argument.required) {
-                return Err(format!(
-                    "required `{name}` comes after optional positional `{earlier}`"
-                ));
-            }
-            let scalar = !matches!(argument.kind, ArgumentType::Array | ArgumentType::Object);
-            if !scalar && argument.place != Some(Place::Body) {
-                return Err(format!(
-                    "`{name}` is an {}, which only a body can hold",
-                    argument.kind.as_str()
-                ));
-            }
-            if argument.required && argument.default.is_some() {
-                return Err(format!(
-                    "`{name}` is required, so its default is never used"
-                ));
-            }
-        }
-        for line in std::iter::once(&self.request).chain(&self.fallback) {
-            for name in line.placeholders() {
-                if !self
-                    .arguments
-                    .iter()
-                    .any(|a| a.name == name && a.place == Some(Place::Path))
-                {
-                    return Err(format!(
-                        "`{{{name}}}` in the path is no argument with `in = \"path\"`"
-                    ));
-                }
-            }
-        }
-        for argument in self
-            .arguments
-            .iter()
-            .filter(|a| a.place == Some(Place::Path))
-        {
-            if !self
-                .request
-                .placeholders()
-                .any(|name| name == argument.name)
-            {
-                return Err(format!("the path has no `{{{}}}`", argument.name));
-            }
-        }
-        if let Some(status) = self
-            .fallback_on
-            .iter()
-            .find(|&&status| !matches!(status, 404 | 405))
-        {
-            return Err(format!(
-                "after {status} nobody knows what was done, so there is no falling back"
-            ));
-        }
-        let named = self
-            .at_least_one
-            .iter()
-            .flatten()
-            .chain(self.answer.echo.values());
-        for name in named
-            .map(String::as_str)
-            .chain(self.example.keys().map(String::as_str))
-        {
-            if !self.arguments.iter().any(|argument| argument.name == name) {
-                let near = nearest(
-                    name,
-                    self.arguments.iter().map(|argument| argument.name.as_str()),
-                );
-                let hint = near
-                    .map(|name| format!("; did you mean `{name}`?"))
-                    .unwrap_or_default();
-                return Err(format!("no argument `{name}`{hint}"));
-            }
-        }
-        let shapes = [
-            self.answer.list.is_some(),
-            self.answer.object.is_some(),
-            self.answer.merge,
-            self.answer.text.is_some(),
-        ];
-        if shapes.iter().filter(|&&given| given).count() != 1 {
-            return Err(
-                "`answer` needs exactly one of `list`, `object`, `merge = true` and `text`"
-                    .to_owned(),
-            );
-        }
-        Ok(())
     }
 
     /// JSON Schema of all arguments.
@@ -590,107 +436,4 @@ impl Argument {
 /// A TOML value as JSON.
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<Value, String> {
     serde_json::to_value(value).map_err(|error| error.to_string())
-}
-
-/// `file:line:column: message`.
-fn located(file: &str, text: &str, span: Option<Range<usize>>, message: &str) -> String {
-    let Some(before) = span.and_then(|span| text.get(..span.start)) else {
-        return format!("{file}: {message}");
-    };
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
-    format!("{file}:{line}:{column}: {message}")
-}
-
-/// The nearest of what serde says that it expected.
-fn suggestion(message: &str) -> Option<String> {
-    let (unknown, expected) = message.split_once(", expected")?;
-    let unknown = unknown.split('`').nth(1)?;
-    nearest(unknown, expected.split('`').skip(1).step_by(2)).map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINIMAL: &str = r#"
-name = "sample"
-version = "1"
-kind = "http"
-description = "For tests."
-address = { variable = "SAMPLE_URL" }
-groups.thing = [{ name = "id", description = "Which" }]
-
-[[commands]]
-name = "get-thing"
-phrase = "things get"
-summary = "One thing"
-risk = "read"
-request = "GET /things/{id}"
-use = ["thing"]
-answer = { object = "thing" }
-"#;
-
-    #[test]
-    fn mistakes_name_the_line_and_the_nearest_key() {
-        let cases = [
-            (
-                "risk = \"read\"",
-                "risc = \"read\"",
-                "sample.toml:13:1: unknown field `risc`",
-            ),
-            ("risk = \"read\"", "risc = \"read\"", "did you mean `risk`?"),
-            ("risk = \"read\"", "risk = \"raed\"", "did you mean `read`?"),
-            (
-                "GET /things/{id}",
-                "GTE /things/{id}",
-                "sample.toml:14:11: `GTE` is not GET",
-            ),
-            (
-                "GET /things/{id}",
-                "GET /things/{identity}",
-                "sample.toml:10:8: command `get-thing`: `{identity}` in the path",
-            ),
-            (
-                "GET /things/{id}",
-                "GET /things/../{id}",
-                "neither text nor one",
-            ),
-            ("GET /things/{id}", "GET /things?x=1", "is not a path"),
-            (
-                "use = [\"thing\"]",
-                "use = [\"think\"]",
-                "no group `think`; did you mean `thing`?",
-            ),
-            (
-                "{ object = \"thing\" }",
-                "{ object = \"thing\", merge = true }",
-                "exactly one of",
-            ),
-            (
-                "name = \"get-thing\"",
-                "name = \"get/thing\"",
-                "is not a command name",
-            ),
-            ("version = \"1\"", "", "missing field `version`"),
-            (
-                "risk = \"read\"",
-                "risk = \"read\"\nexample = { ib = \"1\" }",
-                "did you mean `id`?",
-            ),
-        ];
-        assert!(Description::read("sample.toml", MINIMAL).is_ok());
-        for (from, to, expected) in cases {
-            let error = Description::read("sample.toml", &MINIMAL.replace(from, to)).expect_err(to);
-            assert!(error.contains(expected), "{to}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_path_argument_is_required_and_may_not_be_empty() {
-        let description = Description::read("sample.toml", MINIMAL).unwrap();
-        let schema = description.commands[0].schema().unwrap();
-        assert_eq!(schema["required"], json!(["id"]));
-        assert_eq!(schema["properties"]["id"]["minLength"], json!(1));
-    }
 }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod failure;
+mod mask;
 mod request;
 mod scrub;
 #[cfg(test)]
@@ -28,6 +29,10 @@ use scrub::Scrubber;
 
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Services close idle connections after a minute or so. To send a command just then would
+/// leave unknown whether it arrived.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often an idempotent command is sent when no connection opens.
 const ATTEMPTS: u32 = 3;
@@ -80,6 +85,7 @@ pub(crate) fn client() -> Result<reqwest::Client, String> {
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .user_agent(concat!("cedargate/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| format!("the HTTP client cannot be made: {error}"))
@@ -158,26 +164,22 @@ impl HttpService {
             .get(name)
             .ok_or_else(|| self.failed(format!("its description has no command `{name}`")))?;
         let arguments = command.arguments.values();
-        let scrubber = ready.scrubber.and(known.secrets(arguments));
-
-        let mut response = self
-            .send(ready, known, &known.request, arguments, &scrubber)
-            .await?;
+        let mut response = self.send(ready, known, &known.request, arguments).await?;
         if let Some((fallback, on)) = &known.fallback
             && on.contains(&response.status().as_u16())
         {
             // The service did nothing: it has this command under another path or method.
-            response = self
-                .send(ready, known, fallback, arguments, &scrubber)
-                .await?;
+            response = self.send(ready, known, fallback, arguments).await?;
         }
         let (status, headers) = (response.status(), response.headers().clone());
         let body = self.body(response).await?;
         if !status.is_success() {
+            // A service that finds a value wrong likes to repeat it.
+            let scrubber = ready.scrubber.and(known.secrets(arguments));
             return Err(self.failure(status, &headers, &body, &scrubber));
         }
         known
-            .answer(&body, arguments, &scrubber)
+            .answer(&body, arguments, &ready.scrubber)
             .map(|data| Answer { data })
             .map_err(|reason| {
                 let variable = &self.variables.address;
@@ -192,7 +194,6 @@ impl HttpService {
         command: &HttpCommand,
         line: &RequestLine,
         arguments: &serde_json::Map<String, Value>,
-        scrubber: &Scrubber,
     ) -> Result<reqwest::Response, HandlerError> {
         let attempts = if command.idempotent { ATTEMPTS } else { 1 };
         for attempt in 1.. {
@@ -220,7 +221,7 @@ impl HttpService {
                     tracing::debug!(service = %self.name, attempt, "no connection; trying again");
                     tokio::time::sleep(pause).await;
                 }
-                Err(error) => return Err(self.transport(&error, scrubber)),
+                Err(error) => return Err(self.transport(&error, &ready.scrubber)),
             }
         }
         Err(self.failed("it was never tried".to_owned()))
@@ -340,7 +341,7 @@ fn base(given: &str, suffix: &str) -> Result<String, String> {
 }
 
 impl HttpCommand {
-    /// Values of secret arguments: the service may repeat them in an answer.
+    /// Values of secret arguments.
     fn secrets<'a>(
         &'a self,
         arguments: &'a serde_json::Map<String, Value>,

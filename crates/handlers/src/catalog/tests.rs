@@ -1,6 +1,7 @@
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use authz::Risk;
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -474,9 +475,9 @@ fn records_show_no_secret() {
         )),
         json!({"uuid": UUID, "data": [{"key": "A", "value": "[redacted]"}]})
     );
-    let created = shown(&format!(
-        "databases create mysql --server-uuid s --project-uuid p --environment-name e --mysql-root-password hunter2"
-    ));
+    let created = shown(
+        "databases create mysql --server-uuid s --project-uuid p --environment-name e --mysql-root-password hunter2",
+    );
     assert_eq!(created["mysql_root_password"], json!("[redacted]"));
     assert_eq!(created["server_uuid"], json!("s"));
 }
@@ -576,5 +577,58 @@ fn what_must_not_be_exposed_is_not() {
             !paths.iter().any(|line| line.contains(forbidden)),
             "{forbidden}"
         );
+    }
+}
+
+/// Arguments that are nearly those of `applications logs` or `deploy`.
+fn nearly_arguments() -> impl Strategy<Value = Map<String, Value>> {
+    let names = prop::sample::select(vec![
+        "uuid",
+        "lines",
+        "show_timestamps",
+        "tag",
+        "force",
+        "pr",
+        "other",
+    ]);
+    let value = prop_oneof![
+        Just(json!(UUID)),
+        Just(json!("")),
+        any::<String>().prop_map(Value::from),
+        (-2_i64..12_000).prop_map(Value::from),
+        (0.0..3.0).prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        Just(Value::Null),
+        Just(json!([])),
+    ];
+    prop::collection::btree_map(names, value, 0..4).prop_map(|map| {
+        map.into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_accepted_is_what_the_published_schema_accepts(arguments in nearly_arguments()) {
+        let catalog = catalog();
+        for name in ["get-application-logs", "deploy-application"] {
+            let info = catalog.services[0].commands.iter().find(|command| command.name == name).unwrap();
+            let published = jsonschema::validator_for(&info.arguments).unwrap();
+            let value = Value::Object(arguments.clone());
+            prop_assert_eq!(catalog.command("coolify", name, value.clone()).is_ok(), published.is_valid(&value), "{} {}", name, value);
+        }
+    }
+
+    #[test]
+    fn no_line_makes_it_fall_over(line in "[ -~]{0,40}", tail in any::<String>()) {
+        let _ = catalog().parse_slash(&format!("/mcp-coolify {line}{tail}"));
+    }
+
+    #[test]
+    fn a_quoted_value_arrives_as_it_was_sent(name in any::<String>()) {
+        let quoted = format!("'{}'", name.replace('\'', r"'\''"));
+        let (_, arguments) = call(&format!("/mcp-coolify create-project --name {quoted}"));
+        prop_assert_eq!(&arguments["name"], &json!(name));
     }
 }

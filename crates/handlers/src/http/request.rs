@@ -30,9 +30,15 @@ impl HttpCommand {
         if !url.path().ends_with(&path) {
             return Err("an argument changes the path of the request".to_owned());
         }
+        // JSON first, in which a service also tells what went wrong.
+        let accept = if self.answer.text.is_some() {
+            "application/json, text/plain, text/html"
+        } else {
+            "application/json"
+        };
         let request = client
             .request(line.method.clone(), url)
-            .header(http::header::ACCEPT, "application/json");
+            .header(http::header::ACCEPT, accept);
         if !self
             .arguments
             .iter()

@@ -1,6 +1,6 @@
 //! Scrubbing: no secret that we know leaves in what a service said.
 
-use authz::redact::{REDACTED, is_secret};
+use authz::redact::REDACTED;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -134,96 +134,6 @@ fn base64_at(bytes: &[u8], offset: usize, alphabet: &[u8; 64]) -> String {
         .collect()
 }
 
-/// Masks what looks like a secret in free text such as logs: the values of assignments whose
-/// names sound secret (`DB_PASSWORD=…`, `"token": "…"`), what follows `Bearer`, and passwords
-/// in URLs.
-///
-/// It finds what is written in the usual ways, no more: who may read logs is for policy.
-pub(super) fn masked(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for line in text.split_inclusive('\n') {
-        clean.push_str(&masked_line(line));
-    }
-    clean
-}
-
-fn masked_line(line: &str) -> String {
-    let mut clean = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(at) = rest.find(['=', ':', ' ']) {
-        let (before, from) = rest.split_at(at);
-        let separator = from.chars().next().unwrap_or(' ');
-        let after = from.get(separator.len_utf8()..).unwrap_or_default();
-        clean.push_str(before);
-        clean.push(separator);
-        rest = after;
-        let name = before
-            .rsplit(|c: char| {
-                !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | '\'' | '\\'))
-            })
-            .next();
-        let name = name.unwrap_or_default().trim_matches(['"', '\'', '\\']);
-        let bearer = separator == ' ' && name.eq_ignore_ascii_case("bearer");
-        if bearer || (separator != ' ' && is_secret(name)) {
-            rest = mask_value(after, &mut clean);
-        } else if let Some(url) = after.strip_prefix("//")
-            && separator == ':'
-        {
-            rest = mask_userinfo(url, &mut clean);
-        }
-    }
-    clean.push_str(rest);
-    clean
-}
-
-/// Writes the mask for the value at the beginning of `text`; what follows it is returned.
-fn mask_value<'a>(text: &'a str, clean: &mut String) -> &'a str {
-    let trimmed = text.trim_start_matches(' ');
-    clean.push_str(text.get(..text.len() - trimmed.len()).unwrap_or_default());
-    // Logs may hold JSON in JSON, where quotes are escaped.
-    let open = ["\"", "'", "\\\"", "\\'"]
-        .into_iter()
-        .find(|quote| trimmed.starts_with(quote));
-    let value = trimmed
-        .strip_prefix(open.unwrap_or_default())
-        .unwrap_or(trimmed);
-    // The scheme's name is no secret: what follows it is.
-    if value
-        .get(..7)
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "))
-    {
-        return trimmed;
-    }
-    let end = match open {
-        Some(quote) => value.find(quote),
-        None => {
-            value.find(|c: char| c.is_whitespace() || matches!(c, ',' | '&' | '"' | '\'' | '\\'))
-        }
-    };
-    let (value, rest) = value.split_at(end.unwrap_or(value.len()));
-    clean.push_str(open.unwrap_or_default());
-    clean.push_str(if value.is_empty() { value } else { REDACTED });
-    rest
-}
-
-fn mask_userinfo<'a>(url: &'a str, clean: &mut String) -> &'a str {
-    clean.push_str("//");
-    let end = url
-        .find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | '?'))
-        .unwrap_or(url.len());
-    let authority = url.get(..end).unwrap_or_default();
-    match authority.rsplit_once('@') {
-        Some((userinfo, _)) if userinfo.contains(':') => {
-            let user = userinfo.split(':').next().unwrap_or_default();
-            clean.push_str(user);
-            clean.push(':');
-            clean.push_str(REDACTED);
-            url.get(userinfo.len()..).unwrap_or_default()
-        }
-        _ => url,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,45 +178,5 @@ mod tests {
     #[test]
     fn the_debug_form_shows_no_secret() {
         assert!(!format!("{:?}", scrubber()).contains("s3cr3t"));
-    }
-
-    #[test]
-    fn logs_are_masked_where_secrets_are_usual() {
-        let cases = [
-            (
-                "DB_PASSWORD=hunter2 PORT=80",
-                "DB_PASSWORD=[redacted] PORT=80",
-            ),
-            (
-                r#"{"token": "abc def", "port": 80}"#,
-                r#"{"token": "[redacted]", "port": 80}"#,
-            ),
-            ("api_key: 'x y' z", "api_key: '[redacted]' z"),
-            (
-                "postgres://u:p%40w@db:5432/x?y",
-                "postgres://u:[redacted]@db:5432/x?y",
-            ),
-            ("https://host:80/a:b@c", "https://host:80/a:b@c"),
-            (
-                "Authorization: Bearer abc.def",
-                "Authorization: Bearer [redacted]",
-            ),
-            (
-                r#"\"token\": \"abc\", \"port\": 80"#,
-                r#"\"token\": \"[redacted]\", \"port\": 80"#,
-            ),
-            (
-                r#""authorization": "Bearer abc""#,
-                r#""authorization": "Bearer [redacted]""#,
-            ),
-            ("got bearer abc, next", "got bearer [redacted], next"),
-            (
-                "12:30:01 listening on :80 = ok\nsecret=\n",
-                "12:30:01 listening on :80 = ok\nsecret=\n",
-            ),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(masked(text), expected);
-        }
     }
 }
