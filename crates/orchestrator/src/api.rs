@@ -35,9 +35,11 @@ pub(crate) fn routes(orchestrator: &Orchestrator) -> Router {
     let gateways = gateways().route_layer(from_extractor_with_state::<GatewayCaller, _>(
         orchestrator.clone(),
     ));
+    // The fallback before the layer: preflights of browsers are answered by what is around it.
     let api = people
         .merge(gateways)
         .merge(own_ways())
+        .method_not_allowed_fallback(service::wrong_method)
         .layer(service::cors(&orchestrator.inner.origins));
     api.merge(public()).with_state(orchestrator.clone())
 }

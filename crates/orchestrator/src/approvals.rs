@@ -330,7 +330,6 @@ pub(crate) async fn expire(orchestrator: &Orchestrator) -> Result<(), store::Sto
         at: orchestrator.now(),
     };
     let expired = orchestrator.store().expire_approvals(&actor).await?;
-    if !expired.is_empty() {}
     for (approval, agent) in expired {
         tracing::info!(request_id = %approval, agent.id = %agent, "approval_expired");
     }

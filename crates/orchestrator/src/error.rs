@@ -105,13 +105,13 @@ impl From<StoreError> for Error {
 
 impl From<JsonRejection> for Error {
     fn from(rejection: JsonRejection) -> Self {
-        from_body(rejection.status(), rejection.body_text(), Self::NotJson)
+        from_body(rejection.status(), &rejection.body_text(), Self::NotJson)
     }
 }
 
 impl From<FormRejection> for Error {
     fn from(rejection: FormRejection) -> Self {
-        from_body(rejection.status(), rejection.body_text(), Self::NotAForm)
+        from_body(rejection.status(), &rejection.body_text(), Self::NotAForm)
     }
 }
 
@@ -121,11 +121,11 @@ impl From<QueryRejection> for Error {
     }
 }
 
-fn from_body(status: StatusCode, text: String, wrong_type: Error) -> Error {
+fn from_body(status: StatusCode, text: &str, wrong_type: Error) -> Error {
     match status {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => wrong_type,
         StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge(MAX_BODY_BYTES),
-        _ => Error::Invalid(concise(&text)),
+        _ => Error::Invalid(concise(text)),
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn stack(orchestrator: &Orchestrator, routes: Router) -> Router {
         .fallback(|uri: Uri| async move {
             Error::NotFound(format!("`{}` is not a path here", path(&uri)))
         })
-        .method_not_allowed_fallback(|uri: Uri| async move { Error::WrongMethod(path(&uri)) })
+        .method_not_allowed_fallback(wrong_method)
         .layer(
             ServiceBuilder::new()
                 .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
@@ -82,6 +82,11 @@ pub(crate) fn cors(origins: &Origins) -> CorsLayer {
             .allow_origin(AllowOrigin::list(origins.named().iter().cloned()))
             .allow_credentials(true)
     }
+}
+
+/// Of a path that takes others.
+pub(crate) async fn wrong_method(uri: Uri) -> Error {
+    Error::WrongMethod(path(&uri))
 }
 
 fn path(uri: &Uri) -> String {

@@ -32,19 +32,19 @@ pub(crate) async fn permissions(
     State(orchestrator): State<Orchestrator>,
     Path(asked): Path<String>,
 ) -> Result<Json<McpPermissions>, Error> {
-    let unknown = |_| Error::NotFound(format!("agent `{}` is not found", shown(&asked)));
+    let unknown = || Error::NotFound(format!("agent `{}` is not found", shown(&asked)));
     match reader {
         Ok(Reader::Gateway | Reader::Person(_)) => {}
         Err(error @ (Error::Store(_) | Error::Bug(_))) => return Err(error),
-        Err(_) => return Err(unknown(())),
+        Err(_) => return Err(unknown()),
     }
-    let agent: AgentRef = asked.parse().map_err(|_| unknown(()))?;
+    let agent: AgentRef = asked.parse().map_err(|_| unknown())?;
     let facts = orchestrator
         .store()
         .facts(&agent, orchestrator.now())
         .await
         .map_err(|error| match error {
-            store::StoreError::NotFound(_) => unknown(()),
+            store::StoreError::NotFound(_) => unknown(),
             error => error.into(),
         })?;
     let mut services: BTreeSet<_> = facts

@@ -33,6 +33,7 @@ const SHOWN_PENDING: u32 = 500;
 #[template(path = "inbox.html")]
 struct Inbox {
     page: &'static str,
+    now: Timestamp,
     user: User,
     pending: Vec<Pending>,
     decided: Vec<Decided>,
@@ -68,8 +69,9 @@ struct Decided {
 
 #[derive(Template)]
 #[template(path = "request.html")]
-struct Page {
+struct RequestPage {
     page: &'static str,
+    now: Timestamp,
     user: User,
     problem: Option<String>,
     request: Pending,
@@ -127,6 +129,7 @@ pub(crate) async fn list(
     decided.truncate(SHOWN_DECIDED);
     Ok(page(&Inbox {
         page: "inbox",
+        now,
         pending: pending
             .iter()
             .map(|stored| row(&orchestrator, &person, stored, now))
@@ -298,15 +301,16 @@ fn request(
     stored: &StoredApproval,
     problem: Option<String>,
     draft: String,
-) -> Page {
+) -> RequestPage {
     let now = orchestrator.now();
     let new = &stored.new;
     let choices = approvals::choices_of(orchestrator, &person, stored);
     let usual = usual(&choices);
     let may_reject = approvals::may_reject_of(orchestrator, &person, stored);
     let rejectable = may_reject.is_ok();
-    Page {
+    RequestPage {
         page: "request",
+        now,
         request: row(orchestrator, &person, stored, now),
         problem,
         arguments: new
@@ -384,23 +388,13 @@ fn timeline(stored: &StoredApproval, now: Timestamp) -> Vec<Step> {
         what,
         note: note.to_owned(),
     };
-    let mut steps = vec![step(
-        stored.opened,
-        format!("{} asked", stored.new.ask.agent.name),
-        "",
-    )];
-    if stored.joined > 0 {
-        let times = if stored.joined == 1 {
-            "once more".to_owned()
-        } else {
-            format!("{} times more", stored.joined)
-        };
-        steps.push(step(
-            stored.opened,
-            format!("tried {times} since, and joined this request"),
-            "",
-        ));
-    }
+    let agent = &stored.new.ask.agent.name;
+    let asked = match stored.joined {
+        0 => format!("{agent} asked"),
+        1 => format!("{agent} asked, and tried once more since"),
+        times => format!("{agent} asked, and tried {times} times more since"),
+    };
+    let mut steps = vec![step(stored.opened, asked, "")];
     steps.extend(
         stored
             .verdicts

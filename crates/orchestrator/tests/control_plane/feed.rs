@@ -30,13 +30,13 @@ async fn a_follower_sees_everything_once_and_resumes_without_a_gap() {
     let create = futures_util::future::join_all(names.iter().map(|name| plane.agent(name, None)));
     let (agents, seen) = tokio::join!(create, take(&mut live, 20));
     let mut ids: Vec<_> = agents.iter().map(|view| view.agent.id).collect();
-    let mut named: Vec<_> = seen
+    let mut seen_agents: Vec<_> = seen
         .iter()
         .filter_map(|event| event.change.agent())
         .collect();
     ids.sort();
-    named.sort();
-    assert_eq!(ids, named, "each agent once");
+    seen_agents.sort();
+    assert_eq!(ids, seen_agents, "each agent once");
     let first = seen[0].sequence;
     let sequences: Vec<_> = seen.iter().map(|event| event.sequence).collect();
     assert_eq!(sequences, (first..first + 20).collect::<Vec<_>>());
