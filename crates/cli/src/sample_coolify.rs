@@ -11,10 +11,7 @@ mod inventory;
 use std::{
     collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{
@@ -92,7 +89,7 @@ struct Shared {
     token: String,
     behaviour: watch::Sender<Behaviour>,
     era: watch::Sender<Era>,
-    count: AtomicU64,
+    count: watch::Sender<u64>,
     arrived: Mutex<VecDeque<Arrived>>,
     inventory: Mutex<Inventory>,
 }
@@ -119,7 +116,7 @@ impl SampleCoolify {
             token: token.to_owned(),
             behaviour: watch::Sender::new(Behaviour::Answer),
             era: watch::Sender::new(Era::Current),
-            count: AtomicU64::new(0),
+            count: watch::Sender::new(0),
             arrived: Mutex::default(),
             inventory: Mutex::new(Inventory::new()),
         });
@@ -167,7 +164,14 @@ impl SampleCoolify {
     /// How many requests have arrived, answered or not.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.shared.count.load(Ordering::SeqCst)
+        *self.shared.count.borrow()
+    }
+
+    /// Waits until so many requests have arrived, answered or not.
+    pub async fn until(&self, count: u64) {
+        let mut counted = self.shared.count.subscribe();
+        // It fails only when the sample is gone, which `self` prevents.
+        let _ = counted.wait_for(|&arrived| count <= arrived).await;
     }
 
     /// The requests that arrived, oldest first: the last 200,000.
@@ -200,7 +204,6 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
         .path_and_query()
         .map_or("/", |path| path.as_str())
         .to_owned();
-    shared.count.fetch_add(1, Ordering::SeqCst);
     {
         let mut arrived = lock(&shared.arrived);
         if arrived.len() == REMEMBERED {
@@ -212,6 +215,7 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
             authorized,
         });
     }
+    shared.count.send_modify(|count| *count += 1);
 
     let mut behaviour = shared.behaviour.subscribe();
     // The sender lives in `shared`, so waiting for a change cannot fail.

@@ -1,0 +1,44 @@
+//! Whole-system journeys through the public doors, each in one process on SQLite and as
+//! two processes on PostgreSQL.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a journey that cannot go on says so by panicking"
+)]
+
+/// Runs each journey in both layouts, on a system of its own.
+macro_rules! journeys {
+    ($($journey:ident),* $(,)?) => {
+        mod one_process {
+            use cedargate_tests::{Layout, System};
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $journey() -> anyhow::Result<()> {
+                    super::$journey(System::start(Layout::OneProcess).await?).await
+                }
+            )*
+        }
+        mod two_processes {
+            use cedargate_tests::{Layout, System};
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $journey() -> anyhow::Result<()> {
+                    super::$journey(System::start(Layout::TwoProcesses).await?).await
+                }
+            )*
+        }
+    };
+}
+
+mod checklist;
+mod demo;
+mod escalated;
+mod identity;
+mod killed;
+mod outage;
+mod policies;
+mod recorded;
+mod refused;
+mod wire;

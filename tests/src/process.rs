@@ -1,0 +1,188 @@
+//! The real binary, running, with its log lines.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+
+use anyhow::Context;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    sync::watch,
+};
+
+/// The binary, beside the test that runs.
+///
+/// # Errors
+///
+/// When it was not built.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .context("a test binary lies in target/<profile>/deps")?;
+    let binary = profile.join("cedargate");
+    anyhow::ensure!(
+        binary.exists(),
+        "build the binary first: `cargo build --bins` (`tests/run` does)"
+    );
+    Ok(binary)
+}
+
+/// One running process. It is killed when this is dropped.
+pub struct Process {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    arrived: watch::Receiver<usize>,
+}
+
+impl Process {
+    /// Starts the binary with exactly these variables, and PATH.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub fn start(arguments: &[&str], variables: &[(String, String)]) -> anyhow::Result<Self> {
+        let mut child = Command::new(binary()?)
+            .args(arguments)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (arrive, arrived) = watch::channel(0);
+        let arrive = Arc::new(arrive);
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let stderr = child.stderr.take().context("stderr is piped")?;
+        collect(stdout, Arc::clone(&lines), Arc::clone(&arrive));
+        collect(stderr, Arc::clone(&lines), arrive);
+        Ok(Self {
+            child,
+            lines,
+            arrived,
+        })
+    }
+
+    /// Waits for a line that holds all of `parts`, among those of before, too.
+    ///
+    /// # Errors
+    ///
+    /// When the process ends first, or takes too long; with what it said instead.
+    pub async fn line(&self, parts: &[&str]) -> anyhow::Result<String> {
+        let mut arrived = self.arrived.clone();
+        let found = crate::soon(&format!("a line with {parts:?}"), async {
+            let mut from = 0;
+            loop {
+                let upto = *arrived.borrow_and_update();
+                if let Some(line) = self.find(parts, from) {
+                    return Some(line);
+                }
+                from = upto;
+                if arrived.changed().await.is_err() {
+                    return self.find(parts, 0);
+                }
+            }
+        })
+        .await;
+        match found {
+            Ok(Some(line)) => Ok(line),
+            Ok(None) => anyhow::bail!(
+                "the process ended without a line with {parts:?}:\n{}",
+                self.log()
+            ),
+            Err(error) => Err(error.context(self.log())),
+        }
+    }
+
+    fn find(&self, parts: &[&str], from: usize) -> Option<String> {
+        let lines = self.lines.lock().ok()?;
+        lines
+            .iter()
+            .skip(from)
+            .find(|line| parts.iter().all(|part| line.contains(part)))
+            .cloned()
+    }
+
+    /// Everything that it said so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.lines
+            .lock()
+            .map(|lines| lines.join("\n"))
+            .unwrap_or_default()
+    }
+
+    /// Kills it at once, as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be waited for.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("kill")
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end soon.
+    pub async fn terminate(&mut self) -> anyhow::Result<std::process::ExitStatus> {
+        self.signal("-TERM").await?;
+        self.ended().await
+    }
+
+    /// Stops it in its tracks (SIGSTOP), or lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub async fn pause(&mut self, stop: bool) -> anyhow::Result<()> {
+        self.signal(if stop { "-STOP" } else { "-CONT" }).await
+    }
+
+    async fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let id = self.child.id().context("it has ended already")?;
+        let status = Command::new("kill")
+            .args([signal, &id.to_string()])
+            .status()
+            .await?;
+        anyhow::ensure!(status.success(), "kill {signal} failed");
+        Ok(())
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end soon.
+    pub async fn ended(&mut self) -> anyhow::Result<std::process::ExitStatus> {
+        crate::soon("the process ends", self.child.wait())
+            .await?
+            .context("wait")
+    }
+}
+
+fn collect(
+    from: impl tokio::io::AsyncRead + Unpin + Send + 'static,
+    lines: Arc<Mutex<Vec<String>>>,
+    arrive: Arc<watch::Sender<usize>>,
+) {
+    tokio::spawn(async move {
+        let mut from = BufReader::new(from).lines();
+        while let Ok(Some(line)) = from.next_line().await {
+            if let Ok(mut lines) = lines.lock() {
+                lines.push(line);
+                let count = lines.len();
+                drop(lines);
+                arrive.send_replace(count);
+            }
+        }
+    });
+}
