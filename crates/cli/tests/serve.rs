@@ -15,12 +15,15 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use cedargate::sample_coolify::SampleCoolify;
 use serde_json::Value;
 
 /// A server in a folder of its own, on free ports.
 struct Server {
     process: Child,
     stderr: BufReader<std::process::ChildStderr>,
+    /// Where agents connect.
+    gateway: String,
     /// Everything that it wrote to standard error so far.
     log: String,
     url: String,
@@ -29,13 +32,14 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap())
+        Self::start_in(tempfile::tempdir().unwrap(), &[])
     }
 
-    fn start_in(folder: tempfile::TempDir) -> Self {
+    fn start_in(folder: tempfile::TempDir, variables: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_cedargate"))
             .current_dir(folder.path())
             .env_clear()
+            .envs(variables.iter().copied())
             .args([
                 "serve",
                 "--port",
@@ -54,6 +58,7 @@ impl Server {
             stderr,
             log: String::new(),
             url: String::new(),
+            gateway: String::new(),
             folder,
         };
         let line = server.read_until("orchestrator listening on");
@@ -61,7 +66,9 @@ impl Server {
         let message = line["message"].as_str().unwrap();
         let address = message.split(['(', ')']).nth(1).unwrap();
         server.url = format!("http://{address}");
-        server.read_until("gateway listening");
+        let line: Value = serde_json::from_str(&server.read_until("gateway listening")).unwrap();
+        server.gateway = format!("http://{}", line["address"].as_str().unwrap());
+        server.read_until("policy set in force");
         server
     }
 
@@ -154,7 +161,7 @@ fn the_first_start_lets_the_admin_in_and_the_second_says_nothing_of_it() {
     }
     assert!(!log.contains(token.trim()), "the token is in its file only");
 
-    let server = Server::start_in(folder);
+    let server = Server::start_in(folder, &[]);
     assert_eq!(
         server.json(&["users", "whoami"])["id"],
         "admin",
@@ -360,5 +367,104 @@ fn a_journal_that_was_touched_does_not_verify() {
     assert_eq!(
         (output.status.code(), &value["valid"]),
         (Some(1), &Value::Bool(false))
+    );
+}
+
+/// What the gateway answers to a command of the agent's.
+async fn execute(gateway: &str, agent: &str, command: &str) -> (u16, Value) {
+    let response = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
+        .post(format!("{gateway}/execute"))
+        .header("X-Agent-Id", agent)
+        .json(&serde_json::json!({"command": command}))
+        .send()
+        .await
+        .unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_let_an_agent_stop_something_once() {
+    const STOP: &str = "/mcp-coolify applications stop sampleapp000000000000001";
+    let sample = SampleCoolify::start("a-token").await.unwrap();
+    let variables = [
+        ("COOLIFY_API_URL", sample.url()),
+        ("COOLIFY_API_TOKEN", "a-token".to_owned()),
+    ];
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let server = Server::start_in(tempfile::tempdir().unwrap(), &variables);
+    server.json(&["agents", "create", "bot"]);
+    server.json(&["users", "create", "dan", "--role", "approver"]);
+    let dan = String::from_utf8(server.run(&[], &["users", "token", "dan"]).stdout).unwrap();
+
+    let (status, refusal) = execute(&server.gateway, "bot", STOP).await;
+    assert_eq!(status, 403, "{refusal}");
+    let id = refusal["error"]["data"]["request_id"].as_str().unwrap();
+    assert_eq!(server.json(&["approvals", "list"])[0]["id"], id);
+    let shown = server.json(&["approvals", "show", id]);
+    assert_eq!(
+        (shown["approvals_needed"].as_u64(), shown["risk"].as_str()),
+        (Some(2), Some("destroy")),
+        "{shown}"
+    );
+
+    let once = [
+        "approvals",
+        "approve",
+        id,
+        "--reach",
+        "once",
+        "--for",
+        "15m",
+        "--reason",
+        "release",
+    ];
+    assert_eq!(server.json(&once)["status"], "pending");
+    assert_ne!(
+        server.run(&[], &once).status.code(),
+        Some(0),
+        "one person counts once"
+    );
+    let output = server.run(
+        &[("CEDARGATE_TOKEN", dan.trim())],
+        &["approvals", "approve", id],
+    );
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(server.json(&["approvals", "list"]), serde_json::json!([]));
+    let grant = server.json(&["grants", "list"])[0].clone();
+    assert_eq!(
+        (&grant["single_use"], &grant["agent_name"]),
+        (&Value::Bool(true), &serde_json::json!("bot"))
+    );
+
+    assert_eq!(sample.count(), 0, "nothing was sent so far");
+    let (status, answer) = execute(&server.gateway, "bot", STOP).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, _) = execute(&server.gateway, "bot", STOP).await;
+    assert_eq!((status, sample.count()), (403, 1), "once is once");
+    assert_eq!(
+        server.json(&["grants", "list", "--all"])[0]["state"],
+        "spent"
+    );
+
+    let pending = server.json(&["approvals", "list"]);
+    let id = pending[0]["id"].as_str().unwrap();
+    assert_eq!(
+        server.json(&["approvals", "reject", id, "--reason", "not today"])["status"],
+        "rejected"
+    );
+    assert_eq!(
+        server.run(&[], &["approvals", "approve", id]).status.code(),
+        Some(1),
+        "decided is decided"
     );
 }
