@@ -201,7 +201,7 @@ impl Journal {
         };
         let mut details = json!({"version": env!("CARGO_PKG_VERSION")});
         if recovered.torn_bytes > 0 {
-            details["torn_bytes"] = recovered.torn_bytes.into();
+            crate::answer::put(&mut details, "torn_bytes", recovered.torn_bytes);
         }
         journal.push(start_record(&journal.gateway, &journal.clock, details));
         Ok((journal, WriterThread(thread)))

@@ -259,6 +259,89 @@ async fn a_revocation_that_the_feed_loses_takes_effect_after_max_staleness() {
 }
 
 #[tokio::test]
+async fn a_feed_with_a_gap_is_followed_anew_and_nothing_from_before_is_believed() {
+    let world = World::new().await;
+    let change = || Change::UserChanged {
+        user: "dan".parse().unwrap(),
+    };
+    world.orchestrator.change(change(), |_| {});
+    world.execute("local", "/mcp-coolify list-servers").await;
+    let total = || world.gateway.authorizer.facts.generations().total();
+    let before = total();
+    world.orchestrator.skip(change());
+    world.until("the gap is seen", || total() != before).await;
+    world
+        .until("it follows again", || world.gateway.connected.get())
+        .await;
+    let asked = world
+        .orchestrator
+        .facts_asked
+        .load(std::sync::atomic::Ordering::SeqCst);
+    world.execute("local", "/mcp-coolify list-servers").await;
+    assert_eq!(
+        world
+            .orchestrator
+            .facts_asked
+            .load(std::sync::atomic::Ordering::SeqCst),
+        asked + 1
+    );
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_shutdown_is_answered_and_recorded() {
+    let Around {
+        client,
+        catalog,
+        clock,
+        upstream,
+        mut arrivals,
+        ..
+    } = around().await;
+    upstream
+        .gated
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let folder = tempfile::tempdir().unwrap();
+    let shutdown = CancellationToken::new();
+    let running = start(
+        config(folder.path()),
+        client,
+        catalog,
+        clock,
+        shutdown.clone(),
+    )
+    .await
+    .unwrap();
+    let body = "{\"command\": \"/mcp-coolify list-servers\"}";
+    let request = format!(
+        "POST /execute HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // Until the policy set is there, commands are refused with 503.
+    let call = tokio::spawn(async move {
+        loop {
+            let answer = raw(running.address, request.as_bytes()).await;
+            if !answer.starts_with("HTTP/1.1 503") {
+                return answer;
+            }
+        }
+    });
+    arrivals.recv().await.unwrap();
+    shutdown.cancel();
+    upstream.gate.add_permits(1);
+    assert!(call.await.unwrap().starts_with("HTTP/1.1 200"));
+    running.finished.await.unwrap();
+    let last = journal::entries(folder.path())
+        .unwrap()
+        .last()
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (last.kind.as_str(), &last.details["status"]),
+        ("outcome", &json!("success"))
+    );
+}
+
+#[tokio::test]
 async fn a_grant_for_one_use_is_used_once_however_many_try() {
     let world = World::new().await;
     world
@@ -404,7 +487,7 @@ async fn agents_follow_their_own_requests_only_and_may_wait() {
             .until("it listens", || world.gateway.changes.receiver_count() > 0)
             .await;
         world.orchestrator.change(change, |known| {
-            known.approvals[0].1.status = ApprovalStatus::Rejected
+            known.approvals[0].1.status = ApprovalStatus::Rejected;
         });
     };
     let (decided, ()) = tokio::join!(waiting, decide);
@@ -676,6 +759,7 @@ fn case(answered: &Answered) -> (u16, i64) {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn bad_bodies_get_clear_errors_and_nothing_gets_through() {
     let world = World::new().await;
     let big = format!("{{\"command\": \"{}\"}}", "x".repeat(2 * 1024 * 1024));

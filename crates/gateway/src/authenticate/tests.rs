@@ -39,6 +39,7 @@ async fn check(world: &World, cases: &[Case<'_>]) {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn without_a_gateway_token_loopback_is_believed_and_nothing_else() {
     let world = World::new().await;
     let cases: &[Case<'_>] = &[

@@ -276,7 +276,12 @@ async fn verify_finds_edits_gaps_and_cut_ends() {
             .filter(|(at, _)| *at != skip)
             .collect();
         kept.iter()
-            .map(|(_, line)| format!("{line}\n"))
+            .flat_map(|(_, line)| {
+                [
+                    **line, "
+",
+                ]
+            })
             .collect::<String>()
     };
     let cases = [
@@ -307,9 +312,15 @@ async fn verify_finds_edits_gaps_and_cut_ends() {
     }
     let end = std::fs::read_to_string(last).unwrap();
     let cut: Vec<_> = end.lines().collect();
-    let shorter: String = cut[..cut.len() - 1]
+    let kept = &cut[..cut.len() - 1];
+    let shorter: String = kept
         .iter()
-        .map(|line| format!("{line}\n"))
+        .flat_map(|line| {
+            [
+                *line, "
+",
+            ]
+        })
         .collect();
     std::fs::write(last, shorter).unwrap();
     assert!(verify(folder.path(), None).is_ok());

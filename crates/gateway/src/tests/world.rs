@@ -90,6 +90,18 @@ impl Orchestrator {
         self.head.send_replace(sequence);
     }
 
+    /// Says something on the feed as if something else had been said before and lost.
+    pub(crate) fn skip(&self, change: Change) {
+        let mut known = self.known.lock().unwrap();
+        let last = i64::try_from(known.feed.len()).unwrap();
+        known.feed.push(FeedEvent {
+            sequence: last + 2,
+            at: Timestamp::from_millis(NOON),
+            change,
+        });
+        self.head.send_replace(last + 2);
+    }
+
     pub(crate) fn opened(&self) -> Vec<OpenApproval> {
         self.known
             .lock()
@@ -181,7 +193,7 @@ async fn open_approval(
         approvals_needed: open.approvals,
         approvals_given: 0,
         opened: now,
-        expires: now.plus(Duration::from_secs(86_400)),
+        expires: now.plus(Duration::from_hours(24)),
         retry_at: None,
         note: None,
     };
@@ -376,7 +388,8 @@ pub(crate) fn sources() -> PolicySources {
         .filter_map(|entry| {
             let path = entry.unwrap().path();
             let name = path.file_name()?.to_str()?.to_owned();
-            name.ends_with(".cedar")
+            path.extension()
+                .is_some_and(|extension| extension == "cedar")
                 .then(|| source(&path, format!("policies/{name}")))
         });
     PolicySources {
