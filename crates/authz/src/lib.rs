@@ -1,6 +1,6 @@
 //! What is allowed. Pure: no IO, no async, no clock. The only crate that knows Cedar.
 //!
-//! The one question is [`decide`]: may this agent, about whom these [`Facts`] are
+//! The one question is [`decide()`]: may this agent, about whom these [`Facts`] are
 //! known, send this [`Command`], now, under this [`PolicySet`]? The answer is a
 //! [`Permit`], without which no handler runs, or a [`Refused`], which
 //! [`approval::derive`] shows to be hard or liftable by people.

@@ -4,6 +4,8 @@
 
 const live = document.getElementById("live");
 const plain = document.title;
+// How far the server's clock is ahead of ours.
+const ahead = Date.parse(live.dataset.now) - Date.now();
 
 function show(state, text) {
   live.hidden = false;
@@ -20,10 +22,9 @@ function span(seconds) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-// The page's clock may be wrong: the server's words are right when the page is loaded.
 function tick() {
   for (const time of document.querySelectorAll("time[data-until]")) {
-    time.textContent = span(Math.floor((Date.parse(time.dataset.until) - Date.now()) / 1000));
+    time.textContent = span(Math.floor((Date.parse(time.dataset.until) - Date.now() - ahead) / 1000));
   }
 }
 

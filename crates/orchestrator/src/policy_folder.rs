@@ -167,27 +167,34 @@ async fn follow_from(
     after: &mut Option<i64>,
 ) -> Result<(), StoreError> {
     let mut follower = Follower::new(orchestrator, *after).await?;
+    // What was activated before the feed is followed.
+    take_over(orchestrator).await?;
     loop {
         *after = Some(follower.after());
         let event = follower.next().await?;
-        let store::feed::Change::PolicySetActivated { version } = event.change else {
-            continue;
-        };
-        if orchestrator.in_force().set.version() == &version {
-            continue;
-        }
-        let Some(stored) = orchestrator.store().active_policy_set().await? else {
-            continue;
-        };
-        match tokio::task::spawn_blocking(move || load_stored(stored)).await {
-            Ok(Ok(in_force)) => put_in_force(orchestrator, in_force),
-            Ok(Err(findings)) => log(&findings),
-            Err(error) => tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "a policy set cannot be loaded"
-            ),
+        if matches!(event.change, store::feed::Change::PolicySetActivated { .. }) {
+            take_over(orchestrator).await?;
         }
     }
+}
+
+/// Enforces what the database says is in force, if that is something else.
+async fn take_over(orchestrator: &Orchestrator) -> Result<(), StoreError> {
+    let Some(stored) = orchestrator.store().active_policy_set().await? else {
+        return Ok(());
+    };
+    if orchestrator.in_force().set.version() == &stored.version {
+        return Ok(());
+    }
+    match tokio::task::spawn_blocking(move || load_stored(stored)).await {
+        Ok(Ok(in_force)) => put_in_force(orchestrator, in_force),
+        Ok(Err(findings)) => log(&findings),
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a policy set cannot be loaded"
+        ),
+    }
+    Ok(())
 }
 
 fn watcher(
@@ -525,3 +532,6 @@ fn finding(path: &Path, message: String) -> Box<Finding> {
         excerpt: None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,9 +76,23 @@ pub(crate) async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Error> {
-    orchestrator.inner.origins.admits(&headers)?;
+    let (session, open) = admit(orchestrator, &from, &headers, PACE).await?;
+    Ok(limited(upgrade).on_upgrade(move |socket| async move {
+        session(socket).run().await;
+        drop(open);
+    }))
+}
+
+/// Who may connect, and from where they read.
+async fn admit(
+    orchestrator: Orchestrator,
+    from: &From,
+    headers: &HeaderMap,
+    pace: Pace,
+) -> Result<(impl FnOnce(WebSocket) -> Session + Send + use<>, Open), Error> {
+    orchestrator.inner.origins.admits(headers)?;
     // A wrong credential is as good as none: the client is told so by `authenticated`.
-    let person = match Person::from_headers(&orchestrator, &headers).await {
+    let person = match Person::from_headers(&orchestrator, headers).await {
         Ok(person) => person
             .may(&orchestrator, Administration::View)
             .is_ok()
@@ -88,20 +102,20 @@ pub(crate) async fn upgrade(
     };
     let open = Open::new(&orchestrator)?;
     let follower = Follower::new(&orchestrator, from.after).await?;
-    let upgrade = upgrade
+    let session = move |socket| Session {
+        orchestrator,
+        person,
+        follower,
+        socket,
+        pace,
+    };
+    Ok((session, open))
+}
+
+fn limited(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
-        .max_frame_size(MAX_MESSAGE_BYTES);
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        let session = Session {
-            orchestrator,
-            person,
-            follower,
-            socket,
-            pace: PACE,
-        };
-        session.run().await;
-        drop(open);
-    }))
+        .max_frame_size(MAX_MESSAGE_BYTES)
 }
 
 /// Counts a socket for as long as it is open.
@@ -397,3 +411,6 @@ fn responded(event: &Event, stored: &StoredApproval, approved: bool) -> Value {
         "sequence": event.sequence,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,29 +19,17 @@ impl HttpCommand {
         if let Some(name) = &shape.text {
             data.insert(name.clone(), Value::String(text(body)?));
         } else {
-            let value = shape.located(json(body)?);
-            if let Some(name) = &shape.list {
-                let mut items = shape.items(value)?;
-                for item in &mut items {
-                    *item = shape.picked(item.take());
-                }
-                data.insert("count".to_owned(), Value::from(items.len()));
-                data.insert(name.clone(), Value::Array(items));
-            } else if let Some(name) = &shape.object {
-                if !value.is_object() {
-                    return Err("its answer is not an object".to_owned());
-                }
-                data.insert(name.clone(), shape.picked(value));
-            } else {
-                match shape.picked(value) {
-                    Value::Object(fields) => data = fields,
-                    // Nothing to say is an answer, too: it is done.
-                    Value::Null => {}
-                    Value::String(message) => {
-                        data.insert("message".to_owned(), Value::String(message));
+            let value = shape.located(self.value(body)?);
+            match shape.fields_of(value) {
+                Ok(fields) => data = fields,
+                // What was asked for is done, whatever the service says of it: that it says
+                // so in another shape than expected must not look like a failure.
+                Err((value, _)) if self.changes() => {
+                    if !value.is_null() {
+                        data.insert("result".to_owned(), value);
                     }
-                    _ => return Err("its answer is not an object".to_owned()),
                 }
+                Err((_, problem)) => return Err(problem.to_owned()),
             }
         }
         for (name, argument) in &shape.echo {
@@ -60,6 +48,18 @@ impl HttpCommand {
         mask_urls(&mut data);
         Ok(scrubber.value(data))
     }
+
+    fn changes(&self) -> bool {
+        self.request.method != http::Method::GET
+    }
+
+    /// The body as JSON; as text, where saying anything at all means that it is done.
+    fn value(&self, body: &[u8]) -> Result<Value, String> {
+        match json(body) {
+            Err(_) if self.changes() && !is_page(body) => text(body).map(Value::String),
+            other => other,
+        }
+    }
 }
 
 impl AnswerShape {
@@ -71,7 +71,35 @@ impl AnswerShape {
         }
     }
 
-    fn items(&self, value: Value) -> Result<Vec<Value>, String> {
+    /// What stands beside `operation`; or the value as it came, and what it is not.
+    fn fields_of(&self, value: Value) -> Result<Map<String, Value>, (Value, &'static str)> {
+        let mut fields = Map::new();
+        if let Some(name) = &self.list {
+            let items = self
+                .items(value)
+                .map_err(|value| (value, "its answer is not a list"))?;
+            fields.insert("count".to_owned(), Value::from(items.len()));
+            fields.insert(
+                name.clone(),
+                items.into_iter().map(|item| self.picked(item)).collect(),
+            );
+            return Ok(fields);
+        }
+        match (&self.object, self.picked(value)) {
+            (Some(name), value @ Value::Object(_)) => {
+                fields.insert(name.clone(), value);
+            }
+            (None, Value::Object(own)) => fields = own,
+            (None, Value::Null) => {}
+            (None, Value::String(message)) => {
+                fields.insert("message".to_owned(), Value::String(message));
+            }
+            (_, value) => return Err((value, "its answer is not an object")),
+        }
+        Ok(fields)
+    }
+
+    fn items(&self, value: Value) -> Result<Vec<Value>, Value> {
         match value {
             Value::Array(items) => Ok(items),
             Value::Object(items)
@@ -84,7 +112,7 @@ impl AnswerShape {
                 items.sort_by_key(|(index, _)| *index);
                 Ok(items.into_iter().map(|(_, value)| value).collect())
             }
-            _ => Err("its answer is not a list".to_owned()),
+            other => Err(other),
         }
     }
 
@@ -130,7 +158,7 @@ impl AnswerShape {
 fn mask_urls(value: &mut Value) {
     match value {
         Value::String(text) if text.contains("://") && text.contains('@') => {
-            *text = mask::urls(text)
+            *text = mask::urls(text);
         }
         Value::Array(items) => items.iter_mut().for_each(mask_urls),
         Value::Object(fields) => fields.values_mut().for_each(mask_urls),

@@ -668,6 +668,24 @@ async fn answers_that_are_no_answers_are_failures() {
 }
 
 #[tokio::test]
+async fn a_change_that_was_made_is_no_failure_whatever_is_said_of_it() {
+    let cases = [
+        ("applications start", "[1]", json!([1])),
+        ("applications tags list", "{\"a\":1}", Value::Null),
+        ("servers cleanup", "done", Value::Null),
+    ];
+    for (command, body, result) in cases {
+        let raw = Raw::start(vec![answer("200 OK", "x-a: b", body)]).await;
+        match ask(&raw, &format!("{command} {UUID}")).await {
+            Ok(data) if command == "servers cleanup" => assert_eq!(data["message"], json!("done")),
+            Ok(data) => assert_eq!(data["result"], result),
+            // Reading is another thing: there the answer is what was asked for.
+            Err(error) => assert!(command.ends_with("list"), "{command}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn silence_is_a_timeout_and_is_not_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let catalog = coolify(listener.local_addr().unwrap(), "150");
@@ -726,6 +744,23 @@ async fn nobody_listening_is_unreachable() {
         );
         assert!(error.to_string().contains("`COOLIFY_API_URL`"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_read_is_tried_again_while_no_connection_opens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let catalog = coolify(listener.local_addr().unwrap(), "5000");
+    drop(listener);
+    let begun = std::time::Instant::now();
+    send(&catalog, "/mcp-coolify servers list")
+        .await
+        .unwrap_err();
+    // The two pauses last at least so long; a single attempt is refused at once.
+    assert!(
+        begun.elapsed() >= Duration::from_millis(150),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ const SHOWN_PENDING: u32 = 500;
 #[template(path = "inbox.html")]
 struct Inbox {
     page: &'static str,
+    now: Timestamp,
     user: User,
     pending: Vec<Pending>,
     decided: Vec<Decided>,
@@ -70,6 +71,7 @@ struct Decided {
 #[template(path = "request.html")]
 struct RequestPage {
     page: &'static str,
+    now: Timestamp,
     user: User,
     problem: Option<String>,
     request: Pending,
@@ -127,6 +129,7 @@ pub(crate) async fn list(
     decided.truncate(SHOWN_DECIDED);
     Ok(page(&Inbox {
         page: "inbox",
+        now,
         pending: pending
             .iter()
             .map(|stored| row(&orchestrator, &person, stored, now))
@@ -307,6 +310,7 @@ fn request(
     let rejectable = may_reject.is_ok();
     RequestPage {
         page: "request",
+        now,
         request: row(orchestrator, &person, stored, now),
         problem,
         arguments: new
@@ -384,23 +388,13 @@ fn timeline(stored: &StoredApproval, now: Timestamp) -> Vec<Step> {
         what,
         note: note.to_owned(),
     };
-    let mut steps = vec![step(
-        stored.opened,
-        format!("{} asked", stored.new.ask.agent.name),
-        "",
-    )];
-    if stored.joined > 0 {
-        let times = if stored.joined == 1 {
-            "once more".to_owned()
-        } else {
-            format!("{} times more", stored.joined)
-        };
-        steps.push(step(
-            stored.opened,
-            format!("tried {times} since, and joined this request"),
-            "",
-        ));
-    }
+    let agent = &stored.new.ask.agent.name;
+    let asked = match stored.joined {
+        0 => format!("{agent} asked"),
+        1 => format!("{agent} asked, and tried once more since"),
+        times => format!("{agent} asked, and tried {times} times more since"),
+    };
+    let mut steps = vec![step(stored.opened, asked, "")];
     steps.extend(
         stored
             .verdicts

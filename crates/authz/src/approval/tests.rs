@@ -1,0 +1,448 @@
+use serde_json::json;
+
+use super::*;
+use crate::{Command, Service, command::Environment, fixtures::*};
+
+/// What asking would do about a command that `agent` may not send.
+fn derived(policies: &Arc<PolicySet>, agent: Agent, target: Target) -> Escalation {
+    let command: Command = command(target, json!({}));
+    let bot = principal(agent, Vec::new());
+    let refused = refusal(decided(policies, &bot, &command, NOON));
+    derive(
+        &slice(policies, &command, Action::Invoke),
+        &slice(policies, &command, Action::Escalate),
+        &bot,
+        &refused,
+        at(NOON),
+    )
+}
+
+fn liftable(approvals: u8, workflow: &str) -> Escalation {
+    Escalation::Liftable {
+        approvals,
+        workflow: Some(workflow.to_owned()),
+    }
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
+fn every_rung_of_the_ladder() {
+    let shipped = shipped();
+    let pci = shipped_with(
+        "@id(\"escalate.not-pci\")\n@advice(\"People do this.\")\nforbid (principal is Agent, action in Action::\"escalate\", resource in Zone::\"pci\");",
+    );
+    let never = shipped_with(
+        "@id(\"wall.never\")\n@advice(\"Not at all.\")\nforbid (principal is Agent, action in Action::\"write\", resource is Command);",
+    );
+    let three = shipped_with(
+        "@id(\"wall.known\")\n@workflow(\"known\")\nforbid (principal is Agent, action in Action::\"write\", resource is Command)\nunless { principal.hasTag(context.callKey) && principal.getTag(context.callKey).first == User::\"dan\" };",
+    );
+    let read = || target("coolify/list-servers", Risk::Read);
+    let write = || target("coolify/deploy", Risk::Write);
+    let destroy = || target("coolify/delete", Risk::Destroy);
+    let suspended = Agent {
+        suspended: true,
+        ..agent()
+    };
+    let unpinned = Target {
+        pinned: false,
+        ..read()
+    };
+    let elsewhere = Target {
+        service: Arc::new(Service {
+            env: Environment::Dev,
+            ..Service::clone(&write().service)
+        }),
+        ..write()
+    };
+    let in_pci = Target {
+        zones: ["pci".parse().unwrap()].into(),
+        ..read()
+    };
+
+    let cases = [
+        ("read", &shipped, agent(), read(), Ok(liftable(1, "owner"))),
+        (
+            "write",
+            &shipped,
+            agent(),
+            write(),
+            Ok(liftable(1, "owner")),
+        ),
+        (
+            "destroy",
+            &shipped,
+            agent(),
+            destroy(),
+            Ok(liftable(2, "two-person")),
+        ),
+        (
+            "suspended",
+            &shipped,
+            suspended,
+            read(),
+            Err(("guard.suspended-agent", "This agent is suspended.")),
+        ),
+        (
+            "unpinned",
+            &shipped,
+            agent(),
+            unpinned,
+            Err(("guard.unpinned-command", "The definition")),
+        ),
+        (
+            "elsewhere",
+            &shipped,
+            agent(),
+            elsewhere,
+            Err(("guard.env-crossing", "Agents change")),
+        ),
+        (
+            "not to be asked for",
+            &pci,
+            agent(),
+            in_pci,
+            Err(("escalate.not-pci", "People do this.")),
+        ),
+        (
+            "asked for outside",
+            &pci,
+            agent(),
+            read(),
+            Ok(liftable(1, "owner")),
+        ),
+        (
+            "a wall without a door",
+            &never,
+            agent(),
+            write(),
+            Err(("wall.never", "Not at all.")),
+        ),
+        // Which people will approve is not known: a wall that asks for one of them stays.
+        (
+            "a wall for one person",
+            &three,
+            agent(),
+            write(),
+            Err(("wall.known", "")),
+        ),
+    ];
+    for (name, policies, agent, target, expected) in cases {
+        match (derived(policies, agent, target), expected) {
+            (found @ Escalation::Liftable { .. }, Ok(expected)) => {
+                assert_eq!(found, expected, "{name}");
+            }
+            (Escalation::Hard { policies, advice }, Err((policy, text))) => {
+                assert_eq!(policies, [policy], "{name}");
+                assert!(
+                    advice.first().map_or("", String::as_str).starts_with(text),
+                    "{name}: {advice:?}"
+                );
+            }
+            (found, _) => panic!("{name}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn one_of_two_approvals_still_asks_for_two() {
+    let policies = shipped();
+    let command = command(target("coolify/delete", Risk::Destroy), json!({}));
+    let (scope, risk, _) = ask(&agent(), &command.target, 2).scope(Reach::Call);
+    let bot = principal(agent(), vec![grant(agent().id, scope, risk)]);
+    let refused = refusal(decided(&policies, &bot, &command, NOON));
+    let (invoke, escalate) = (
+        slice(&policies, &command, Action::Invoke),
+        slice(&policies, &command, Action::Escalate),
+    );
+    assert_eq!(
+        derive(&invoke, &escalate, &bot, &refused, at(NOON)),
+        liftable(2, "two-person")
+    );
+    // The slices in the wrong order say no.
+    assert!(matches!(
+        derive(&escalate, &invoke, &bot, &refused, at(NOON)),
+        Escalation::Hard { .. }
+    ));
+}
+
+/// What somebody may approve, as `reach:hours` (`m` for minutes).
+fn chosen(policies: &Arc<PolicySet>, user: &User, ask: &Ask) -> String {
+    let choices = choices(policies, user, ask, NOON);
+    let one = |choice: &Choice| {
+        format!(
+            "{}:{}h",
+            choice.reach.as_str(),
+            choice.longest_seconds / 3_600
+        )
+    };
+    choices.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
+fn who_may_approve_what_and_for_how_long() {
+    let policies = shipped();
+    let in_team = |mut user: User, team: &str| {
+        user.teams = [team.parse().unwrap()].into();
+        user
+    };
+    let inactive = |mut user: User| {
+        user.active = false;
+        user
+    };
+    let all = |hours: u8| format!("once:{hours}h call:{hours}h command:{hours}h service:{hours}h");
+    let write = ask(&agent(), &target("coolify/deploy", Risk::Write), 1);
+    let destroy = ask(&agent(), &target("coolify/delete", Risk::Destroy), 2);
+    let access = ask(&agent(), &target("coolify/service-access", Risk::Write), 1);
+    let asked_by_dan = Ask {
+        requester: Some("dan".parse().unwrap()),
+        ..write.clone()
+    };
+    let approved_by_dan = Ask {
+        approved_by: vec!["dan".parse().unwrap()],
+        ..destroy.clone()
+    };
+    let nobody_s = Ask {
+        target: Target {
+            service: Arc::new(Service {
+                owners: None,
+                ..Service::clone(&write.target.service)
+            }),
+            ..write.target.clone()
+        },
+        ..write.clone()
+    };
+    let cases = [
+        ("nobody", user("dan", &[]), &write, String::new()),
+        ("viewer", user("dan", &["viewer"]), &write, String::new()),
+        ("admin", user("dan", &["admin"]), &write, String::new()),
+        ("approver", user("dan", &["approver"]), &write, all(8)),
+        (
+            "admin and approver",
+            user("dan", &["admin", "approver"]),
+            &write,
+            all(8),
+        ),
+        ("security", user("dan", &["security"]), &write, all(24)),
+        (
+            "owning team",
+            in_team(user("dan", &[]), "ops"),
+            &write,
+            all(1),
+        ),
+        (
+            "another team",
+            in_team(user("dan", &[]), "sales"),
+            &write,
+            String::new(),
+        ),
+        (
+            "no owning team",
+            in_team(user("dan", &[]), "ops"),
+            &nobody_s,
+            String::new(),
+        ),
+        (
+            "inactive",
+            inactive(user("dan", &["security"])),
+            &write,
+            String::new(),
+        ),
+        (
+            "the agent's owner",
+            user("olga", &["security"]),
+            &write,
+            String::new(),
+        ),
+        (
+            "the requester",
+            user("dan", &["security"]),
+            &asked_by_dan,
+            String::new(),
+        ),
+        (
+            "destroy",
+            user("dan", &["approver"]),
+            &destroy,
+            "once:8h call:8h command:8h".to_owned(),
+        ),
+        (
+            "twice",
+            user("dan", &["approver"]),
+            &approved_by_dan,
+            String::new(),
+        ),
+        (
+            "the second one",
+            user("sam", &["approver"]),
+            &approved_by_dan,
+            "once:8h call:8h command:8h".to_owned(),
+        ),
+        (
+            "access to a service",
+            user("dan", &["approver"]),
+            &access,
+            "service:8h".to_owned(),
+        ),
+    ];
+    for (name, user, ask, expected) in cases {
+        assert_eq!(chosen(&policies, &user, ask), expected, "{name}");
+        // What may be chosen is what may be done.
+        for reach in Reach::ALL {
+            let longest = choices(&policies, &user, ask, NOON)
+                .into_iter()
+                .find(|choice| choice.reach == reach);
+            for duration in DURATIONS {
+                let may = may_approve(&policies, &user, ask, reach, duration, NOON);
+                let expected =
+                    longest.is_some_and(|choice| duration.as_secs() <= choice.longest_seconds);
+                assert_eq!(
+                    may.is_ok(),
+                    expected,
+                    "{name}, {reach:?}, {duration:?}: {may:?}"
+                );
+                assert!(may.err().is_none_or(|not| !not.advice.is_empty()), "{name}");
+            }
+        }
+        // Whoever may approve may reject, and nobody else.
+        assert_eq!(
+            may_reject(&policies, &user, ask, NOON).is_ok(),
+            !expected.is_empty(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn people_are_told_why_not() {
+    let policies = shipped();
+    let write = ask(&agent(), &target("coolify/deploy", Risk::Write), 1);
+    let access = ask(&agent(), &target("coolify/service-access", Risk::Write), 1);
+    let approve = |id: &str, roles: &[&str], ask: &Ask, reach, duration| {
+        may_approve(&policies, &user(id, roles), ask, reach, duration, NOON).unwrap_err()
+    };
+    let owner = approve("olga", &["approver"], &write, Reach::Call, HOUR);
+    assert_eq!(owner.policies, ["decide.not-the-owner"]);
+    assert_eq!(
+        owner.to_string(),
+        "policy does not permit this: Somebody else must decide this: you answer for the agent that asks."
+    );
+    let long = approve("dan", &["approver"], &write, Reach::Call, 24 * HOUR);
+    assert_eq!(long.advice, ["You may grant this for at most 8 hours."]);
+    let no_role = approve("dan", &["viewer"], &write, Reach::Call, HOUR);
+    assert_eq!(
+        no_role.advice,
+        ["None of your roles and teams gives you this right."]
+    );
+    let reach = approve("dan", &["security"], &access, Reach::Call, HOUR);
+    assert_eq!(
+        reach.advice,
+        ["Access to a service can be granted for the whole service only."]
+    );
+    let nothing = approve("dan", &["security"], &write, Reach::Call, Duration::ZERO);
+    assert_eq!(
+        nothing.advice,
+        ["A grant must live longer than no time at all."]
+    );
+    // Durations beside the usual ones are judged as they are.
+    assert!(
+        may_approve(
+            &policies,
+            &user("dan", &["approver"]),
+            &write,
+            Reach::Call,
+            3 * HOUR,
+            NOON
+        )
+        .is_ok()
+    );
+    assert!(
+        may_approve(
+            &policies,
+            &user("dan", &["security"]),
+            &write,
+            Reach::Call,
+            25 * HOUR,
+            NOON
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn a_forbid_that_fails_stops_people_too() {
+    let policies = shipped_with(
+        "@id(\"x\")\nforbid (principal is User, action, resource is Escalation)\nwhen { resource.approvals * 9223372036854775807 > 1 };",
+    );
+    let ask = ask(&agent(), &target("coolify/delete", Risk::Destroy), 2);
+    let dan = user("dan", &["approver"]);
+    assert_eq!(choices(&policies, &dan, &ask, NOON), []);
+    let not = may_reject(&policies, &dan, &ask, NOON).unwrap_err();
+    assert_eq!(not.policies, ["x"]);
+    assert!(not.advice[0].contains("could not be evaluated"), "{not:?}");
+}
+
+#[test]
+fn who_may_revoke_and_administer() {
+    use Administration::{ManageAgents, ManagePolicies, ManageUsers, View};
+    let policies = shipped();
+    let cases: [(&str, &[&str], bool, &[Administration]); 7] = [
+        ("dan", &[], false, &[]),
+        ("olga", &[], true, &[]),
+        ("dan", &["viewer"], false, &[View]),
+        ("dan", &["approver"], true, &[View]),
+        (
+            "dan",
+            &["security"],
+            true,
+            &[View, ManageAgents, ManagePolicies],
+        ),
+        ("dan", &["admin"], true, &[View, ManageAgents, ManageUsers]),
+        (
+            "dan",
+            &["admin", "security"],
+            true,
+            &[View, ManageAgents, ManageUsers, ManagePolicies],
+        ),
+    ];
+    for (id, roles, revokes, administers) in cases {
+        let mut user = user(id, roles);
+        assert_eq!(
+            may_revoke(&policies, &user, &agent(), NOON).is_ok(),
+            revokes,
+            "{id} {roles:?}"
+        );
+        for what in [View, ManageAgents, ManageUsers, ManagePolicies] {
+            let may = may_administer(&policies, &user, what, NOON);
+            assert_eq!(
+                may.is_ok(),
+                administers.contains(&what),
+                "{id} {roles:?} {what:?}"
+            );
+        }
+        user.active = false;
+        let not = may_revoke(&policies, &user, &agent(), NOON).unwrap_err();
+        assert_eq!(not.policies, ["people.active"], "{id} {roles:?}");
+        assert!(
+            may_administer(&policies, &user, View, NOON).is_err(),
+            "{id} {roles:?}"
+        );
+    }
+}
+
+#[test]
+fn access_to_a_service_is_the_service_for_writing() {
+    let ask = ask(
+        &agent(),
+        &target("coolify/service-access", Risk::Destroy),
+        1,
+    );
+    for reach in Reach::ALL {
+        let (scope, risk, single_use) = ask.scope(reach);
+        assert_eq!(
+            (scope.key().as_str(), risk, single_use),
+            ("coolify/*", Risk::Write, false)
+        );
+    }
+}
