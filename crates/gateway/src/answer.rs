@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
+use serde_json::Value;
 
 /// Every answer is whole before it begins.
 pub(crate) type Body = Full<Bytes>;
@@ -27,4 +28,11 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> 
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+/// Adds a member to an object.
+pub(crate) fn put(object: &mut Value, name: &str, member: impl Into<Value>) {
+    if let Value::Object(members) = object {
+        members.insert(name.to_owned(), member.into());
+    }
 }

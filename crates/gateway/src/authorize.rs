@@ -137,13 +137,11 @@ impl Authorizer {
             .await
         {
             Ok(()) => Ok(true),
-            Err(error) => match error.status() {
-                Some(StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::GONE) => Ok(false),
-                _ => {
-                    tracing::warn!(grant = %grant.id, error = &error as &dyn std::error::Error, "a grant for one use cannot be spent");
-                    Err(Refusal::Orchestrator(Arc::new(error)))
-                }
-            },
+            Err(error) if error.status().is_some_and(is_spent) => Ok(false),
+            Err(error) => {
+                tracing::warn!(grant = %grant.id, error = &error as &dyn std::error::Error, "a grant for one use cannot be spent");
+                Err(Refusal::Orchestrator(Arc::new(error)))
+            }
         }
     }
 
@@ -226,6 +224,14 @@ enum Denial {
     Final(Box<Denied>),
     /// It was approved meanwhile: decide it again.
     Stale(Command),
+}
+
+/// Whether the orchestrator says that a grant is spent, revoked, expired or gone.
+fn is_spent(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::GONE
+    )
 }
 
 /// Whether a `forbid` that no grant can lift decided: then newer facts need not be asked for.

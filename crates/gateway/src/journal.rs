@@ -62,6 +62,8 @@ pub(crate) struct Journal {
     folder: Arc<Path>,
     gateway: Arc<str>,
     clock: Clock,
+    #[cfg(test)]
+    pub(crate) faults: Arc<tests::Faults>,
 }
 
 /// The thread that writes, to wait for at the end.
@@ -172,6 +174,8 @@ impl Journal {
             let (gateway, clock) = (Arc::clone(&gateway), clock.clone());
             move || start_record(&gateway, &clock, json!({"resumed": true}))
         };
+        #[cfg(test)]
+        let faults = Arc::clone(&disk.faults);
         let writer = Writer::new(
             disk,
             file_bytes,
@@ -192,10 +196,12 @@ impl Journal {
             folder: folder.into(),
             gateway,
             clock,
+            #[cfg(test)]
+            faults,
         };
         let mut details = json!({"version": env!("CARGO_PKG_VERSION")});
         if recovered.torn_bytes > 0 {
-            details["torn_bytes"] = recovered.torn_bytes.into();
+            crate::answer::put(&mut details, "torn_bytes", recovered.torn_bytes);
         }
         journal.push(start_record(&journal.gateway, &journal.clock, details));
         Ok((journal, WriterThread(thread)))

@@ -385,18 +385,15 @@ impl Gateway {
         let route = Route::find(http.method(), http.uri().path()).map_err(|_| Refusal::Internal)?;
         let asked = match route {
             Route::Catalog => {
-                return Ok(answer::json(
-                    StatusCode::OK,
-                    &self.listing(&caller, |listing| listing.catalog())?,
-                ));
+                let catalog = self.listing(&caller)?.catalog();
+                return Ok(answer::json(StatusCode::OK, &catalog));
             }
             Route::Service(name) => {
-                let service = self.listing(&caller, |listing| {
-                    listing
-                        .service(&name)
-                        .ok_or_else(|| unknown_service(listing, &name))
-                })?;
-                return Ok(answer::json(StatusCode::OK, &service?));
+                let listing = self.listing(&caller)?;
+                let service = listing
+                    .service(&name)
+                    .ok_or_else(|| unknown_service(&listing, &name))?;
+                return Ok(answer::json(StatusCode::OK, &service));
             }
             Route::Approval(id) => return self.approval(&caller, &id, http.headers()).await,
             Route::Test(name) => return self.test(caller, &name).await,
@@ -440,23 +437,24 @@ impl Gateway {
     ) -> Result<Value, Refusal> {
         let success = |data: Value| json!({"status": "success", "data": data});
         match question {
-            Question::ListServices => self.listing(&caller, |listing| success(listing.summaries())),
-            Question::Statistics => self.listing(&caller, |listing| success(listing.statistics())),
-            Question::Capabilities { service } => self.listing(&caller, |listing| {
-                listing
-                    .capabilities(&service)
+            Question::ListServices => Ok(success(self.listing(&caller)?.summaries())),
+            Question::Statistics => Ok(success(self.listing(&caller)?.statistics())),
+            Question::Capabilities { service } => {
+                let listing = self.listing(&caller)?;
+                let capabilities = listing.capabilities(&service);
+                capabilities
                     .map(success)
-                    .ok_or_else(|| unknown_service(listing, &service))
-            })?,
+                    .ok_or_else(|| unknown_service(&listing, &service))
+            }
             Question::Execute {
                 parsed: Parsed::Help { service },
                 ..
-            } => self.listing(&caller, |listing| {
-                listing
-                    .help(service.as_str())
-                    .map(success)
-                    .ok_or_else(|| unknown_service(listing, service.as_str()))
-            })?,
+            } => {
+                let listing = self.listing(&caller)?;
+                let help = listing.help(service.as_str());
+                help.map(success)
+                    .ok_or_else(|| unknown_service(&listing, service.as_str()))
+            }
             Question::Execute {
                 parsed: Parsed::Command(command),
                 reason,
@@ -479,18 +477,13 @@ impl Gateway {
         }
     }
 
-    fn listing<T>(
-        &self,
-        caller: &Caller,
-        read: impl FnOnce(&Listing<'_>) -> T,
-    ) -> Result<T, Refusal> {
-        let policies = self.policies.current().ok_or(Refusal::NoPolicySet)?;
-        Ok(read(&Listing {
+    fn listing<'a>(&'a self, caller: &'a Caller) -> Result<Listing<'a>, Refusal> {
+        Ok(Listing {
             catalog: &self.catalog,
-            policies: &policies,
+            policies: self.policies.current().ok_or(Refusal::NoPolicySet)?,
             principal: &caller.held.principal,
             now: self.clock.now(),
-        }))
+        })
     }
 
     /// Takes a command on its journey in a task of its own: a client that hangs up does
@@ -557,7 +550,7 @@ impl Gateway {
             },
             Err(refusal) => self.record_refusal(&subject, record, refusal).await,
         };
-        self.log(&subject, caller, &outcome, began.elapsed());
+        Self::log(&subject, caller, &outcome, began.elapsed());
         outcome.map(|answer| (subject.decision, answer))
     }
 
@@ -593,13 +586,7 @@ impl Gateway {
     }
 
     /// The one log line of a command.
-    fn log(
-        &self,
-        subject: &Subject,
-        caller: &Caller,
-        outcome: &Result<Answer, Refusal>,
-        took: Duration,
-    ) {
+    fn log(subject: &Subject, caller: &Caller, outcome: &Result<Answer, Refusal>, took: Duration) {
         let duration_ms = millis(took);
         let Subject {
             decision: id,
@@ -666,7 +653,7 @@ impl Gateway {
                     }
                 })?;
             let pending = approval.status == ApprovalStatus::Pending;
-            let changed = async {
+            let news = async {
                 loop {
                     match changes.recv().await {
                         Ok(change) if change.agent() == Some(agent) => return,
@@ -679,16 +666,16 @@ impl Gateway {
             };
             let again = pending
                 && tokio::select! {
-                    () = changed => true,
+                    () = news => true,
                     () = &mut wait => false,
                 };
             if !again {
                 let mut body = json!(approval);
-                body["url"] = format!(
+                let url = format!(
                     "{}/approvals/{id}",
                     self.config.approvals_url.trim_end_matches('/')
-                )
-                .into();
+                );
+                answer::put(&mut body, "url", url);
                 let mut response = answer::json(StatusCode::OK, &body);
                 if pending {
                     response
@@ -764,7 +751,7 @@ fn close(entry: journal::Entry, outcome: &Result<Answer, HandlerError>) {
         Ok(_) => entry.close("success", None),
         // Whether it was carried out is not known, and the record does not pretend.
         Err(error @ HandlerError::Timeout { .. }) => {
-            entry.close("unknown", Some(&error.to_string()))
+            entry.close("unknown", Some(&error.to_string()));
         }
         Err(error) => entry.close("error", Some(&error.to_string())),
     }

@@ -1,5 +1,7 @@
 //! What agents see of the catalog: only what policy lets them list.
 
+use std::sync::Arc;
+
 use authz::{Principal, Timestamp};
 use handlers::{
     Catalog,
@@ -7,12 +9,12 @@ use handlers::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{authorize::listed, policy::Active};
+use crate::{answer::put, authorize::listed, policy::Active};
 
 /// One agent's view of the catalog.
 pub(crate) struct Listing<'a> {
     pub(crate) catalog: &'a Catalog,
-    pub(crate) policies: &'a Active,
+    pub(crate) policies: Arc<Active>,
     pub(crate) principal: &'a Principal,
     pub(crate) now: Timestamp,
 }
@@ -25,7 +27,7 @@ struct Seen<'a> {
 
 impl<'a> Listing<'a> {
     fn seen(&self, service: &'a ServiceInfo) -> Option<Seen<'a>> {
-        let commands = listed(self.policies, self.principal, &service.commands, self.now);
+        let commands = listed(&self.policies, self.principal, &service.commands, self.now);
         // A service of which nothing may be seen does not exist for this agent.
         (!commands.is_empty() || service.commands.is_empty()).then_some(Seen { service, commands })
     }
@@ -57,10 +59,12 @@ impl<'a> Listing<'a> {
             .iter()
             .map(|seen| {
                 let mut service = seen.summary();
-                service["handler"] = match seen.is_local() {
-                    true => Value::Null,
-                    false => json!({"capabilities": seen.capabilities()}),
+                let handler = if seen.is_local() {
+                    Value::Null
+                } else {
+                    json!({"capabilities": seen.capabilities()})
                 };
+                put(&mut service, "handler", handler);
                 service
             })
             .collect();
@@ -76,7 +80,7 @@ impl<'a> Listing<'a> {
     pub(crate) fn service(&self, name: &str) -> Option<Value> {
         let seen = self.one(name)?;
         let mut service = seen.summary();
-        service["capabilities"] = seen.capabilities();
+        put(&mut service, "capabilities", seen.capabilities());
         Some(json!({"service": service}))
     }
 
@@ -140,7 +144,7 @@ impl Seen<'_> {
             "capabilities": names,
         });
         if let Some(message) = &self.service.error_message {
-            summary["errorMessage"] = message.as_str().into();
+            put(&mut summary, "errorMessage", message.as_str());
         }
         summary
     }
@@ -187,7 +191,7 @@ fn parameters(schema: &Value) -> Vec<Value> {
             });
             for key in ["default", "enum", "pattern"] {
                 if let Some(value) = property.get(key) {
-                    parameter[key] = value.clone();
+                    put(&mut parameter, key, value.clone());
                 }
             }
             parameter

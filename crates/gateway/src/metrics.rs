@@ -58,6 +58,7 @@ impl Metrics {
     /// # Errors
     ///
     /// When two metrics share a name, which is a bug.
+    #[expect(clippy::too_many_lines, reason = "one list of every metric")]
     pub(crate) fn new(services: &[&str]) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             registry: Registry::new(),

@@ -27,11 +27,6 @@ impl Active {
         }
     }
 
-    /// The set.
-    pub(crate) fn set(&self) -> &Arc<PolicySet> {
-        &self.set
-    }
-
     /// The slices of one command, kept for as long as this set is in force.
     pub(crate) fn slices(&self, target: &Arc<Target>) -> Arc<Slices> {
         if let Some(slices) = self.slices.get(&target.key)

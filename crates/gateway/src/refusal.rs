@@ -270,13 +270,13 @@ impl Denied {
             "message": self.guidance(),
         });
         if let Some(seconds) = retry_after {
-            data["retry_after_seconds"] = seconds.into();
+            answer::put(&mut data, "retry_after_seconds", seconds);
         }
         if let Asked::Request { approval, url } = &self.asked {
             let mut shown = serde_json::to_value(approval).unwrap_or_default();
-            shown["url"] = url.as_str().into();
-            data["request_id"] = json!(approval.id);
-            data["approval"] = shown;
+            answer::put(&mut shown, "url", url.as_str());
+            answer::put(&mut data, "request_id", approval.id.to_string());
+            answer::put(&mut data, "approval", shown);
         }
         data
     }
@@ -324,6 +324,10 @@ impl Refusal {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one table, so that a new variant asks the question once"
+    )]
     fn shape(&self) -> Shape {
         let shape = |status, code, kind, data| Shape {
             status,

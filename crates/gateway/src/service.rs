@@ -115,7 +115,7 @@ where
             status = status.as_u16(),
             duration_ms = millis(took),
             "answered"
-        )
+        );
     });
     drop(active);
     Ok(response)

@@ -39,13 +39,16 @@ impl Shipper {
             let head = self.durable.borrow_and_update().sequence;
             self.metrics.journal_unshipped(head.saturating_sub(shipped));
             if shipped >= head {
+                if stop.is_cancelled() {
+                    return;
+                }
                 tokio::select! {
                     changed = self.durable.changed() => {
                         if changed.is_err() {
                             return;
                         }
                     }
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => {}
                 }
                 continue;
             }

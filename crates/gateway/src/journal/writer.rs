@@ -218,7 +218,7 @@ impl Writer {
             match self.disk.rotate(self.head.sequence.saturating_add(1)) {
                 Ok(()) => self.synced_length = 0,
                 Err(error) => {
-                    tracing::warn!(%error, "the journal's file is full and no new one can be made; it grows on")
+                    tracing::warn!(%error, "the journal's file is full and no new one can be made; it grows on");
                 }
             }
         }
