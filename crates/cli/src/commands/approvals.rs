@@ -140,7 +140,7 @@ fn show_line(output: Output, approval: &ApprovalView) -> anyhow::Result<()> {
     }
     let summary = &approval.summary;
     let text = format!(
-        "{}  {:9} {}  {} {} ({}, {})  {}",
+        "{}  {:9} {}  {} {} ({}, approved by {})  {}",
         time(summary.opened),
         summary.status.as_str(),
         summary.id,
@@ -155,7 +155,7 @@ fn show_line(output: Output, approval: &ApprovalView) -> anyhow::Result<()> {
 
 fn approvals_of(approval: &ApprovalView) -> String {
     format!(
-        "{} of {} approved",
+        "{} of {}",
         approval.summary.approvals_given, approval.summary.approvals_needed
     )
 }
@@ -201,10 +201,7 @@ fn detail(output: Output, approval: &ApprovalView) -> String {
         ("refused by", approval.policies.join(", ")),
         ("advice", approval.advice.join(" ")),
         ("approved", approvals_of(approval)),
-        (
-            "asked",
-            format!("{} times", approval.joined.saturating_add(1)),
-        ),
+        ("asked", times(approval.joined.saturating_add(1))),
         ("opened", time(summary.opened)),
         ("expires", time(summary.expires)),
         (
@@ -231,6 +228,14 @@ fn detail(output: Output, approval: &ApprovalView) -> String {
         ));
     }
     text
+}
+
+fn times(number: u64) -> String {
+    if number == 1 {
+        "once".to_owned()
+    } else {
+        format!("{number} times")
+    }
 }
 
 fn verdict(verdict: &VerdictView) -> Vec<String> {
@@ -266,7 +271,7 @@ fn decided(approval: &ApprovalView) -> String {
         Some(grant) => format!("{}: {what} ({grant})", summary.status.as_str()),
         None if summary.status == contract::approvals::ApprovalStatus::Pending => {
             format!(
-                "your approval counts: {what} ({}; one more person must)",
+                "your approval counts: {what} ({} people; one more must)",
                 approvals_of(approval)
             )
         }

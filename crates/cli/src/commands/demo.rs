@@ -9,6 +9,7 @@ mod story;
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
 };
@@ -63,6 +64,8 @@ pub(super) async fn run(environment: &Environment, once: bool) -> anyhow::Result
     let shutdown = signals::shutdown()?;
     match play(environment, once, folder.path(), &shutdown).await {
         Ok(code) => Ok(code),
+        // Nobody listens any more (`| head`): that is not the demo's failure.
+        Err(error) if has_kind(&error, ErrorKind::BrokenPipe) => Ok(exit::FAILED),
         Err(error) => {
             let kept = folder.keep();
             Err(error.context(format!(
@@ -198,7 +201,7 @@ async fn start(folder: &Path, services: &Environment) -> anyhow::Result<Started>
             moved,
         }),
         // Somebody took one just now: once more, with new state and none of them.
-        Err(error) if is_taken(&error) => {
+        Err(error) if has_kind(&error, ErrorKind::AddrInUse) => {
             let data = folder.join("data-again");
             let moved: Vec<u16> = PORTS.iter().map(|(_, port)| *port).collect();
             let planes =
@@ -214,10 +217,10 @@ async fn start(folder: &Path, services: &Environment) -> anyhow::Result<Started>
     }
 }
 
-fn is_taken(error: &anyhow::Error) -> bool {
+fn has_kind(error: &anyhow::Error, kind: ErrorKind) -> bool {
     error.chain().any(|cause| {
         let error = cause.downcast_ref::<std::io::Error>();
-        error.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+        error.is_some_and(|error| error.kind() == kind)
     })
 }
 

@@ -68,7 +68,15 @@ fn read(schema: &Path, policies: &Path) -> Result<PolicySources, Vec<Finding>> {
             excerpt: None,
         }]);
     }
-    orchestrator::policy_folder::read(schema, policies).map_err(|finding| vec![*finding])
+    orchestrator::policy_folder::read(schema, policies).map_err(|finding| {
+        let mut finding = *finding;
+        if finding.help.is_none() && !schema.is_file() {
+            finding.help = Some(
+                "put the schema into or beside the folder, or name it with --schema".to_owned(),
+            );
+        }
+        vec![finding]
+    })
 }
 
 fn check(

@@ -213,7 +213,7 @@ impl Inventory {
     pub(super) fn create_project(&mut self, name: &str, description: Option<&Value>) -> Value {
         let number = self.next();
         let uuid = uuid("sampleproject", number);
-        let project = json!({"id": number, "uuid": uuid, "name": name, "description": description});
+        let project = json!({"id": number, "uuid": uuid, "name": name, "description": description.and_then(Value::as_str).unwrap_or_default()});
         self.things.entry(Kind::Project).or_default().push(project);
         json!({"uuid": uuid})
     }
@@ -471,7 +471,7 @@ impl Inventory {
         self.find(Kind::Project, project)?;
         Some(json!([{
             "id": 1, "uuid": uuid("sampleenvironment", 1), "name": "production", "project_id": 1,
-            "description": null, "created_at": THEN, "updated_at": THEN,
+            "description": "", "created_at": THEN, "updated_at": THEN,
         }]))
     }
 

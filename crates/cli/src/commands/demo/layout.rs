@@ -11,47 +11,86 @@ const MAX_TEXT_CHARS: usize = 200;
 /// Of longer lists the beginning is shown.
 const MAX_ITEMS: usize = 2;
 
-/// The value as JSON that a person can read; still valid, but for what was cut.
+/// The value as JSON that a person can read: lines are filled before they are broken.
+/// Still valid JSON, but for what was cut.
 pub(super) fn lay_out(value: &Value) -> String {
-    let mut text = String::new();
-    write(&shortened(value), 0, 0, &mut text);
-    text
+    let mut page = Page {
+        text: String::new(),
+        column: 0,
+    };
+    page.write(&shortened(value), 0);
+    page.text
 }
 
-/// Writes `value`, which begins after `before` characters and indents its lines by `indent`.
-fn write(value: &Value, before: usize, indent: usize, text: &mut String) {
-    let line = one_line(value);
-    if before + line.chars().count() <= WIDTH {
-        text.push_str(&line);
-        return;
-    }
-    let inner = indent + 2;
-    match value {
-        Value::Object(members) if !members.is_empty() => {
-            text.push('{');
-            for (number, (name, value)) in members.iter().enumerate() {
-                let name = format!("{}: ", json!(name));
-                new_line(number, inner, text);
-                text.push_str(&name);
-                write(value, inner + name.chars().count(), inner, text);
-            }
-            text.push_str(&format_args!("\n{}}}", " ".repeat(indent)).to_string());
-        }
-        Value::Array(items) if !items.is_empty() => {
-            text.push('[');
-            for (number, item) in items.iter().enumerate() {
-                new_line(number, inner, text);
-                write(item, inner, inner, text);
-            }
-            text.push_str(&format_args!("\n{}]", " ".repeat(indent)).to_string());
-        }
-        _ => text.push_str(&line),
-    }
+struct Page {
+    text: String,
+    /// How many characters the last line has.
+    column: usize,
 }
 
-fn new_line(number: usize, indent: usize, text: &mut String) {
-    text.push_str(if number == 0 { "\n" } else { ",\n" });
-    text.push_str(&" ".repeat(indent));
+impl Page {
+    fn put(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.column += text.chars().count();
+    }
+
+    fn new_line(&mut self, indent: usize) {
+        self.text.push('\n');
+        self.text.push_str(&" ".repeat(indent));
+        self.column = indent;
+    }
+
+    fn fits(&self, text: &str) -> bool {
+        // Two more for the comma or bracket that follows.
+        self.column + text.chars().count() + 2 <= WIDTH
+    }
+
+    /// Writes `value`; its further lines begin after `indent`.
+    fn write(&mut self, value: &Value, indent: usize) {
+        let line = one_line(value);
+        if self.fits(&line) {
+            return self.put(&line);
+        }
+        match value {
+            Value::Object(members) if !members.is_empty() => {
+                let members = members
+                    .iter()
+                    .map(|(name, value)| (format!("{}: ", json!(name)), value));
+                self.write_all("{ ", members.collect(), " }", indent);
+            }
+            Value::Array(items) if !items.is_empty() => {
+                self.write_all(
+                    "[",
+                    items.iter().map(|item| (String::new(), item)).collect(),
+                    "]",
+                    indent,
+                );
+            }
+            _ => self.put(&line),
+        }
+    }
+
+    fn write_all(&mut self, open: &str, items: Vec<(String, &Value)>, close: &str, indent: usize) {
+        let inner = indent + 2;
+        self.put(open);
+        let mut apart = false;
+        for (number, (name, value)) in items.into_iter().enumerate() {
+            let line = format!("{name}{}", one_line(value));
+            if number > 0 {
+                self.put(",");
+                // What takes several lines stands apart from what follows it.
+                if apart || !self.fits(&format!(" {line}")) {
+                    self.new_line(inner);
+                } else {
+                    self.put(" ");
+                }
+            }
+            apart = !self.fits(&line);
+            self.put(&name);
+            self.write(value, inner);
+        }
+        self.put(close);
+    }
 }
 
 fn one_line(value: &Value) -> String {
@@ -99,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_stands_on_one_line_and_what_does_not_is_still_the_same() {
+    fn lines_are_filled_and_the_value_stays_the_same() {
         let short = json!({"a": [1, 2], "b": "text", "c": {}, "d": []});
         assert_eq!(
             lay_out(&short),
@@ -112,7 +151,7 @@ mod tests {
             text.lines().all(|line| line.chars().count() <= WIDTH),
             "{text}"
         );
-        assert_eq!(text.lines().count(), 7, "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), long);
     }
 

@@ -380,7 +380,10 @@ fn trail_text(entries: &[AuditEntry], agent: &str) -> String {
             .trim_end()
             .to_owned()
     };
-    entries.iter().map(line).collect::<Vec<_>>().join("\n")
+    // Each plane records by itself: in the trail, lines stand as they arrived.
+    let mut entries: Vec<&AuditEntry> = entries.iter().collect();
+    entries.sort_by_key(|entry| entry.at);
+    entries.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The trail, once it has the refusal, the verdict and the outcome.

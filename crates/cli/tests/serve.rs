@@ -1,0 +1,470 @@
+//! `cedargate serve` and the subcommands that talk to it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+#![cfg(unix)]
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use cedargate::sample_coolify::SampleCoolify;
+use serde_json::Value;
+
+/// A server in a folder of its own, on free ports.
+struct Server {
+    process: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+    /// Where agents connect.
+    gateway: String,
+    /// Everything that it wrote to standard error so far.
+    log: String,
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), &[])
+    }
+
+    fn start_in(folder: tempfile::TempDir, variables: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_cedargate"))
+            .current_dir(folder.path())
+            .env_clear()
+            .envs(variables.iter().copied())
+            .args([
+                "serve",
+                "--port",
+                "0",
+                "--metrics-port",
+                "0",
+                "--backend-port",
+                "0",
+            ])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let mut server = Self {
+            process,
+            stderr,
+            log: String::new(),
+            url: String::new(),
+            gateway: String::new(),
+            folder,
+        };
+        let line = server.read_until("orchestrator listening on");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let message = line["message"].as_str().unwrap();
+        let address = message.split(['(', ')']).nth(1).unwrap();
+        server.url = format!("http://{address}");
+        let line: Value = serde_json::from_str(&server.read_until("gateway listening")).unwrap();
+        server.gateway = format!("http://{}", line["address"].as_str().unwrap());
+        server.read_until("policy set in force");
+        server
+    }
+
+    /// The next line of its log that has `text`.
+    fn read_until(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(
+                self.stderr.read_line(&mut line).unwrap() > 0,
+                "`{text}` never came:\n{}",
+                self.log
+            );
+            self.log.push_str(&line);
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn run(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_cedargate"))
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("CEDARGATE_URL", &self.url)
+            .envs(variables.iter().copied())
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[], &[arguments, &["--json"]].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {text}{error}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Asks it to end, and gives its exit code and the rest of its log.
+    fn end(mut self) -> (Option<i32>, String, tempfile::TempDir) {
+        let asked = Command::new("kill")
+            .args(["-TERM", &self.process.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(asked.success());
+        let mut line = String::new();
+        while self.stderr.read_line(&mut line).unwrap() > 0 {}
+        self.log.push_str(&line);
+        let code = self.process.wait().unwrap().code();
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        (code, self.log.clone(), folder)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn the_first_start_lets_the_admin_in_and_the_second_says_nothing_of_it() {
+    let server = Server::start();
+    let data = server.folder.path().join("data");
+    assert_eq!(
+        (mode(&data), mode(&data.join("admin-token"))),
+        (0o700, 0o600)
+    );
+    let token = std::fs::read_to_string(data.join("admin-token")).unwrap();
+    assert!(token.starts_with("cgu_"));
+    let whoami = server.json(&["users", "whoami"]);
+    assert_eq!(whoami["id"], "admin");
+
+    let (code, log, folder) = server.end();
+    assert_eq!(code, Some(0), "{log}");
+    for expected in [
+        "migrations done",
+        "listening on",
+        "WebSocket ready",
+        "/bootstrap?code=",
+        "admin-token",
+        "ended",
+    ] {
+        assert!(log.contains(expected), "{expected}: {log}");
+    }
+    assert!(!log.contains(token.trim()), "the token is in its file only");
+
+    let server = Server::start_in(folder, &[]);
+    assert_eq!(
+        server.json(&["users", "whoami"])["id"],
+        "admin",
+        "the same token"
+    );
+    let (code, log, _folder) = server.end();
+    assert_eq!(code, Some(0));
+    assert!(!log.contains("/bootstrap?code="), "{log}");
+}
+
+#[test]
+fn agents_users_and_tokens_from_the_command_line() {
+    let server = Server::start();
+    let agent = server.json(&[
+        "agents",
+        "create",
+        "deploy-bot",
+        "--allow",
+        "github",
+        "--owner",
+        "admin",
+        "--env",
+        "dev",
+    ]);
+    assert_eq!(agent["allowed_mcps"], serde_json::json!(["github"]));
+    let id = agent["id"].as_str().unwrap();
+    assert_eq!(server.json(&["agents", "show", id])["name"], "deploy-bot");
+    let agent = server.json(&["agents", "change", "deploy-bot", "--allow", ""]);
+    assert_eq!(
+        (&agent["allowed_mcps"], &agent["owner"]),
+        (&serde_json::json!([]), &serde_json::json!("admin"))
+    );
+    assert_eq!(
+        server.json(&["agents", "suspend", "deploy-bot"])["suspended"],
+        true
+    );
+    assert_eq!(
+        server.json(&["agents", "resume", "deploy-bot"])["suspended"],
+        false
+    );
+
+    let output = server.run(
+        &[],
+        &[
+            "agents",
+            "token",
+            "create",
+            "deploy-bot",
+            "--label",
+            "ci",
+            "--expires-in",
+            "8h",
+        ],
+    );
+    let token = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        token.starts_with("cgt_") && token.lines().count() == 1,
+        "the token alone"
+    );
+    let tokens = server.json(&["agents", "token", "list", "deploy-bot"]);
+    assert_eq!(tokens[0]["label"], "ci");
+    assert!(!tokens.to_string().contains(token.trim()));
+    let id = tokens[0]["id"].as_str().unwrap();
+    server.json(&["tokens", "revoke", "--agent", "deploy-bot", id]);
+    assert!(server.json(&["tokens", "list", "--agent", "deploy-bot"])[0]["revoked"].is_string());
+
+    // What the agent holds opens nothing here.
+    let refused = server.run(&[("CEDARGATE_TOKEN", token.trim())], &["agents", "list"]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert_eq!(
+        server.run(&[], &["agents", "show", "nobody"]).status.code(),
+        Some(4)
+    );
+    assert_eq!(
+        server
+            .run(&[], &["agents", "create", "deploy-bot"])
+            .status
+            .code(),
+        Some(1),
+        "the name is taken"
+    );
+}
+
+#[test]
+fn people_and_what_they_may_and_what_is_recorded() {
+    let server = Server::start();
+    server.json(&["users", "create", "eve", "--role", "viewer"]);
+    let eve = String::from_utf8(server.run(&[], &["users", "token", "eve"]).stdout).unwrap();
+    let refused = server.run(
+        &[("CEDARGATE_TOKEN", eve.trim())],
+        &["agents", "create", "other"],
+    );
+    assert_eq!(
+        refused.status.code(),
+        Some(3),
+        "a viewer registers no agents"
+    );
+
+    let kinds: Vec<String> = server
+        .json(&["audit", "list", "--limit", "1000"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(
+        kinds.iter().any(|kind| kind == "agent_created"),
+        "{kinds:?}"
+    );
+    assert_eq!(
+        server
+            .json(&["audit", "list", "--limit", "2"])
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(
+        server.json(&["policy", "status"])["rejected"],
+        serde_json::json!([])
+    );
+    assert_eq!(server.json(&["approvals", "list"]), serde_json::json!([]));
+    assert_eq!(server.json(&["grants", "list"]), serde_json::json!([]));
+}
+
+#[test]
+fn hostile_text_reaches_no_terminal() {
+    let server = Server::start();
+    // What the server lets in, and what it refuses and says so.
+    server.json(&[
+        "users",
+        "create",
+        "mallory",
+        "--name",
+        "Mal\u{202e}lory\u{200b}",
+    ]);
+    let refused = server.run(
+        &[],
+        &[
+            "users",
+            "create",
+            "eve",
+            "--name",
+            "Eve\u{1b}]0;owned\u{7}\u{9b}2J",
+        ],
+    );
+    assert!(!refused.status.success());
+    let mut texts = vec![String::from_utf8(refused.stderr).unwrap()];
+    for arguments in [
+        &["users", "list"][..],
+        &["users", "list", "--json"],
+        &["audit", "list"],
+        &["audit", "list", "--json"],
+    ] {
+        texts.push(String::from_utf8(server.run(&[], arguments).stdout).unwrap());
+    }
+    for text in texts {
+        assert!(!text.is_empty());
+        let hostile = ['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}', '\u{200b}'];
+        assert!(!text.contains(hostile), "{text:?}");
+    }
+    let users = server.json(&["users", "list"]);
+    assert!(
+        users
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|user| user["id"] == "mallory")
+    );
+}
+
+#[test]
+fn a_journal_that_was_touched_does_not_verify() {
+    let server = Server::start();
+    let (_, _, folder) = server.end();
+    let verify = || {
+        Command::new(env!("CARGO_BIN_EXE_cedargate"))
+            .current_dir(folder.path())
+            .env_clear()
+            .args(["audit", "verify", "--json"])
+            .output()
+            .unwrap()
+    };
+    let output = verify();
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &value["valid"]),
+        (Some(0), &Value::Bool(true)),
+        "{value}"
+    );
+    assert!(value["lines"].as_u64().unwrap() > 0, "a start is recorded");
+
+    let journal = folder.path().join("data/journal");
+    let file = std::fs::read_dir(&journal)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"hash\"")))
+        .unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replacen("start", "stark", 1)).unwrap();
+    let output = verify();
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &value["valid"]),
+        (Some(1), &Value::Bool(false))
+    );
+}
+
+/// What the gateway answers to a command of the agent's.
+async fn execute(gateway: &str, agent: &str, command: &str) -> (u16, Value) {
+    let response = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
+        .post(format!("{gateway}/execute"))
+        .header("X-Agent-Id", agent)
+        .json(&serde_json::json!({"command": command}))
+        .send()
+        .await
+        .unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_let_an_agent_stop_something_once() {
+    const STOP: &str = "/mcp-coolify applications stop sampleapp000000000000001";
+    let sample = SampleCoolify::start("a-token").await.unwrap();
+    let variables = [
+        ("COOLIFY_API_URL", sample.url()),
+        ("COOLIFY_API_TOKEN", "a-token".to_owned()),
+    ];
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let server = Server::start_in(tempfile::tempdir().unwrap(), &variables);
+    server.json(&["agents", "create", "bot"]);
+    server.json(&["users", "create", "dan", "--role", "approver"]);
+    let dan = String::from_utf8(server.run(&[], &["users", "token", "dan"]).stdout).unwrap();
+
+    let (status, refusal) = execute(&server.gateway, "bot", STOP).await;
+    assert_eq!(status, 403, "{refusal}");
+    let id = refusal["error"]["data"]["request_id"].as_str().unwrap();
+    assert_eq!(server.json(&["approvals", "list"])[0]["id"], id);
+    let shown = server.json(&["approvals", "show", id]);
+    assert_eq!(
+        (shown["approvals_needed"].as_u64(), shown["risk"].as_str()),
+        (Some(2), Some("destroy")),
+        "{shown}"
+    );
+
+    let once = [
+        "approvals",
+        "approve",
+        id,
+        "--reach",
+        "once",
+        "--for",
+        "15m",
+        "--reason",
+        "release",
+    ];
+    assert_eq!(server.json(&once)["status"], "pending");
+    assert_ne!(
+        server.run(&[], &once).status.code(),
+        Some(0),
+        "one person counts once"
+    );
+    let output = server.run(
+        &[("CEDARGATE_TOKEN", dan.trim())],
+        &["approvals", "approve", id],
+    );
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(server.json(&["approvals", "list"]), serde_json::json!([]));
+    let grant = server.json(&["grants", "list"])[0].clone();
+    assert_eq!(
+        (&grant["single_use"], &grant["agent_name"]),
+        (&Value::Bool(true), &serde_json::json!("bot"))
+    );
+
+    assert_eq!(sample.count(), 0, "nothing was sent so far");
+    let (status, answer) = execute(&server.gateway, "bot", STOP).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, _) = execute(&server.gateway, "bot", STOP).await;
+    assert_eq!((status, sample.count()), (403, 1), "once is once");
+    assert_eq!(
+        server.json(&["grants", "list", "--all"])[0]["state"],
+        "spent"
+    );
+
+    let pending = server.json(&["approvals", "list"]);
+    let id = pending[0]["id"].as_str().unwrap();
+    assert_eq!(
+        server.json(&["approvals", "reject", id, "--reason", "not today"])["status"],
+        "rejected"
+    );
+    assert_eq!(
+        server.run(&[], &["approvals", "approve", id]).status.code(),
+        Some(1),
+        "decided is decided"
+    );
+}
