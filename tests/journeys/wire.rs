@@ -76,7 +76,7 @@ async fn execute_in_every_form(system: System) -> anyhow::Result<()> {
         "/mcp-coolify list servers",
         "/mcp-coolify list-servers",
         "/mcp-coolify list_servers",
-        "/MCP-COOLIFY servers list",
+        "/mcp-COOLIFY servers list",
         "  /mcp-coolify   servers   list  ",
     ];
     for path in ["/execute", "/mcp/execute"] {
