@@ -16,7 +16,7 @@ mod writer;
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -391,12 +391,6 @@ impl Drop for Entry {
             self.write("unknown", None);
         }
     }
-}
-
-/// Where the journal says how far it was sent.
-#[must_use]
-pub fn mark(folder: &Path) -> PathBuf {
-    ship::mark_path(folder)
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ impl Shipper {
     }
 }
 
-pub(super) fn mark_path(folder: &Path) -> PathBuf {
+fn mark_path(folder: &Path) -> PathBuf {
     folder.join("shipped")
 }
 

@@ -1,5 +1,6 @@
 //! The journal against what happens to files: crashes, full disks, edits.
 
+use std::path::PathBuf;
 use std::sync::{
     Mutex,
     atomic::{AtomicBool, AtomicI64, AtomicUsize},
