@@ -170,7 +170,7 @@ async fn without_an_agent_id(system: System) -> anyhow::Result<()> {
         assert!(reply.body["result"]["data"][list].is_array(), "{reply:?}");
     }
     // `local` is under policy: what only two people may allow, it may not do.
-    let command = json!({"command": "/mcp-coolify applications delete app1"});
+    let command = json!({"command": "/mcp-coolify applications delete sampleapp000000000000001"});
     let reply = system
         .send(system.gateway(Method::POST, "/execute").json(&command))
         .await?;

@@ -37,10 +37,10 @@ async fn one_request_however_often_asked(system: System) -> anyhow::Result<()> {
 
     // Other arguments are another request.
     let one = system
-        .execute(&agent, "/mcp-coolify applications get app1")
+        .execute(&agent, "/mcp-coolify applications get sampleapp000000000000001")
         .await?;
     let two = system
-        .execute(&agent, "/mcp-coolify applications get app2")
+        .execute(&agent, "/mcp-coolify applications get sampleapp000000000000002")
         .await?;
     assert_ne!(
         one.body["error"]["data"]["request_id"],
@@ -160,7 +160,7 @@ async fn two_people_for_what_destroys(system: System) -> anyhow::Result<()> {
         .create_agent(json!({"name": "destroyer", "allowed_mcps": ["coolify"]}))
         .await?;
     let dan = system.create_user("dan", &["approver"]).await?;
-    let command = "/mcp-coolify applications stop app1";
+    let command = "/mcp-coolify applications stop sampleapp000000000000001";
     let refused = system.execute(&agent, command).await?;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
     let data = &refused.body["error"]["data"];
@@ -202,7 +202,7 @@ async fn two_people_for_what_destroys(system: System) -> anyhow::Result<()> {
         StatusCode::OK
     );
     let other = system
-        .execute(&agent, "/mcp-coolify applications stop app2")
+        .execute(&agent, "/mcp-coolify applications stop sampleapp000000000000002")
         .await?;
     assert_eq!(
         other.status,

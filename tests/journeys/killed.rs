@@ -132,7 +132,7 @@ async fn full_disk() -> anyhow::Result<()> {
     let refused = cedargate_tests::soon("the disk is full", async {
         loop {
             let reply = system
-                .execute(&agent, "/mcp-coolify applications restart app1")
+                .execute(&agent, "/mcp-coolify applications restart sampleapp000000000000001")
                 .await?;
             if reply.status != StatusCode::OK {
                 return anyhow::Ok(reply);
@@ -164,7 +164,7 @@ async fn full_disk() -> anyhow::Result<()> {
     std::fs::remove_file(&ballast)?;
     cedargate_tests::soon("there is room again", async {
         while system
-            .execute(&agent, "/mcp-coolify applications restart app1")
+            .execute(&agent, "/mcp-coolify applications restart sampleapp000000000000001")
             .await?
             .status
             != StatusCode::OK

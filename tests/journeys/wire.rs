@@ -76,7 +76,7 @@ async fn execute_in_every_form(system: System) -> anyhow::Result<()> {
         "/mcp-coolify list servers",
         "/mcp-coolify list-servers",
         "/mcp-coolify list_servers",
-        "/MCP-COOLIFY servers list",
+        "/mcp-COOLIFY servers list",
         "  /mcp-coolify   servers   list  ",
     ];
     for path in ["/execute", "/mcp/execute"] {
@@ -123,18 +123,18 @@ async fn execute_in_every_form(system: System) -> anyhow::Result<()> {
     }
     // By position and by name, quoted or not, it is the same call.
     for command in [
-        "/mcp-coolify applications get app1",
-        "/mcp-coolify applications get --uuid app1",
-        "/mcp-coolify get-application --uuid=app1",
-        "/mcp-coolify get_application 'app1'",
-        "/mcp-coolify get application {\"uuid\": \"app1\"}",
+        "/mcp-coolify applications get sampleapp000000000000001",
+        "/mcp-coolify applications get --uuid sampleapp000000000000001",
+        "/mcp-coolify get-application --uuid=sampleapp000000000000001",
+        "/mcp-coolify get_application 'sampleapp000000000000001'",
+        "/mcp-coolify get application {\"uuid\": \"sampleapp000000000000001\"}",
     ] {
         let reply = system.execute(&agent, command).await?;
         assert_eq!(reply.status, StatusCode::OK, "{command}: {reply:?}");
         let arrived = system.coolify.arrived().pop().unwrap();
         assert_eq!(
             (arrived.method.as_str(), arrived.path.as_str()),
-            ("GET", "/api/v1/applications/app1"),
+            ("GET", "/api/v1/applications/sampleapp000000000000001"),
             "{command}"
         );
     }
@@ -184,7 +184,7 @@ async fn rpc(system: System) -> anyhow::Result<()> {
         "id 0 is an id: {reply:?}"
     );
     assert_eq!(reply.body["result"]["data"]["operation"], "list_servers");
-    for args in [json!({"uuid": "app1"}), json!(["app1"])] {
+    for args in [json!({"uuid": "sampleapp000000000000001"}), json!(["sampleapp000000000000001"])] {
         let params = json!({"service": "coolify", "operation": "get-application", "args": args});
         let reply = call(&system, &agent, &request("mcp.execute", params)).await?;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
@@ -278,7 +278,7 @@ async fn rpc_errors(system: System) -> anyhow::Result<()> {
             "args of no kind",
             execute(json!({"service": "coolify", "operation": "list-servers", "args": 5})),
             400,
-            -32009,
+            -32602,
         ),
     ];
     for (name, body, status, code) in cases {
@@ -371,13 +371,13 @@ async fn legacy_permissions(system: System) -> anyhow::Result<()> {
     );
     assert_eq!(
         system
-            .execute(&agent, "/mcp-coolify applications get app1")
+            .execute(&agent, "/mcp-coolify applications get sampleapp000000000000001")
             .await?
             .status,
         StatusCode::OK
     );
     let delete = system
-        .execute(&agent, "/mcp-coolify applications delete app1")
+        .execute(&agent, "/mcp-coolify applications delete sampleapp000000000000001")
         .await?;
     assert_eq!(
         delete.status,

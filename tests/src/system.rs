@@ -228,7 +228,7 @@ impl System {
             variables.push((name.to_owned(), value.to_owned()));
         }
         let process = Process::start(&["orchestrator"], &variables)?;
-        address(&process, "orchestrator").await?;
+        orchestrator_address(&process).await?;
         self.orchestrator = Some(process);
         Ok(())
     }
@@ -460,11 +460,9 @@ async fn start_planes(
     };
     if layout == Layout::OneProcess {
         let process = Process::start(&["serve"], &with(gateway_data(layout, data), &[]))?;
-        let urls = Urls {
-            gateway: address(&process, "gateway").await?,
-            metrics: address(&process, "metrics").await?,
-            orchestrator: address(&process, "orchestrator").await?,
-        };
+        let orchestrator = orchestrator_address(&process).await?;
+        let (gateway, metrics) = gateway_addresses(&process).await?;
+        let urls = Urls { gateway, metrics, orchestrator };
         ready(&urls.gateway).await?;
         return Ok((process, None, urls));
     }
@@ -476,7 +474,7 @@ async fn start_planes(
                 &["orchestrator"],
                 &with(control_data(layout, data), &[("DATABASE_URL", database)]),
             )?;
-            let url = address(&process, "orchestrator").await?;
+            let url = orchestrator_address(&process).await?;
             (Some(process), url)
         }
     };
@@ -484,30 +482,29 @@ async fn start_planes(
         &["gateway"],
         &with(gateway_data(layout, data), &[("ORCHESTRATOR_URL", &url)]),
     )?;
-    let urls = Urls {
-        gateway: address(&gateway, "gateway").await?,
-        metrics: address(&gateway, "metrics").await?,
-        orchestrator: url,
-    };
+    let (address, metrics) = gateway_addresses(&gateway).await?;
+    let urls = Urls { gateway: address, metrics, orchestrator: url };
     ready(&urls.gateway).await?;
     Ok((gateway, orchestrator, urls))
 }
 
-/// Where a plane listens, by its own word.
-async fn address(process: &Process, plane: &str) -> anyhow::Result<String> {
-    let line = match plane {
-        "metrics" => process.line(&["metrics at http://"]).await?,
-        plane => process.line(&[&format!("{plane} listening on ")]).await?,
+/// Where the gateway and its metrics listen, by its own word.
+async fn gateway_addresses(process: &Process) -> anyhow::Result<(String, String)> {
+    let line: Value = serde_json::from_str(&process.line(&["\"gateway listening\""]).await?)?;
+    let address = |field: &str| {
+        let text = line[field].as_str().with_context(|| format!("no {field} in {line}"))?;
+        anyhow::Ok(format!("http://{}", text.parse::<SocketAddr>()?))
     };
-    let line: Value = serde_json::from_str(&line)?;
-    let message = line["fields"]["message"]
-        .as_str()
-        .or(line["message"].as_str())
-        .context("a line has a message")?;
-    let address = message
+    Ok((address("address")?, address("metrics")?))
+}
+
+/// Where the orchestrator listens, by its own word.
+async fn orchestrator_address(process: &Process) -> anyhow::Result<String> {
+    let line = process.line(&["orchestrator listening on "]).await?;
+    let address = line
         .split(|letter: char| !letter.is_ascii_digit() && !matches!(letter, '.' | ':'))
         .find_map(|word| word.parse::<SocketAddr>().ok())
-        .with_context(|| format!("`{message}` names no address"))?;
+        .with_context(|| format!("`{line}` names no address"))?;
     Ok(format!("http://{address}"))
 }
 
