@@ -37,10 +37,16 @@ async fn one_request_however_often_asked(system: System) -> anyhow::Result<()> {
 
     // Other arguments are another request.
     let one = system
-        .execute(&agent, "/mcp-coolify applications get sampleapp000000000000001")
+        .execute(
+            &agent,
+            "/mcp-coolify applications get sampleapp000000000000001",
+        )
         .await?;
     let two = system
-        .execute(&agent, "/mcp-coolify applications get sampleapp000000000000002")
+        .execute(
+            &agent,
+            "/mcp-coolify applications get sampleapp000000000000002",
+        )
         .await?;
     assert_ne!(
         one.body["error"]["data"]["request_id"],
@@ -202,7 +208,10 @@ async fn two_people_for_what_destroys(system: System) -> anyhow::Result<()> {
         StatusCode::OK
     );
     let other = system
-        .execute(&agent, "/mcp-coolify applications stop sampleapp000000000000002")
+        .execute(
+            &agent,
+            "/mcp-coolify applications stop sampleapp000000000000002",
+        )
         .await?;
     assert_eq!(
         other.status,

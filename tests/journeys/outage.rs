@@ -112,19 +112,19 @@ async fn orchestrator_down() -> anyhow::Result<()> {
         anyhow::Ok(())
     })
     .await??;
-    cedargate_tests::soon("the refusals arrive in the trail", async {
+    let served = usize::try_from(system.coolify.count())?;
+    cedargate_tests::soon("every call of the outage arrives in the trail", async {
         loop {
             let trail = system
                 .admin_get(&format!("/api/audit?limit=1000&agent={agent}"))
                 .await?;
-            let refusals = trail
-                .body
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter(|entry| entry["kind"] == "refusal")
+            let entries = trail.body.as_array().cloned().unwrap_or_default();
+            let outcomes = entries
+                .iter()
+                .filter(|entry| entry["kind"] == "outcome")
                 .count();
-            if refusals >= 2 {
+            if outcomes >= served {
+                assert_eq!(outcomes, served, "each once");
                 return anyhow::Ok(());
             }
         }

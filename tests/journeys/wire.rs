@@ -184,7 +184,10 @@ async fn rpc(system: System) -> anyhow::Result<()> {
         "id 0 is an id: {reply:?}"
     );
     assert_eq!(reply.body["result"]["data"]["operation"], "list_servers");
-    for args in [json!({"uuid": "sampleapp000000000000001"}), json!(["sampleapp000000000000001"])] {
+    for args in [
+        json!({"uuid": "sampleapp000000000000001"}),
+        json!(["sampleapp000000000000001"]),
+    ] {
         let params = json!({"service": "coolify", "operation": "get-application", "args": args});
         let reply = call(&system, &agent, &request("mcp.execute", params)).await?;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
@@ -371,13 +374,19 @@ async fn legacy_permissions(system: System) -> anyhow::Result<()> {
     );
     assert_eq!(
         system
-            .execute(&agent, "/mcp-coolify applications get sampleapp000000000000001")
+            .execute(
+                &agent,
+                "/mcp-coolify applications get sampleapp000000000000001"
+            )
             .await?
             .status,
         StatusCode::OK
     );
     let delete = system
-        .execute(&agent, "/mcp-coolify applications delete sampleapp000000000000001")
+        .execute(
+            &agent,
+            "/mcp-coolify applications delete sampleapp000000000000001",
+        )
         .await?;
     assert_eq!(
         delete.status,

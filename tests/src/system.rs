@@ -462,7 +462,11 @@ async fn start_planes(
         let process = Process::start(&["serve"], &with(gateway_data(layout, data), &[]))?;
         let orchestrator = orchestrator_address(&process).await?;
         let (gateway, metrics) = gateway_addresses(&process).await?;
-        let urls = Urls { gateway, metrics, orchestrator };
+        let urls = Urls {
+            gateway,
+            metrics,
+            orchestrator,
+        };
         ready(&urls.gateway).await?;
         return Ok((process, None, urls));
     }
@@ -483,7 +487,11 @@ async fn start_planes(
         &with(gateway_data(layout, data), &[("ORCHESTRATOR_URL", &url)]),
     )?;
     let (address, metrics) = gateway_addresses(&gateway).await?;
-    let urls = Urls { gateway: address, metrics, orchestrator: url };
+    let urls = Urls {
+        gateway: address,
+        metrics,
+        orchestrator: url,
+    };
     ready(&urls.gateway).await?;
     Ok((gateway, orchestrator, urls))
 }
@@ -492,7 +500,9 @@ async fn start_planes(
 async fn gateway_addresses(process: &Process) -> anyhow::Result<(String, String)> {
     let line: Value = serde_json::from_str(&process.line(&["\"gateway listening\""]).await?)?;
     let address = |field: &str| {
-        let text = line[field].as_str().with_context(|| format!("no {field} in {line}"))?;
+        let text = line[field]
+            .as_str()
+            .with_context(|| format!("no {field} in {line}"))?;
         anyhow::Ok(format!("http://{}", text.parse::<SocketAddr>()?))
     };
     Ok((address("address")?, address("metrics")?))

@@ -1,7 +1,8 @@
 //! Approval requests: what gateways open, agents follow and people decide.
 
 use authz::{
-    AgentId, AgentName, ApprovalRequestId, CommandKey, GrantId, PolicySetVersion, Risk, ServiceName, UserId,
+    AgentId, AgentName, ApprovalRequestId, CommandKey, GrantId, PolicySetVersion, Risk,
+    ServiceName, UserId,
     approval::{Choice, Reach},
     command::{ArgumentsDigest, Target},
     time::Timestamp,

@@ -2,7 +2,9 @@
 
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
-use authz::{AgentId, AgentRef, ApprovalRequestId, Facts, GrantId, PolicySetVersion, TokenId, UserId};
+use authz::{
+    AgentId, AgentRef, ApprovalRequestId, Facts, GrantId, PolicySetVersion, TokenId, UserId,
+};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use http::{Method, Request, Response, StatusCode, Uri, header};
@@ -12,7 +14,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 use crate::{
-    agents::{AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, GrantView, Revoke, TokenView},
+    agents::{
+        AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, GrantView, Revoke,
+        TokenView,
+    },
     approvals::{ApprovalSummary, ApprovalView, Approve, OpenApproval, Reject},
     audit::{AuditEntry, JournalStored, ShipJournal},
     error::{Error, ErrorBody},
@@ -39,7 +44,9 @@ pub struct Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,13 +54,19 @@ impl Client {
     /// A client of the orchestrator behind any HTTP service: its own router, say.
     pub fn over<S, B>(service: S, token: Option<SecretString>, deadline: Duration) -> Self
     where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let service = service
-            .map_response(|response: Response<B>| response.map(|body| body.map_err(Into::into).boxed_unsync()))
+            .map_response(|response: Response<B>| {
+                response.map(|body| body.map_err(Into::into).boxed_unsync())
+            })
             .map_err(|never| match never {});
         Self {
             transport: BoxCloneSyncService::new(service),
@@ -68,11 +81,20 @@ impl Client {
     /// # Errors
     ///
     /// When `base` is not an `http` or `https` URL, or TLS cannot be set up.
-    pub fn http(base: &str, token: Option<SecretString>, deadline: Duration) -> Result<Self, Error> {
+    pub fn http(
+        base: &str,
+        token: Option<SecretString>,
+        deadline: Duration,
+    ) -> Result<Self, Error> {
         let base = base.trim_end_matches('/');
-        let scheme = base.parse::<Uri>().ok().and_then(|uri| uri.scheme_str().map(str::to_owned));
+        let scheme = base
+            .parse::<Uri>()
+            .ok()
+            .and_then(|uri| uri.scheme_str().map(str::to_owned));
         if !matches!(scheme.as_deref(), Some("http" | "https")) {
-            return Err(Error::Malformed(format!("`{base}` is not an http or https URL")));
+            return Err(Error::Malformed(format!(
+                "`{base}` is not an http or https URL"
+            )));
         }
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -98,10 +120,20 @@ impl Client {
         })
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Response<Body>, Error> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Response<Body>, Error> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
+            request = request.header(
+                header::AUTHORIZATION,
+                format!("Bearer {}", token.expose_secret()),
+            );
         }
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
@@ -109,7 +141,8 @@ impl Client {
         let request = request
             .body(Full::new(body.unwrap_or_default()))
             .map_err(|error| Error::Malformed(error.to_string()))?;
-        let answer = tokio::time::timeout(self.deadline, self.transport.clone().oneshot(request)).await;
+        let answer =
+            tokio::time::timeout(self.deadline, self.transport.clone().oneshot(request)).await;
         let response = match answer {
             Err(_) => return Err(Error::Timeout(self.deadline)),
             Ok(Err(error)) => return Err(Error::Unreachable(error)),
@@ -120,8 +153,10 @@ impl Client {
         }
         let status = response.status();
         let body = self.read(response).await?;
-        let detail = serde_json::from_slice::<ErrorBody>(&body)
-            .map_or_else(|_| format!("the orchestrator answered {status}"), |body| body.detail);
+        let detail = serde_json::from_slice::<ErrorBody>(&body).map_or_else(
+            |_| format!("the orchestrator answered {status}"),
+            |body| body.detail,
+        );
         Err(Error::Refused { status, detail })
     }
 
@@ -150,7 +185,11 @@ impl Client {
             .map(Bytes::from);
         let response = self.send(method, path, body).await?;
         let body = self.read(response).await?;
-        let body = if body.is_empty() { Bytes::from_static(b"null") } else { body };
+        let body = if body.is_empty() {
+            Bytes::from_static(b"null")
+        } else {
+            body
+        };
         serde_json::from_slice(&body).map_err(|error| Error::Malformed(error.to_string()))
     }
 
@@ -158,7 +197,11 @@ impl Client {
         self.call(Method::GET, path, None::<&()>).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
         self.call(Method::POST, path, Some(body)).await
     }
 
@@ -197,8 +240,13 @@ impl Client {
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn approval_of(&self, agent: AgentId, id: ApprovalRequestId) -> Result<ApprovalSummary, Error> {
-        self.get(&format!("/api/gateway/approvals/{id}?agent={agent}")).await
+    pub async fn approval_of(
+        &self,
+        agent: AgentId,
+        id: ApprovalRequestId,
+    ) -> Result<ApprovalSummary, Error> {
+        self.get(&format!("/api/gateway/approvals/{id}?agent={agent}"))
+            .await
     }
 
     /// Uses up a grant for one use; 409 if it is spent, revoked or expired.
@@ -207,7 +255,8 @@ impl Client {
     ///
     /// See [`Client::facts`].
     pub async fn spend_grant(&self, id: GrantId, spend: &SpendGrant) -> Result<(), Error> {
-        self.post(&format!("/api/gateway/grants/{id}/spend"), spend).await
+        self.post(&format!("/api/gateway/grants/{id}/spend"), spend)
+            .await
     }
 
     /// The policy set to enforce.
@@ -239,24 +288,33 @@ impl Client {
         &self,
         after: Option<i64>,
     ) -> Result<impl Stream<Item = Result<Option<FeedEvent>, Error>> + Send + use<>, Error> {
-        let query = after.map(|after| format!("?after={after}")).unwrap_or_default();
-        let response = self.send(Method::GET, &format!("/api/feed{query}"), None).await?;
-        let lines = Lines { body: response.into_body(), buffer: Vec::new() };
-        Ok(futures_util::stream::try_unfold(lines, |mut lines| async move {
-            Ok::<_, Error>(lines.next().await?.map(|line| (line, lines)))
-        })
-        .try_filter_map(|line| async move {
-            if line.starts_with(':') {
-                return Ok(Some(None));
-            }
-            match line.strip_prefix("data:") {
-                None => Ok(None),
-                Some(data) => serde_json::from_str(data.trim_start())
-                    .map(|event| Some(Some(event)))
-                    .map_err(|error| Error::Malformed(error.to_string())),
-            }
-        })
-        .boxed())
+        let query = after
+            .map(|after| format!("?after={after}"))
+            .unwrap_or_default();
+        let response = self
+            .send(Method::GET, &format!("/api/feed{query}"), None)
+            .await?;
+        let lines = Lines {
+            body: response.into_body(),
+            buffer: Vec::new(),
+        };
+        Ok(
+            futures_util::stream::try_unfold(lines, |mut lines| async move {
+                Ok::<_, Error>(lines.next().await?.map(|line| (line, lines)))
+            })
+            .try_filter_map(|line| async move {
+                if line.starts_with(':') {
+                    return Ok(Some(None));
+                }
+                match line.strip_prefix("data:") {
+                    None => Ok(None),
+                    Some(data) => serde_json::from_str(data.trim_start())
+                        .map(|event| Some(Some(event)))
+                        .map_err(|error| Error::Malformed(error.to_string())),
+                }
+            })
+            .boxed(),
+        )
     }
 
     // What people and scripts call.
@@ -302,8 +360,13 @@ impl Client {
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn change_agent(&self, agent: &AgentRef, change: &ChangeAgent) -> Result<AgentView, Error> {
-        self.call(Method::PATCH, &format!("/api/agents/{agent}"), Some(change)).await
+    pub async fn change_agent(
+        &self,
+        agent: &AgentRef,
+        change: &ChangeAgent,
+    ) -> Result<AgentView, Error> {
+        self.call(Method::PATCH, &format!("/api/agents/{agent}"), Some(change))
+            .await
     }
 
     /// Makes a credential for an agent.
@@ -311,8 +374,13 @@ impl Client {
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn create_agent_token(&self, agent: &AgentRef, create: &CreateToken) -> Result<CreatedToken, Error> {
-        self.post(&format!("/api/agents/{agent}/tokens"), create).await
+    pub async fn create_agent_token(
+        &self,
+        agent: &AgentRef,
+        create: &CreateToken,
+    ) -> Result<CreatedToken, Error> {
+        self.post(&format!("/api/agents/{agent}/tokens"), create)
+            .await
     }
 
     /// An agent's credentials, newest first.
@@ -330,7 +398,12 @@ impl Client {
     ///
     /// See [`Client::facts`].
     pub async fn revoke_agent_token(&self, agent: &AgentRef, token: TokenId) -> Result<(), Error> {
-        self.call(Method::DELETE, &format!("/api/agents/{agent}/tokens/{token}"), None::<&()>).await
+        self.call(
+            Method::DELETE,
+            &format!("/api/agents/{agent}/tokens/{token}"),
+            None::<&()>,
+        )
+        .await
     }
 
     /// All users, by id.
@@ -356,8 +429,13 @@ impl Client {
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn create_user_token(&self, user: &UserId, create: &CreateToken) -> Result<CreatedToken, Error> {
-        self.post(&format!("/api/users/{user}/tokens"), create).await
+    pub async fn create_user_token(
+        &self,
+        user: &UserId,
+        create: &CreateToken,
+    ) -> Result<CreatedToken, Error> {
+        self.post(&format!("/api/users/{user}/tokens"), create)
+            .await
     }
 
     /// Grants, newest first; live ones only, unless `all`.
@@ -365,8 +443,14 @@ impl Client {
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn grants(&self, agent: Option<&AgentRef>, all: bool) -> Result<Vec<GrantView>, Error> {
-        let agent = agent.map(|agent| format!("&agent={agent}")).unwrap_or_default();
+    pub async fn grants(
+        &self,
+        agent: Option<&AgentRef>,
+        all: bool,
+    ) -> Result<Vec<GrantView>, Error> {
+        let agent = agent
+            .map(|agent| format!("&agent={agent}"))
+            .unwrap_or_default();
         self.get(&format!("/api/grants?all={all}{agent}")).await
     }
 
@@ -402,8 +486,13 @@ impl Client {
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn approve(&self, id: ApprovalRequestId, approve: &Approve) -> Result<ApprovalView, Error> {
-        self.post(&format!("/api/approvals/{id}/approve"), approve).await
+    pub async fn approve(
+        &self,
+        id: ApprovalRequestId,
+        approve: &Approve,
+    ) -> Result<ApprovalView, Error> {
+        self.post(&format!("/api/approvals/{id}/approve"), approve)
+            .await
     }
 
     /// Rejects; 403 if this person may not, 409 if it is no longer pending.
@@ -411,8 +500,13 @@ impl Client {
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn reject(&self, id: ApprovalRequestId, reject: &Reject) -> Result<ApprovalView, Error> {
-        self.post(&format!("/api/approvals/{id}/reject"), reject).await
+    pub async fn reject(
+        &self,
+        id: ApprovalRequestId,
+        reject: &Reject,
+    ) -> Result<ApprovalView, Error> {
+        self.post(&format!("/api/approvals/{id}/reject"), reject)
+            .await
     }
 
     /// What policy set is in force, and what is wrong with the folder.
@@ -438,9 +532,17 @@ impl Client {
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn audit(&self, after: i64, limit: u32, agent: Option<AgentId>) -> Result<Vec<AuditEntry>, Error> {
-        let agent = agent.map(|agent| format!("&agent={agent}")).unwrap_or_default();
-        self.get(&format!("/api/audit?after={after}&limit={limit}{agent}")).await
+    pub async fn audit(
+        &self,
+        after: i64,
+        limit: u32,
+        agent: Option<AgentId>,
+    ) -> Result<Vec<AuditEntry>, Error> {
+        let agent = agent
+            .map(|agent| format!("&agent={agent}"))
+            .unwrap_or_default();
+        self.get(&format!("/api/audit?after={after}&limit={limit}{agent}"))
+            .await
     }
 
     /// Whether it is up: `GET /health`.
@@ -473,11 +575,14 @@ impl Lines {
         loop {
             if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                let line = String::from_utf8(line).map_err(|error| Error::Malformed(error.to_string()))?;
+                let line =
+                    String::from_utf8(line).map_err(|error| Error::Malformed(error.to_string()))?;
                 return Ok(Some(line.trim_end().to_owned()));
             }
             if self.buffer.len() > Self::MAX {
-                return Err(Error::Malformed("a line of the feed is too long".to_owned()));
+                return Err(Error::Malformed(
+                    "a line of the feed is too long".to_owned(),
+                ));
             }
             match self.body.frame().await {
                 None => return Ok(None),
