@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use authz::{
     Agent, AgentRef, ApprovalRequestId, Arguments, Command, CommandName, Decision, Risk, Service,
-    ServiceName, Slice, Target, Timestamp,
+    ServiceName, Slice, Target, Timestamp, UserId,
     approval::{
         Ask, Choice, DURATIONS, Escalation, NotPermitted, Reach, SERVICE_ACCESS, choices, derive,
         is_service_access, may_approve, may_reject,
@@ -51,7 +51,7 @@ pub(crate) async fn open(
         .agent(&AgentRef::Id(open.agent))
         .await?
         .agent;
-    let ask = ask(agent, open.target, open.digest, open.approvals);
+    let ask = ask(agent, None, open.target, open.digest, open.approvals);
     let actor = Actor {
         user: None,
         via: "gateway",
@@ -146,6 +146,8 @@ pub(crate) async fn open_for_service(
         id: ApprovalRequestId::generate(actor.at),
         ask: ask(
             principal.agent().clone(),
+            // Whoever asks for an agent does not answer for it as well.
+            actor.user.clone(),
             (*target).clone(),
             digest,
             approvals,
@@ -163,6 +165,7 @@ pub(crate) async fn open_for_service(
 
 fn ask(
     agent: Agent,
+    requester: Option<UserId>,
     target: Target,
     digest: authz::command::ArgumentsDigest,
     approvals: u8,
@@ -171,7 +174,7 @@ fn ask(
         agent,
         target,
         digest,
-        requester: None,
+        requester,
         approved_by: Vec::new(),
         approvals,
     }
