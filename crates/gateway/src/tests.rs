@@ -4,6 +4,7 @@ pub(crate) mod world;
 
 use authz::{Risk, Scope};
 use contract::{approvals::ApprovalStatus, feed::Change};
+use futures_util::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -148,6 +149,20 @@ async fn a_refusal_explains_itself_and_an_approval_works_at_the_next_try() {
     assert_eq!(kinds, ["start", "refusal", "refusal", "intent", "outcome"]);
     assert_eq!(journal[1]["approval"], id);
     assert!(journal[3]["grant"].as_str().unwrap().starts_with("grant_"));
+}
+
+#[tokio::test]
+async fn a_reason_reaches_people_as_plain_text() {
+    let world = World::new().await;
+    let body = json!({
+        "command": "/mcp-coolify servers list",
+        "reason": format!("for\u{1b}[31m you\u{202e}\n{}", "x".repeat(5_000)),
+    });
+    let refused = world.post("/execute", BOT, &body.to_string()).await;
+    assert_eq!(refused.data()["outcome"], "pending", "{refused:?}");
+    let reason = &world.orchestrator.opened()[0].reason;
+    assert!(reason.starts_with("for [31m you \nxxx"), "{reason:?}");
+    assert_eq!(reason.chars().count(), 1_000);
 }
 
 #[tokio::test]
@@ -562,6 +577,34 @@ async fn agents_follow_their_own_requests_only_and_may_wait() {
     };
     let (decided, ()) = tokio::join!(waiting, decide);
     assert_eq!(decided.body["status"], "rejected");
+}
+
+#[tokio::test]
+async fn those_who_wait_leave_room_for_commands() {
+    // Two may be under way, so one may wait.
+    let world = World::with(|config| config.max_concurrent = 2).await;
+    let refused = world.execute(BOT, "/mcp-coolify servers list").await;
+    let path = format!(
+        "/approvals/{}",
+        refused.data()["request_id"].as_str().unwrap()
+    );
+    let wait = || world.get(&path, &[("x-agent-id", BOT), ("prefer", "wait=30")]);
+    let mut first = std::pin::pin!(wait());
+    world
+        .until("the first waits", || {
+            assert!(first.as_mut().now_or_never().is_none());
+            world.gateway.waits.available_permits() == 0
+        })
+        .await;
+    let second = wait().await;
+    assert_eq!(second.body["status"], "pending", "at once: {second:?}");
+    assert_eq!(
+        world
+            .execute("local", "/mcp-coolify servers list")
+            .await
+            .status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]

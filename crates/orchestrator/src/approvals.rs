@@ -488,19 +488,48 @@ pub(crate) fn check_text(field: &str, text: &str, max_chars: usize) -> Result<()
 fn shown(arguments: &Map<String, Value>) -> Map<String, Value> {
     arguments
         .iter()
-        .map(|(name, value)| (name.clone(), shorten(value)))
+        .map(|(name, value)| (visible(name), shorten(value)))
         .collect()
+}
+
+/// A text as people who decide about it must see it: nothing in it hides, or turns round
+/// what stands beside it.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(MAX_SHOWN_CHARS));
+    for letter in text.chars().take(MAX_SHOWN_CHARS) {
+        if is_deceptive(letter) {
+            shown.extend(letter.escape_unicode());
+        } else {
+            shown.push(letter);
+        }
+    }
+    let more = text.chars().skip(MAX_SHOWN_CHARS).count();
+    if more > 0 {
+        shown.push_str(&format!("… [{more} characters more]"));
+    }
+    shown
+}
+
+/// Controls, marks of the direction of writing, and letters without a shape.
+fn is_deceptive(letter: char) -> bool {
+    letter.is_control() && !matches!(letter, '\n' | '\t')
+        || matches!(
+            letter,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 fn shorten(value: &Value) -> Value {
     match value {
-        Value::String(text) if text.chars().count() > MAX_SHOWN_CHARS => {
-            let head: String = text.chars().take(MAX_SHOWN_CHARS).collect();
-            Value::String(format!(
-                "{head}… [{} characters more]",
-                text.chars().count() - MAX_SHOWN_CHARS
-            ))
-        }
+        Value::String(text) => Value::String(visible(text)),
         Value::Array(items) => Value::Array(items.iter().map(shorten).collect()),
         Value::Object(values) => Value::Object(shown(values)),
         other => other.clone(),
@@ -527,6 +556,20 @@ mod tests {
             text.len()
         );
         assert_eq!(shown["b"], json!({"c": "y"}));
+    }
+
+    #[test]
+    fn nothing_in_arguments_hides_from_people() {
+        let Value::Object(arguments) =
+            json!({"na\u{202e}me": ["two\nlines", "a\u{202e}b\u{200b}\u{7}\u{e0041}", "ä 🚀"]})
+        else {
+            panic!()
+        };
+        let shown = Value::Object(shown(&arguments));
+        assert_eq!(
+            shown,
+            json!({"na\\u{202e}me": ["two\nlines", "a\\u{202e}b\\u{200b}\\u{7}\\u{e0041}", "ä 🚀"]})
+        );
     }
 
     #[test]
