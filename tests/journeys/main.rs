@@ -1,5 +1,5 @@
 //! Whole-system journeys through the public doors, each in one process on SQLite and as
-//! two processes on PostgreSQL.
+//! two processes on PostgreSQL; those about time in this process, whose clock they move.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,6 +35,7 @@ macro_rules! journeys {
 mod checklist;
 mod demo;
 mod escalated;
+mod expired;
 mod identity;
 mod killed;
 mod outage;

@@ -1,6 +1,6 @@
 //! What is recorded: the journal, its way to the orchestrator, and proof of tampering.
 
-use cedargate_tests::System;
+use cedargate_tests::{Layout, System};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -152,7 +152,30 @@ async fn tampering_is_found(mut system: System) -> anyhow::Result<()> {
             String::from_utf8_lossy(&found.stdout)
         );
     }
+    // Nothing in the journal itself tells that its end is missing: what the orchestrator
+    // has does, or a line that was noted.
+    let shorter = lines[..lines.len() - 1].join("\n") + "\n";
+    std::fs::write(&file, &shorter)?;
+    let cut = verify().await?;
+    let said = String::from_utf8_lossy(&cut.stdout);
+    if system.layout() == Layout::TwoProcesses {
+        assert!(!cut.status.success(), "{said}");
+        let said = String::from_utf8_lossy(&cut.stderr);
+        assert!(said.contains("its end is missing"), "{said}");
+    } else {
+        assert!(said.contains("not compared"), "{said}");
+    }
+    let last: Value = serde_json::from_str(lines[lines.len() - 1])?;
+    let head = format!("{}:{}", last["sequence"], last["hash"].as_str().unwrap());
+    let noted = || async {
+        let journal = journal.to_str().unwrap();
+        system
+            .cli(&["audit", "verify", journal, "--head", &head])
+            .await
+    };
+    assert!(!noted().await?.status.success());
     std::fs::write(&file, text)?;
     assert!(verify().await?.status.success());
+    assert!(noted().await?.status.success());
     Ok(())
 }

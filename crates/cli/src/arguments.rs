@@ -471,10 +471,40 @@ pub enum Audit {
         limit: u32,
     },
     /// Check a gateway's journal for edits, gaps and truncation
+    ///
+    /// What was cut off at the end is found by asking the orchestrator for the newest line
+    /// that it has, or against a line that was noted earlier.
     Verify {
         /// The journal's folder [default: as the gateway would choose]
         folder: Option<PathBuf>,
+        /// A line that the journal must hold, instead of asking the orchestrator
+        #[arg(long, value_name = "SEQUENCE:HASH", conflicts_with = "offline")]
+        head: Option<JournalLineAt>,
+        /// Do not ask the orchestrator: an end that was cut off goes unnoticed
+        #[arg(long)]
+        offline: bool,
     },
+}
+
+/// A line of a journal: its place and its hash, as `audit verify` prints its head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalLineAt(pub gateway::journal::Head);
+
+impl std::str::FromStr for JournalLineAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected =
+            || "expected a line's number and its 64 hexadecimal digits, `12:ab…`".to_owned();
+        let (sequence, hash) = text.split_once([':', ' ']).ok_or_else(expected)?;
+        let sequence: i64 = sequence.trim().parse().map_err(|_| expected())?;
+        let hash = hash.trim().to_ascii_lowercase();
+        let hexadecimal = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if sequence < 1 || !hexadecimal {
+            return Err(expected());
+        }
+        Ok(Self(gateway::journal::Head { sequence, hash }))
+    }
 }
 
 /// `cedargate config …`

@@ -30,6 +30,18 @@ pub struct JournalStored {
     pub through: i64,
 }
 
+/// The newest line that the orchestrator has of one gateway's journal: what is cut off a
+/// journal on its own disk is still known here. `GET /api/audit/journals` lists them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalHead {
+    /// The gateway.
+    pub gateway: String,
+    /// The line's place in the gateway's chain, from 1.
+    pub sequence: i64,
+    /// Its hash, in hexadecimal.
+    pub hash: String,
+}
+
 /// The fields of a journal line that readers may rely on. A line is this as JSON, then
 /// `"hash"`: SHA-256 in hexadecimal of the line's text without its `hash` member, where
 /// `previous` is the hash of the line before (64 zeros for the first).

@@ -19,7 +19,7 @@ use crate::{
         TokenView,
     },
     approvals::{ApprovalSummary, ApprovalView, Approve, OpenApproval, Reject},
-    audit::{AuditEntry, JournalStored, ShipJournal},
+    audit::{AuditEntry, JournalHead, JournalStored, ShipJournal},
     error::{Error, ErrorBody},
     facts::{Credential, CredentialQuery, SpendGrant},
     feed::FeedEvent,
@@ -543,6 +543,15 @@ impl Client {
             .unwrap_or_default();
         self.get(&format!("/api/audit?after={after}&limit={limit}{agent}"))
             .await
+    }
+
+    /// How far the orchestrator has each gateway's journal, by gateway.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn journal_heads(&self) -> Result<Vec<JournalHead>, Error> {
+        self.get("/api/audit/journals").await
     }
 
     /// Whether it is up: `GET /health`.

@@ -37,6 +37,9 @@ use crate::{
 /// So many credentials are kept in memory.
 const MAX_CREDENTIALS: u64 = 100_000;
 
+/// A body that ends so soon after the headers came with them: asking again would only cost.
+const PROMPT: Duration = Duration::from_millis(100);
+
 const X_AGENT_ID: HeaderName = HeaderName::from_static("x-agent-id");
 const X_MCP_KEY: HeaderName = HeaderName::from_static("x-mcp-key");
 
@@ -75,6 +78,8 @@ struct Claim {
     credential: Option<SecretString>,
     /// From a web page, if a browser says so.
     origin: Option<String>,
+    /// What the caller calls this gateway.
+    host: Option<String>,
 }
 
 /// A credential as the orchestrator knew it.
@@ -138,6 +143,27 @@ impl Authenticator {
             ip: peer.ip(),
             arrived,
         })
+    }
+
+    /// The caller as of now, when the whole of a request has come.
+    ///
+    /// A body may take as long as the deadline allows. Whoever begins a request, loses a
+    /// right and then ends the request must not be served as they were.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authenticator::caller`].
+    pub(crate) async fn still(
+        &self,
+        caller: Caller,
+        headers: &HeaderMap,
+        peer: Peer,
+    ) -> Result<Caller, Refusal> {
+        let prompt = self.monotonic().now().saturating_sub(caller.arrived) <= PROMPT;
+        if prompt && self.facts.unchanged(&caller.held) {
+            return Ok(caller);
+        }
+        self.caller(headers, peer).await
     }
 
     fn monotonic(&self) -> &Monotonic {
@@ -234,6 +260,17 @@ impl Authenticator {
         {
             return Err(unauthenticated("a web page needs an agent's credential"));
         }
+        // And a page may have its own name point here, so as to seem to be our own: then
+        // its browser sends no `Origin` with what it reads.
+        if claim
+            .host
+            .as_deref()
+            .is_some_and(|host| !is_local_name(host))
+        {
+            return Err(unauthenticated(
+                "without a credential this gateway answers to `127.0.0.1` and `localhost` only",
+            ));
+        }
         let agent = claim.agent.clone().unwrap_or(AgentRef::Id(AgentId::LOCAL));
         self.named(&agent).await
     }
@@ -270,6 +307,22 @@ fn is_loopback_origin(origin: &str) -> bool {
                     .parse::<IpAddr>()
                     .is_ok_and(|ip| ip.to_canonical().is_loopback())
         })
+    })
+}
+
+/// Whether a `Host` is this machine's, or a name without dots, which nobody can register
+/// for the whole world and then point here.
+fn is_local_name(host: &str) -> bool {
+    host.parse::<http::uri::Authority>().is_ok_and(|authority| {
+        let host = authority.host().to_ascii_lowercase();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        match bare.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            Err(_) => {
+                let name = host.trim_end_matches('.');
+                !name.contains(['.', ':', '[']) || name.ends_with(".localhost")
+            }
+        }
     })
 }
 
@@ -329,10 +382,14 @@ impl Claim {
         let origin = headers
             .get(header::ORIGIN)
             .map(|origin| String::from_utf8_lossy(origin.as_bytes()).into_owned());
+        let host = headers
+            .get(header::HOST)
+            .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
         Ok(Self {
             agent,
             credential,
             origin,
+            host,
         })
     }
 }

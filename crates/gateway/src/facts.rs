@@ -227,6 +227,11 @@ impl FactsCache {
         self.get_since(&AgentRef::Id(agent), moment, false).await
     }
 
+    /// Whether nothing was invalidated since these facts were asked for.
+    pub(crate) fn unchanged(&self, held: &Held) -> bool {
+        held.seen == self.generations.of(held.principal.agent().id)
+    }
+
     async fn get_since(
         &self,
         agent: &AgentRef,

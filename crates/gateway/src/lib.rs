@@ -43,7 +43,7 @@ use tracing::Instrument;
 
 use crate::{
     answer::Body,
-    authenticate::{AgentRequest, Authenticator, Caller},
+    authenticate::{AgentRequest, Authenticator, Caller, Peer},
     authorize::{Authorizer, Case},
     facts::{FactsCache, Monotonic},
     follow::{Connected, Follower},
@@ -187,6 +187,9 @@ const SHIP_AT_END: Duration = Duration::from_secs(3);
 /// A pending request is waited for no longer than this, whatever `Prefer: wait` says.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
+/// One in so many requests under way may be waiting for people; the next are answered at once.
+const WAITING_PART: usize = 4;
+
 impl Config {
     /// Whether the settings are safe together.
     ///
@@ -245,6 +248,8 @@ pub(crate) struct Gateway {
     changes: broadcast::Sender<contract::feed::Change>,
     /// Places for commands under way: those whose client hung up count as well.
     places: Arc<Semaphore>,
+    /// Places for those who wait for people, so that they leave room for commands.
+    waits: Semaphore,
     under_way: TaskTracker,
     started: Instant,
 }
@@ -358,6 +363,7 @@ impl Gateway {
         };
         let gateway = Self {
             places: Arc::new(Semaphore::new(config.max_concurrent)),
+            waits: Semaphore::new(config.max_concurrent.div_ceil(WAITING_PART)),
             config,
             catalog,
             clock,
@@ -381,7 +387,7 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Send + Unpin,
         B::Error: Into<BoxError>,
     {
-        let AgentRequest { caller, http } = request;
+        let AgentRequest { mut caller, http } = request;
         let route = Route::find(http.method(), http.uri().path()).map_err(|_| Refusal::Internal)?;
         let asked = match route {
             Route::Catalog => {
@@ -399,8 +405,11 @@ impl Gateway {
             Route::Test(name) => return self.test(caller, &name).await,
             Route::Execute | Route::Rpc => {
                 let id = http.extensions().get::<RequestId>().cloned();
+                let peer = http.extensions().get::<Peer>().copied();
+                let peer = peer.ok_or(Refusal::Internal)?;
                 let (headers, body) = service::read_body(http, self.config.max_body_bytes).await?;
                 parse::media_type(&headers)?;
+                caller = self.authenticator.still(caller, &headers, peer).await?;
                 let asked = match route {
                     Route::Rpc => parse::rpc(&self.catalog, &body),
                     _ => parse::execute(&self.catalog, &body),
@@ -638,7 +647,12 @@ impl Gateway {
         let agent = caller.held.principal.agent().id;
         // Before the first look, so that no change falls between the two.
         let mut changes = self.changes.subscribe();
-        let wait = tokio::time::sleep(preferred_wait(headers).min(self.config.deadline / 2));
+        let place = self.waits.try_acquire();
+        let longest = match &place {
+            Ok(_) => self.config.deadline / 2,
+            Err(_) => Duration::ZERO,
+        };
+        let wait = tokio::time::sleep(preferred_wait(headers).min(longest));
         let mut wait = std::pin::pin!(wait);
         loop {
             let approval = self

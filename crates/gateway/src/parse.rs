@@ -139,7 +139,19 @@ fn reason(members: &Map<String, Value>) -> Result<String, String> {
     let reason = string(members, "reason")?
         .or(from_options)
         .unwrap_or_default();
-    Ok(reason.chars().take(MAX_REASON_CHARS).collect())
+    Ok(reason.chars().map(plain).take(MAX_REASON_CHARS).collect())
+}
+
+/// A letter that a terminal or a page shows as it is. Escape sequences and marks that turn
+/// the direction of writing could show people something else than what an agent wrote; the
+/// orchestrator takes none, and for their sake alone nobody shall go unasked.
+fn plain(letter: char) -> char {
+    let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if turns || letter.is_control() && !matches!(letter, '\n' | '\t') {
+        ' '
+    } else {
+        letter
+    }
 }
 
 /// The arguments, under either name. The system before ignored what it did not expect;

@@ -4,10 +4,12 @@ pub(crate) mod world;
 
 use authz::{Risk, Scope};
 use contract::{approvals::ApprovalStatus, feed::Change};
+use futures_util::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tower::ServiceExt;
 
 use self::world::{Answered, Around, BOT, LOOPBACK, OTHER, World, around, config, grant};
 use super::*;
@@ -150,6 +152,20 @@ async fn a_refusal_explains_itself_and_an_approval_works_at_the_next_try() {
 }
 
 #[tokio::test]
+async fn a_reason_reaches_people_as_plain_text() {
+    let world = World::new().await;
+    let body = json!({
+        "command": "/mcp-coolify servers list",
+        "reason": format!("for\u{1b}[31m you\u{202e}\n{}", "x".repeat(5_000)),
+    });
+    let refused = world.post("/execute", BOT, &body.to_string()).await;
+    assert_eq!(refused.data()["outcome"], "pending", "{refused:?}");
+    let reason = &world.orchestrator.opened()[0].reason;
+    assert!(reason.starts_with("for [31m you \nxxx"), "{reason:?}");
+    assert_eq!(reason.chars().count(), 1_000);
+}
+
+#[tokio::test]
 async fn a_refusal_from_memory_is_decided_again_on_fresh_facts() {
     let world = World::new().await;
     assert_eq!(
@@ -256,6 +272,75 @@ async fn a_revocation_that_the_feed_loses_takes_effect_after_max_staleness() {
         StatusCode::FORBIDDEN,
         "six"
     );
+}
+
+/// A body that comes when it is let.
+fn slow_body(
+    text: String,
+) -> (
+    tokio::sync::oneshot::Sender<()>,
+    http_body_util::StreamBody<
+        futures_util::stream::BoxStream<'static, Result<http_body::Frame<Bytes>, BoxError>>,
+    >,
+) {
+    let (go, wait) = tokio::sync::oneshot::channel();
+    let stream = futures_util::stream::once(async move {
+        wait.await?;
+        Ok(http_body::Frame::data(Bytes::from(text)))
+    });
+    (go, http_body_util::StreamBody::new(Box::pin(stream)))
+}
+
+#[tokio::test]
+async fn a_right_that_is_lost_while_the_body_comes_is_lost() {
+    for feed in [true, false] {
+        let world = World::new().await;
+        let given = grant(command_scope("coolify/list-servers"), Risk::Read, 60, false);
+        world.give(given.clone()).await;
+        let list = "/mcp-coolify list-servers";
+        assert_eq!(world.execute(BOT, list).await.status, StatusCode::OK);
+
+        let (go, body) = slow_body(json!({"command": list}).to_string());
+        let mut request = Request::post("/execute")
+            .header("content-type", "application/json")
+            .header("x-agent-id", BOT)
+            .body(body)
+            .unwrap();
+        request
+            .extensions_mut()
+            .insert(authenticate::Peer(world::LOOPBACK.parse().unwrap()));
+        let mut answer = std::pin::pin!(service::stack(&world.gateway).oneshot(request));
+        assert!(
+            futures_util::poll!(&mut answer).is_pending(),
+            "the body has not come"
+        );
+
+        let generation = world.gateway.authorizer.facts.generations().total();
+        let take = |known: &mut world::Known| {
+            known.agents.get_mut(&given.agent).unwrap().grants.clear();
+        };
+        if feed {
+            let ended = Change::GrantEnded {
+                grant: given.id,
+                agent: given.agent,
+            };
+            world.orchestrator.change(ended, take);
+            world
+                .until("the revocation arrives", || {
+                    world.gateway.authorizer.facts.generations().total() != generation
+                })
+                .await;
+        } else {
+            take(&mut world.orchestrator.known.lock().unwrap());
+            world
+                .monotonic
+                .fetch_add(6, std::sync::atomic::Ordering::SeqCst);
+        }
+        go.send(()).unwrap();
+        let answered = answer.await.unwrap();
+        assert_eq!(answered.status(), StatusCode::FORBIDDEN, "feed: {feed}");
+        assert_eq!(world.reached().len(), 1, "feed: {feed}");
+    }
 }
 
 #[tokio::test]
@@ -495,6 +580,34 @@ async fn agents_follow_their_own_requests_only_and_may_wait() {
 }
 
 #[tokio::test]
+async fn those_who_wait_leave_room_for_commands() {
+    // Two may be under way, so one may wait.
+    let world = World::with(|config| config.max_concurrent = 2).await;
+    let refused = world.execute(BOT, "/mcp-coolify servers list").await;
+    let path = format!(
+        "/approvals/{}",
+        refused.data()["request_id"].as_str().unwrap()
+    );
+    let wait = || world.get(&path, &[("x-agent-id", BOT), ("prefer", "wait=30")]);
+    let mut first = std::pin::pin!(wait());
+    world
+        .until("the first waits", || {
+            assert!(first.as_mut().now_or_never().is_none());
+            world.gateway.waits.available_permits() == 0
+        })
+        .await;
+    let second = wait().await;
+    assert_eq!(second.body["status"], "pending", "at once: {second:?}");
+    assert_eq!(
+        world
+            .execute("local", "/mcp-coolify servers list")
+            .await
+            .status,
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
 async fn the_orchestrator_down_or_slow_refuses_once_facts_are_old() {
     use std::sync::atomic::Ordering::SeqCst;
     let world = World::new().await;
@@ -626,9 +739,7 @@ async fn what_services_do_wrong_is_told_without_their_words() {
         );
         let text = answered.body.to_string();
         assert!(!text.contains("coolify-credential"), "{text}");
-        if status.is_server_error() {
-            assert!(!text.contains("hunter2-upstream-secret"), "{text}");
-        }
+        assert!(!text.contains("hunter2-upstream-secret"), "{text}");
     }
     *world.upstream.status.lock().unwrap() = StatusCode::OK;
     world

@@ -100,6 +100,7 @@ fn people() -> Router<Orchestrator> {
         .route("/api/policy-set", get(policy_sets::status))
         .route("/api/policy-sets/{version}", get(policy_sets::show))
         .route("/api/audit", get(audit::list))
+        .route("/api/audit/journals", get(audit::journals))
 }
 
 /// For gateways: behind the control token.

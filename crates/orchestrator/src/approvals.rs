@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use authz::{
     Agent, AgentRef, ApprovalRequestId, Arguments, Command, CommandName, Decision, Risk, Service,
-    ServiceName, Slice, Target, Timestamp,
+    ServiceName, Slice, Target, Timestamp, UserId,
     approval::{
         Ask, Choice, DURATIONS, Escalation, NotPermitted, Reach, SERVICE_ACCESS, choices, derive,
         is_service_access, may_approve, may_reject,
@@ -51,7 +51,7 @@ pub(crate) async fn open(
         .agent(&AgentRef::Id(open.agent))
         .await?
         .agent;
-    let ask = ask(agent, open.target, open.digest, open.approvals);
+    let ask = ask(agent, None, open.target, open.digest, open.approvals);
     let actor = Actor {
         user: None,
         via: "gateway",
@@ -146,6 +146,8 @@ pub(crate) async fn open_for_service(
         id: ApprovalRequestId::generate(actor.at),
         ask: ask(
             principal.agent().clone(),
+            // Whoever asks for an agent does not answer for it as well.
+            actor.user.clone(),
             (*target).clone(),
             digest,
             approvals,
@@ -163,6 +165,7 @@ pub(crate) async fn open_for_service(
 
 fn ask(
     agent: Agent,
+    requester: Option<UserId>,
     target: Target,
     digest: authz::command::ArgumentsDigest,
     approvals: u8,
@@ -171,7 +174,7 @@ fn ask(
         agent,
         target,
         digest,
-        requester: None,
+        requester,
         approved_by: Vec::new(),
         approvals,
     }
@@ -485,19 +488,48 @@ pub(crate) fn check_text(field: &str, text: &str, max_chars: usize) -> Result<()
 fn shown(arguments: &Map<String, Value>) -> Map<String, Value> {
     arguments
         .iter()
-        .map(|(name, value)| (name.clone(), shorten(value)))
+        .map(|(name, value)| (visible(name), shorten(value)))
         .collect()
+}
+
+/// A text as people who decide about it must see it: nothing in it hides, or turns round
+/// what stands beside it.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(MAX_SHOWN_CHARS));
+    for letter in text.chars().take(MAX_SHOWN_CHARS) {
+        if is_deceptive(letter) {
+            shown.extend(letter.escape_unicode());
+        } else {
+            shown.push(letter);
+        }
+    }
+    let more = text.chars().skip(MAX_SHOWN_CHARS).count();
+    if more > 0 {
+        shown.push_str(&format!("… [{more} characters more]"));
+    }
+    shown
+}
+
+/// Controls, marks of the direction of writing, and letters without a shape.
+fn is_deceptive(letter: char) -> bool {
+    letter.is_control() && !matches!(letter, '\n' | '\t')
+        || matches!(
+            letter,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 fn shorten(value: &Value) -> Value {
     match value {
-        Value::String(text) if text.chars().count() > MAX_SHOWN_CHARS => {
-            let head: String = text.chars().take(MAX_SHOWN_CHARS).collect();
-            Value::String(format!(
-                "{head}… [{} characters more]",
-                text.chars().count() - MAX_SHOWN_CHARS
-            ))
-        }
+        Value::String(text) => Value::String(visible(text)),
         Value::Array(items) => Value::Array(items.iter().map(shorten).collect()),
         Value::Object(values) => Value::Object(shown(values)),
         other => other.clone(),
@@ -524,6 +556,20 @@ mod tests {
             text.len()
         );
         assert_eq!(shown["b"], json!({"c": "y"}));
+    }
+
+    #[test]
+    fn nothing_in_arguments_hides_from_people() {
+        let Value::Object(arguments) =
+            json!({"na\u{202e}me": ["two\nlines", "a\u{202e}b\u{200b}\u{7}\u{e0041}", "ä 🚀"]})
+        else {
+            panic!()
+        };
+        let shown = Value::Object(shown(&arguments));
+        assert_eq!(
+            shown,
+            json!({"na\\u{202e}me": ["two\nlines", "a\\u{202e}b\\u{200b}\\u{7}\\u{e0041}", "ä 🚀"]})
+        );
     }
 
     #[test]

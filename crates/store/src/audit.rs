@@ -56,6 +56,13 @@ statements! {
     JOURNAL_HEAD = "
         SELECT gateway_sequence, hash FROM audit WHERE gateway = $1
         ORDER BY gateway_sequence DESC LIMIT 1";
+    JOURNAL_HEADS = "
+        SELECT audit.gateway, audit.gateway_sequence, audit.hash
+        FROM audit JOIN (
+            SELECT gateway, MAX(gateway_sequence) AS newest FROM audit
+            WHERE gateway IS NOT NULL GROUP BY gateway
+        ) AS heads ON heads.gateway = audit.gateway AND heads.newest = audit.gateway_sequence
+        ORDER BY audit.gateway";
     JOURNAL_SEQUENCE = "
         SELECT gateway_sequence FROM audit WHERE gateway = $1
         ORDER BY gateway_sequence DESC LIMIT 1";
@@ -232,6 +239,17 @@ impl Store {
             None
         };
         Ok(head.unwrap_or_else(|| (0, NO_HASH.to_owned())))
+    }
+
+    /// The gateways that sent a journal, each with the last sequence and hash stored.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn journal_heads(&self) -> Result<Vec<(String, i64, String)>, StoreError> {
+        Ok(on!(self, |pool| sqlx::query_as(JOURNAL_HEADS)
+            .fetch_all(pool)
+            .await?))
     }
 
     /// The trail after `after`, oldest first, at most `limit`, of one agent or all.

@@ -1,16 +1,20 @@
 //! `cedargate audit`.
 
-use std::{collections::BTreeMap, collections::VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+};
 
 use authz::{AgentId, AgentRef};
 use contract::audit::AuditEntry;
+use gateway::journal::Head;
 use serde_json::{Value, json};
 
 use super::Context;
 use crate::{
-    arguments::{Audit, Global, as_id},
-    client::{Answer, settings},
-    config::{Config, Environment},
+    arguments::{Audit, Global, JournalLineAt, as_id},
+    client::{Answer, Remote, settings},
+    config::{Config, Environment, Settings},
     exit,
     output::{Output, time},
 };
@@ -42,15 +46,86 @@ pub(super) async fn run(
                 .print(&entries, |output| table(output, &entries, &names))?;
             Ok(exit::OK)
         }
-        Audit::Verify { folder } => {
+        Audit::Verify {
+            folder,
+            head,
+            offline,
+        } => {
             let settings = settings(global, environment, BTreeMap::new())?;
             let folder = match folder {
                 Some(folder) => folder,
                 None => Config::from_settings(&settings)?.gateway.journal,
             };
-            verify(Output::new(global.json), &folder)
+            let anchor = match head {
+                Some(JournalLineAt(head)) => Anchor::Given(head),
+                None if offline => Anchor::None("not asked for (--offline)".to_owned()),
+                // Before the journal is read: it may grow meanwhile, but not shrink.
+                None => anchor(global, &settings, &folder).await?,
+            };
+            verify(Output::new(global.json), &folder, &anchor)
         }
     }
+}
+
+/// What a journal must hold, known from elsewhere.
+enum Anchor {
+    /// From the command line.
+    Given(Head),
+    /// The newest line that the orchestrator has of it.
+    Stored(Head),
+    /// There is none, and why.
+    None(String),
+}
+
+impl Anchor {
+    fn head(&self) -> Option<&Head> {
+        match self {
+            Self::Given(head) | Self::Stored(head) => Some(head),
+            Self::None(_) => None,
+        }
+    }
+
+    /// As people read it.
+    fn shown(&self) -> String {
+        match self {
+            Self::Given(head) => format!("holds line {}, as it must", head.sequence),
+            Self::Stored(head) => format!("holds line {}, the orchestrator's last", head.sequence),
+            Self::None(why) => format!("not compared, so a missing end goes unnoticed: {why}"),
+        }
+    }
+}
+
+/// The newest line that the orchestrator has of the journal in `folder`.
+async fn anchor(global: &Global, settings: &Settings, folder: &Path) -> anyhow::Result<Anchor> {
+    let remote = Remote::find(global, settings)?;
+    let heads = match remote.client.journal_heads().await.of(&remote) {
+        Ok(heads) => heads,
+        Err(error) => return Ok(Anchor::None(format!("{error:#}"))),
+    };
+    // The journal says whose it is; one that lost everything says nothing.
+    let first = gateway::journal::entries(folder)
+        .ok()
+        .and_then(|mut entries| entries.next()?.ok());
+    let gateway = match first {
+        Some(entry) => entry.gateway,
+        None => Config::from_settings(settings)?.gateway.name,
+    };
+    Ok(heads
+        .into_iter()
+        .find(|head| head.gateway == gateway)
+        .map_or_else(
+            || {
+                Anchor::None(format!(
+                    "the orchestrator has no line of gateway `{gateway}` yet"
+                ))
+            },
+            |head| {
+                Anchor::Stored(Head {
+                    sequence: head.sequence,
+                    hash: head.hash,
+                })
+            },
+        ))
 }
 
 async fn names(context: &Context) -> Names {
@@ -152,13 +227,18 @@ pub(super) fn why(entry: &Value) -> String {
         .join("; ")
 }
 
-fn verify(output: Output, folder: &std::path::Path) -> anyhow::Result<u8> {
-    match gateway::journal::verify(folder, None) {
+fn verify(output: Output, folder: &Path, anchor: &Anchor) -> anyhow::Result<u8> {
+    match gateway::journal::verify(folder, anchor.head()) {
         Ok(verified) => {
             let value = json!({
                 "valid": true, "folder": folder, "lines": verified.lines,
                 "head": {"sequence": verified.head.sequence, "hash": verified.head.hash},
                 "unfinished_bytes": verified.unfinished_bytes,
+                "anchor": anchor.head().map(|head| json!({"sequence": head.sequence, "hash": head.hash})),
+                "not_anchored": match anchor {
+                    Anchor::None(why) => Some(why),
+                    Anchor::Given(_) | Anchor::Stored(_) => None,
+                },
             });
             output.print(&value, |output| {
                 let unfinished = if verified.unfinished_bytes == 0 {
@@ -174,8 +254,9 @@ fn verify(output: Output, folder: &std::path::Path) -> anyhow::Result<u8> {
                     ("lines", verified.lines.to_string()),
                     (
                         "head",
-                        format!("{} {}", verified.head.sequence, verified.head.hash),
+                        format!("{}:{}", verified.head.sequence, verified.head.hash),
                     ),
+                    ("end", anchor.shown()),
                     ("unfinished", unfinished),
                 ])
             })?;

@@ -33,6 +33,16 @@ pub(super) struct Shipper {
 impl Shipper {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut shipped = read_mark(&self.folder);
+        let head = self.durable.borrow().sequence;
+        if shipped > head {
+            tracing::error!(
+                shipped,
+                head,
+                "the journal ends before a line that was sent on: its end was lost or removed; compare with `cedargate audit verify`"
+            );
+            // From the beginning, so that the orchestrator sees where the two part.
+            shipped = 0;
+        }
         let mut cursor = Cursor::new(self.folder.clone());
         let mut pause = FIRST_PAUSE;
         loop {

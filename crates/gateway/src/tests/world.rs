@@ -551,7 +551,7 @@ impl World {
     }
 
     /// Lets others run until something is so.
-    pub(crate) async fn until(&self, what: &str, so: impl Fn() -> bool) {
+    pub(crate) async fn until(&self, what: &str, mut so: impl FnMut() -> bool) {
         let reached = tokio::time::timeout(Duration::from_secs(20), async {
             while !so() {
                 tokio::task::yield_now().await;

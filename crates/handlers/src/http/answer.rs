@@ -15,13 +15,14 @@ impl HttpCommand {
         scrubber: &Scrubber,
     ) -> Result<Value, String> {
         let shape = &self.answer;
-        let mut data = Map::new();
+        // First, as readers look for it there.
+        let mut data = Map::from_iter([("operation".to_owned(), Value::Null)]);
         if let Some(name) = &shape.text {
             data.insert(name.clone(), Value::String(text(body)?));
         } else {
             let value = shape.located(self.value(body)?);
             match shape.fields_of(value) {
-                Ok(fields) => data = fields,
+                Ok(fields) => data.extend(fields),
                 // What was asked for is done, whatever the service says of it: that it says
                 // so in another shape than expected must not look like a failure.
                 Err((value, _)) if self.changes() => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
-use super::{HttpService, scrub::Scrubber};
+use super::{HttpService, mask, scrub::Scrubber};
 use crate::{HandlerError, description::Meaning};
 
 /// Longer messages are cut, in characters.
@@ -95,9 +95,11 @@ impl HttpService {
                     .credential
                     .as_deref()
                     .unwrap_or("its credential");
+                // Its own words are left out: here they may hold a part of the credential, or
+                // another that would be right, and they tell nothing more.
                 HandlerError::Credential {
                     service,
-                    reason: format!("{said} (401: `{variable}` is wrong, expired or revoked)"),
+                    reason: format!("401: `{variable}` is wrong, expired or revoked"),
                 }
             }
             403 => {
@@ -182,7 +184,8 @@ fn message(body: &[u8], scrubber: &Scrubber) -> Option<String> {
         .iter()
         .map(|part| part.trim().trim_end_matches('.'))
         .filter(|part| !part.is_empty());
-    let said = scrubber.text(&said.collect::<Vec<_>>().join("; "));
+    // Secrets that are known, and what looks like one that is not.
+    let said = mask::text(&scrubber.text(&said.collect::<Vec<_>>().join("; ")));
     // One line of a bounded length: it ends in logs.
     let said: String = said
         .chars()

@@ -506,6 +506,24 @@ async fn refusals_are_told_apart_and_hold_no_secret() {
             "address",
         ),
         (
+            "401 Unauthorized",
+            json!({"message": "hunter2 is not the token, s3cr3t is"}),
+            "Credential",
+            "is wrong, expired or revoked",
+        ),
+        (
+            "403 Forbidden",
+            json!({"message": "DB_PASSWORD=hunter2 lacks a permission"}),
+            "Credential",
+            "DB_PASSWORD=[redacted]",
+        ),
+        (
+            "422 Unprocessable Content",
+            json!({"message": "Validation failed.", "errors": {"api_key": ["hunter2 is taken"]}}),
+            "Rejected",
+            "api_key: [redacted]",
+        ),
+        (
             "403 Forbidden",
             json!({}),
             "Credential",

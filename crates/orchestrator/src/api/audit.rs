@@ -2,7 +2,7 @@
 
 use authz::AgentRef;
 use axum::{Json, extract::State};
-use contract::audit::AuditEntry;
+use contract::audit::{AuditEntry, JournalHead};
 use serde::Deserialize;
 use store::audit::AuditRow;
 
@@ -61,6 +61,22 @@ pub(crate) async fn list(
     }
     entries.truncate(wanted);
     Ok(Json(entries))
+}
+
+/// `GET /api/audit/journals`: how far each gateway's journal is stored.
+pub(crate) async fn journals(
+    _: May<View>,
+    State(orchestrator): State<Orchestrator>,
+) -> Result<Json<Vec<JournalHead>>, Error> {
+    let heads = orchestrator.store().journal_heads().await?;
+    let heads = heads
+        .into_iter()
+        .map(|(gateway, sequence, hash)| JournalHead {
+            gateway,
+            sequence,
+            hash,
+        });
+    Ok(Json(heads.collect()))
 }
 
 fn entry(row: AuditRow) -> AuditEntry {

@@ -533,3 +533,42 @@ async fn the_calls_of_the_replaced_system_work() {
         .await;
     assert_eq!(answer.status, 404, "{}", answer.body);
 }
+
+#[tokio::test]
+async fn who_asks_for_an_agent_does_not_answer_for_it() {
+    let plane = Plane::new().await;
+    plane.agent("test-agent", None).await;
+    let answer = plane
+        .call(
+            "POST",
+            "/api/mcp/permission-request",
+            Some(&plane.admin_token),
+            Some(legacy_request("test-agent")),
+        )
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+
+    let respond = json!({"request_id": id, "approved": true});
+    let own = plane
+        .call(
+            "POST",
+            "/api/mcp/permission-respond",
+            Some(&plane.admin_token),
+            Some(respond.clone()),
+        )
+        .await;
+    assert_eq!(own.status, 403, "{}", own.body);
+    assert!(own.detail().contains("Somebody else"), "{}", own.body);
+
+    let (_, other) = plane.person("sam", &["approver"]).await;
+    let answer = plane
+        .call(
+            "POST",
+            "/api/mcp/permission-respond",
+            Some(&other),
+            Some(respond),
+        )
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}

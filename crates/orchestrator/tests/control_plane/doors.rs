@@ -95,6 +95,12 @@ async fn every_door_opens_for_its_own_callers_only() {
         ("GET", "/api/audit", None, [401, 401, 401, 403, 200, 200]),
         (
             "GET",
+            "/api/audit/journals",
+            None,
+            [401, 401, 401, 403, 200, 200],
+        ),
+        (
+            "GET",
             &format!("/api/gateway/facts/{id}"),
             None,
             [401, 401, 200, 401, 401, 401],

@@ -32,6 +32,9 @@ on_both_engines! {
         assert_eq!(store.journal_head("edge-1").await.unwrap(), (6, format!("{:0>64}", 6)));
         assert_eq!(store.store_journal("edge-2", &lines(1..=1)).await.unwrap(), 1, "each gateway has its own");
 
+        let heads = [("edge-1".to_owned(), 6, format!("{:0>64}", 6)), ("edge-2".to_owned(), 1, format!("{:0>64}", 1))];
+        assert_eq!(store.journal_heads().await.unwrap(), heads);
+
         let trail = store.audit(0, 100, None).await.unwrap();
         assert_eq!(trail.iter().map(|row| row.id).collect::<Vec<_>>(), (1..=7).collect::<Vec<_>>());
         assert_eq!(trail[2].entry["sequence"], 3);
