@@ -567,6 +567,7 @@ impl Gateway {
                     reason: denied.reason(),
                     outcome: denied.outcome(),
                     policies: &denied.policies,
+                    permitted_by_approval: &denied.permitted_by_approval,
                     policy_set: Some(&denied.policy_set),
                     approval: denied.approval(),
                 }
@@ -575,6 +576,7 @@ impl Gateway {
                 reason: other.kind(),
                 outcome: "refused",
                 policies: &[],
+                permitted_by_approval: &[],
                 policy_set: None,
                 approval: None,
             },

@@ -21,6 +21,7 @@ fn liftable(approvals: u8, workflow: &str) -> Escalation {
     Escalation::Liftable {
         approvals,
         workflow: Some(workflow.to_owned()),
+        policies: vec!["grant.call".to_owned()],
     }
 }
 

@@ -46,7 +46,8 @@ fn the_demo_story() {
         escalation,
         Escalation::Liftable {
             approvals: 1,
-            workflow: Some("owner".to_owned())
+            workflow: Some("owner".to_owned()),
+            policies: vec!["grant.call".to_owned()],
         }
     );
 
