@@ -129,9 +129,12 @@ fn one(value: &Value) -> Told {
 
 #[cfg(test)]
 mod tests {
+    use cedar_policy::EvalResult;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::{Risk, fixtures::*};
 
     /// The four maps as `kind name=value`, sorted.
     fn maps(arguments: Value) -> Vec<String> {
@@ -243,5 +246,174 @@ mod tests {
                 path(MAX_DEPTH)
             )]
         );
+    }
+
+    /// The cells of the documentation's tables, and the policies between its tables.
+    const MANUAL: &str = include_str!("../../../docs/arguments.md");
+
+    #[test]
+    fn the_table_in_the_manual_is_true() {
+        let mut rows = 0;
+        for line in MANUAL.lines().filter(|line| line.starts_with("| `{")) {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            let [arguments, map, name, value] = cells[..] else {
+                panic!("four cells: {line}")
+            };
+            let code = |cell: &str| cell.trim_matches('`').to_owned();
+            let values: Map<String, Value> = serde_json::from_str(&code(arguments)).unwrap();
+            let told = maps(values.into());
+            let kind = match map {
+                "text" => "TextArgs",
+                "number" => "NumberArgs",
+                "flag" => "FlagArgs",
+                "list" => "ListArgs",
+                other => panic!("{other}"),
+            };
+            let expected = format!("{kind} {}={}", code(name), code(value));
+            assert!(told.contains(&expected), "{line}: {told:?}");
+            rows += 1;
+        }
+        assert_eq!(rows, 30);
+    }
+
+    #[test]
+    fn the_policies_in_the_manual_load_and_refuse_what_they_say() {
+        let snippets: Vec<&str> = MANUAL
+            .split("```cedar\n")
+            .skip(1)
+            .map(|rest| rest.split("```").next().unwrap())
+            .collect();
+        assert_eq!(snippets.len(), 2);
+        let policies = shipped_with(&snippets.join("\n"));
+        let mut allowed = agent();
+        allowed.allowed_mcps = ["github".parse().unwrap(), "stripe".parse().unwrap()].into();
+        let bot = principal(allowed, Vec::new());
+        let repo = "github.only-our-repositories";
+        let refund = "stripe.small-refunds";
+        for (key, arguments, refusing) in [
+            ("github/create-issue", json!({"repo": "acme/web"}), None),
+            (
+                "github/create-issue",
+                json!({"repo": "evil/web"}),
+                Some(repo),
+            ),
+            (
+                "github/create-issue",
+                json!({"repo": ["acme/web"]}),
+                Some(repo),
+            ),
+            ("github/create-issue", json!({}), Some(repo)),
+            ("stripe/create-refund", json!({"amount": 10_000}), None),
+            (
+                "stripe/create-refund",
+                json!({"amount": 10_001}),
+                Some(refund),
+            ),
+            ("stripe/create-refund", json!({"amount": 1.0}), Some(refund)),
+            (
+                "stripe/create-refund",
+                json!({"amount": u64::MAX}),
+                Some(refund),
+            ),
+            ("stripe/create-refund", json!({"amount": "1"}), Some(refund)),
+            ("stripe/create-refund", json!({}), Some(refund)),
+        ] {
+            let shown = arguments.to_string();
+            let command = command(target(key, Risk::Write), arguments);
+            let decision = decided(&policies, &bot, &command, NOON);
+            match refusing {
+                None => drop(permit(decision)),
+                Some(policy) => assert_eq!(refusal(decision).policies, [policy], "{shown}"),
+            }
+        }
+    }
+
+    /// Any JSON, odd on purpose.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            text().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(20, 60, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(text().prop_map(Value::from), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(text(), inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("__entity".to_owned()),
+            Just("__extn".to_owned()),
+            Just("__expr".to_owned()),
+            Just("type".to_owned()),
+            Just("fn".to_owned()),
+            Just("Role::\"admin\"".to_owned()),
+            "[a.\\\\]{0,3}",
+            any::<String>(),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+        #[test]
+        fn any_arguments_become_the_documented_tags_and_nothing_else(
+            values in prop::collection::hash_map(text(), json(), 0..6)
+        ) {
+            let arguments = Arguments::new(values.into_iter().collect());
+            let told = told(&arguments);
+            let entities = entities(&arguments).unwrap();
+            let mut found = 0;
+            for (entity, (kind, uid)) in entities.iter().zip(
+                ["TextArgs", "NumberArgs", "FlagArgs", "ListArgs"].into_iter().zip(uids()),
+            ) {
+                prop_assert_eq!(entity.uid(), uid);
+                prop_assert_eq!(entity.uid().type_name().to_string(), kind);
+                prop_assert_eq!(entity.attrs().count(), 0);
+                for (name, value) in entity.tags() {
+                    let of_name: Vec<&Told> = told
+                        .iter()
+                        .filter(|(other, _)| other == name)
+                        .map(|(_, told)| told)
+                        .collect();
+                    prop_assert_eq!(of_name.len(), 1, "{:?} is told once", name);
+                    let as_cedar = match (kind, value.unwrap()) {
+                        ("TextArgs", EvalResult::String(text)) => Told::Text(text),
+                        ("NumberArgs", EvalResult::Long(number)) => Told::Number(number),
+                        ("FlagArgs", EvalResult::Bool(flag)) => Told::Flag(flag),
+                        ("ListArgs", EvalResult::Set(items)) => Told::List(
+                            items
+                                .iter()
+                                .map(|item| match item {
+                                    EvalResult::String(text) => text.clone(),
+                                    other => panic!("{other}"),
+                                })
+                                .collect(),
+                        ),
+                        (kind, other) => panic!("{kind} {other}"),
+                    };
+                    let as_set = |told: &Told| match told {
+                        Told::List(items) => {
+                            let mut items = items.clone();
+                            items.sort();
+                            items.dedup();
+                            Told::List(items)
+                        }
+                        other => other.clone(),
+                    };
+                    prop_assert_eq!(as_set(of_name[0]), as_set(&as_cedar));
+                    found += 1;
+                }
+            }
+            prop_assert_eq!(found, told.len());
+        }
     }
 }
