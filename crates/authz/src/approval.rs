@@ -49,6 +49,8 @@ pub enum Escalation {
         approvals: u8,
         /// `@workflow` of what would be lifted.
         workflow: Option<String>,
+        /// The policies that would permit it with that grant (`grant.call`), sorted.
+        policies: Vec<String>,
     },
 }
 
@@ -117,6 +119,7 @@ fn ladder(
             return Ok(Escalation::Liftable {
                 approvals: people,
                 workflow,
+                policies: verdict.policies,
             });
         }
         deciding = verdict.policies;

@@ -29,15 +29,26 @@ pub const MAX_DEPTH: usize = 16;
 /// How many values policies can be told of one command.
 pub const MAX_VALUES: usize = 1_024;
 
-type Tags = Vec<(String, RestrictedExpression)>;
+/// One value as policies are told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// In `text`.
+    Text(String),
+    /// In `number`.
+    Number(i64),
+    /// In `flag`.
+    Flag(bool),
+    /// In `list`. A set to policies: order and repetition do not matter.
+    List(Vec<String>),
+}
 
-/// The four maps, before they are entities.
-#[derive(Default)]
-struct Maps {
-    texts: Tags,
-    numbers: Tags,
-    flags: Tags,
-    lists: Tags,
+/// What policies are told of these arguments, under which name each; no name is there
+/// twice. There may be more than [`MAX_VALUES`]: then the command is refused.
+#[must_use]
+pub fn told(arguments: &Arguments) -> Vec<(String, Told)> {
+    let mut values = Vec::new();
+    object("", arguments.values(), 1, &mut values);
+    values
 }
 
 /// The names of the four argument entities: text, number, flag, list. They are the
@@ -49,79 +60,84 @@ pub(crate) fn uids() -> [EntityUid; 4] {
 
 /// The four argument entities, in the order of [`uids`].
 pub(crate) fn entities(arguments: &Arguments) -> Result<[Entity; 4], Malformed> {
-    let mut maps = Maps::default();
-    maps.object("", arguments.values(), 1);
-    let count = maps.texts.len() + maps.numbers.len() + maps.flags.len() + maps.lists.len();
-    if count > MAX_VALUES {
+    let told = told(arguments);
+    if told.len() > MAX_VALUES {
         return Err(Malformed(format!(
-            "the command has {count} arguments, and policies can be told {MAX_VALUES}"
+            "the command has {} arguments, and policies can be told {MAX_VALUES}",
+            told.len()
         )));
     }
-    let [texts, numbers, flags, lists] = uids();
+    let (mut texts, mut numbers, mut flags, mut lists) = (vec![], vec![], vec![], vec![]);
+    for (name, value) in told {
+        match value {
+            Told::Text(text) => texts.push((name, RestrictedExpression::new_string(text))),
+            Told::Number(number) => numbers.push((name, RestrictedExpression::new_long(number))),
+            Told::Flag(flag) => flags.push((name, RestrictedExpression::new_bool(flag))),
+            Told::List(items) => {
+                let items = items.into_iter().map(RestrictedExpression::new_string);
+                lists.push((name, RestrictedExpression::new_set(items)));
+            }
+        }
+    }
+    let [text, number, flag, list] = uids();
     Ok([
-        entities::tags(texts, maps.texts)?,
-        entities::tags(numbers, maps.numbers)?,
-        entities::tags(flags, maps.flags)?,
-        entities::tags(lists, maps.lists)?,
+        entities::tags(text, texts)?,
+        entities::tags(number, numbers)?,
+        entities::tags(flag, flags)?,
+        entities::tags(list, lists)?,
     ])
 }
 
-impl Maps {
-    /// Adds the members of an object that stands at `path`, itself at `depth`.
-    fn object(&mut self, path: &str, values: &Map<String, Value>, depth: usize) {
-        for (name, value) in values {
-            let name = name.replace('\\', "\\\\").replace('.', "\\.");
-            let path = if path.is_empty() && depth == 1 {
-                name
-            } else {
-                format!("{path}.{name}")
-            };
-            match value {
-                Value::Object(members) if !members.is_empty() && depth < MAX_DEPTH => {
-                    self.object(&path, members, depth + 1);
-                }
-                value => self.value(path, value),
+/// Adds the members of an object that stands at `path`, itself at `depth`.
+fn object(
+    path: &str,
+    members: &Map<String, Value>,
+    depth: usize,
+    values: &mut Vec<(String, Told)>,
+) {
+    for (name, value) in members {
+        let name = name.replace('\\', "\\\\").replace('.', "\\.");
+        let path = if depth == 1 {
+            name
+        } else {
+            format!("{path}.{name}")
+        };
+        match value {
+            Value::Object(members) if !members.is_empty() && depth < MAX_DEPTH => {
+                object(&path, members, depth + 1, values);
             }
+            value => values.push((path, one(value))),
         }
     }
+}
 
-    fn value(&mut self, path: String, value: &Value) {
-        match value {
-            Value::String(text) => self
-                .texts
-                .push((path, RestrictedExpression::new_string(text.clone()))),
-            Value::Bool(flag) => self
-                .flags
-                .push((path, RestrictedExpression::new_bool(*flag))),
-            Value::Number(number) if number.as_i64().is_some() => {
-                self.numbers.push((
-                    path,
-                    RestrictedExpression::new_long(number.as_i64().unwrap_or_default()),
-                ));
-            }
-            Value::Array(items) if items.iter().all(Value::is_string) => {
-                let items = items.iter().filter_map(Value::as_str).map(str::to_owned);
-                self.lists.push((
-                    path,
-                    RestrictedExpression::new_set(items.map(RestrictedExpression::new_string)),
-                ));
-            }
-            other => self.texts.push((
-                path,
-                RestrictedExpression::new_string(Canonical(other).to_string()),
-            )),
-        }
+/// A value that is not taken apart.
+fn one(value: &Value) -> Told {
+    let as_json = || Told::Text(Canonical(value).to_string());
+    match value {
+        Value::String(text) => Told::Text(text.clone()),
+        Value::Bool(flag) => Told::Flag(*flag),
+        Value::Number(number) => number.as_i64().map_or_else(as_json, Told::Number),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned))
+            .collect::<Option<_>>()
+            .map_or_else(as_json, Told::List),
+        Value::Null | Value::Object(_) => as_json(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cedar_policy::EvalResult;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::{Risk, fixtures::*};
 
     /// The four maps as `kind name=value`, sorted.
-    fn told(arguments: Value) -> Vec<String> {
+    fn maps(arguments: Value) -> Vec<String> {
         let Value::Object(values) = arguments else {
             panic!("an object")
         };
@@ -158,7 +174,7 @@ mod tests {
             "deep": {"z": {"y": "x"}, "list": [{"b": 1, "a": 2}]},
         });
         assert_eq!(
-            told(arguments),
+            maps(arguments),
             [
                 "FlagArgs flag=true",
                 "ListArgs empty=[]",
@@ -186,7 +202,7 @@ mod tests {
             "c": {"__expr": "User::\"x\""},
         });
         assert_eq!(
-            told(arguments),
+            maps(arguments),
             [
                 "TextArgs a.__entity.id=\"admin\"",
                 "TextArgs a.__entity.type=\"Role\"",
@@ -202,7 +218,7 @@ mod tests {
         let arguments = json!({
             "a.b": 1, "a": {"b": 2, "": 3}, "a\\": {"b": 4}, "a\\.b": 5, "": {"": {"b": 6}, "b": 7}, ".": 8,
         });
-        let told = told(arguments);
+        let told = maps(arguments);
         let names: std::collections::BTreeSet<_> = told
             .iter()
             .map(|told| told.split_once('=').unwrap().0)
@@ -219,10 +235,10 @@ mod tests {
         let nested = |depth: usize| (0..depth).fold(json!("x"), |inner, _| json!({ "a": inner }));
         let path = |depth: usize| vec!["a"; depth].join(".");
         assert_eq!(
-            told(nested(MAX_DEPTH)),
+            maps(nested(MAX_DEPTH)),
             [format!("TextArgs {}=\"x\"", path(MAX_DEPTH))]
         );
-        let told = told(nested(MAX_DEPTH + 2));
+        let told = maps(nested(MAX_DEPTH + 2));
         assert_eq!(
             told,
             [format!(
@@ -230,5 +246,174 @@ mod tests {
                 path(MAX_DEPTH)
             )]
         );
+    }
+
+    /// The cells of the documentation's tables, and the policies between its tables.
+    const MANUAL: &str = include_str!("../../../docs/arguments.md");
+
+    #[test]
+    fn the_table_in_the_manual_is_true() {
+        let mut rows = 0;
+        for line in MANUAL.lines().filter(|line| line.starts_with("| `{")) {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            let [arguments, map, name, value] = cells[..] else {
+                panic!("four cells: {line}")
+            };
+            let code = |cell: &str| cell.trim_matches('`').to_owned();
+            let values: Map<String, Value> = serde_json::from_str(&code(arguments)).unwrap();
+            let told = maps(values.into());
+            let kind = match map {
+                "text" => "TextArgs",
+                "number" => "NumberArgs",
+                "flag" => "FlagArgs",
+                "list" => "ListArgs",
+                other => panic!("{other}"),
+            };
+            let expected = format!("{kind} {}={}", code(name), code(value));
+            assert!(told.contains(&expected), "{line}: {told:?}");
+            rows += 1;
+        }
+        assert_eq!(rows, 30);
+    }
+
+    #[test]
+    fn the_policies_in_the_manual_load_and_refuse_what_they_say() {
+        let snippets: Vec<&str> = MANUAL
+            .split("```cedar\n")
+            .skip(1)
+            .map(|rest| rest.split("```").next().unwrap())
+            .collect();
+        assert_eq!(snippets.len(), 2);
+        let policies = shipped_with(&snippets.join("\n"));
+        let mut allowed = agent();
+        allowed.allowed_mcps = ["github".parse().unwrap(), "stripe".parse().unwrap()].into();
+        let bot = principal(allowed, Vec::new());
+        let repo = "github.only-our-repositories";
+        let refund = "stripe.small-refunds";
+        for (key, arguments, refusing) in [
+            ("github/create-issue", json!({"repo": "acme/web"}), None),
+            (
+                "github/create-issue",
+                json!({"repo": "evil/web"}),
+                Some(repo),
+            ),
+            (
+                "github/create-issue",
+                json!({"repo": ["acme/web"]}),
+                Some(repo),
+            ),
+            ("github/create-issue", json!({}), Some(repo)),
+            ("stripe/create-refund", json!({"amount": 10_000}), None),
+            (
+                "stripe/create-refund",
+                json!({"amount": 10_001}),
+                Some(refund),
+            ),
+            ("stripe/create-refund", json!({"amount": 1.0}), Some(refund)),
+            (
+                "stripe/create-refund",
+                json!({"amount": u64::MAX}),
+                Some(refund),
+            ),
+            ("stripe/create-refund", json!({"amount": "1"}), Some(refund)),
+            ("stripe/create-refund", json!({}), Some(refund)),
+        ] {
+            let shown = arguments.to_string();
+            let command = command(target(key, Risk::Write), arguments);
+            let decision = decided(&policies, &bot, &command, NOON);
+            match refusing {
+                None => drop(permit(decision)),
+                Some(policy) => assert_eq!(refusal(decision).policies, [policy], "{shown}"),
+            }
+        }
+    }
+
+    /// Any JSON, odd on purpose.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            text().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(20, 60, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(text().prop_map(Value::from), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(text(), inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("__entity".to_owned()),
+            Just("__extn".to_owned()),
+            Just("__expr".to_owned()),
+            Just("type".to_owned()),
+            Just("fn".to_owned()),
+            Just("Role::\"admin\"".to_owned()),
+            "[a.\\\\]{0,3}",
+            any::<String>(),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+        #[test]
+        fn any_arguments_become_the_documented_tags_and_nothing_else(
+            values in prop::collection::hash_map(text(), json(), 0..6)
+        ) {
+            let arguments = Arguments::new(values.into_iter().collect());
+            let told = told(&arguments);
+            let entities = entities(&arguments).unwrap();
+            let mut found = 0;
+            for (entity, (kind, uid)) in entities.iter().zip(
+                ["TextArgs", "NumberArgs", "FlagArgs", "ListArgs"].into_iter().zip(uids()),
+            ) {
+                prop_assert_eq!(entity.uid(), uid);
+                prop_assert_eq!(entity.uid().type_name().to_string(), kind);
+                prop_assert_eq!(entity.attrs().count(), 0);
+                for (name, value) in entity.tags() {
+                    let of_name: Vec<&Told> = told
+                        .iter()
+                        .filter(|(other, _)| other == name)
+                        .map(|(_, told)| told)
+                        .collect();
+                    prop_assert_eq!(of_name.len(), 1, "{:?} is told once", name);
+                    let as_cedar = match (kind, value.unwrap()) {
+                        ("TextArgs", EvalResult::String(text)) => Told::Text(text),
+                        ("NumberArgs", EvalResult::Long(number)) => Told::Number(number),
+                        ("FlagArgs", EvalResult::Bool(flag)) => Told::Flag(flag),
+                        ("ListArgs", EvalResult::Set(items)) => Told::List(
+                            items
+                                .iter()
+                                .map(|item| match item {
+                                    EvalResult::String(text) => text.clone(),
+                                    other => panic!("{other}"),
+                                })
+                                .collect(),
+                        ),
+                        (kind, other) => panic!("{kind} {other}"),
+                    };
+                    let as_set = |told: &Told| match told {
+                        Told::List(items) => {
+                            let mut items = items.clone();
+                            items.sort();
+                            items.dedup();
+                            Told::List(items)
+                        }
+                        other => other.clone(),
+                    };
+                    prop_assert_eq!(as_set(of_name[0]), as_set(&as_cedar));
+                    found += 1;
+                }
+            }
+            prop_assert_eq!(found, told.len());
+        }
     }
 }

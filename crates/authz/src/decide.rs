@@ -277,6 +277,7 @@ fn evaluate(
     context: Context,
 ) -> Result<Verdict, Malformed> {
     let cedar = slice.cedar()?;
+    let policies = slice.policies_for(agent, &about_agent)?;
     let entities = about_agent
         .add_entities(cedar.entities.iter().cloned().chain(more), None)
         .map_err(malformed)?;
@@ -291,7 +292,7 @@ fn evaluate(
     .map_err(malformed)?;
     Ok(Verdict::of(
         slice.policy_set(),
-        &Authorizer::new().is_authorized(&request, &cedar.policies, &entities),
+        &Authorizer::new().is_authorized(&request, &policies, &entities),
     ))
 }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use self::finding::{Finding, Severity};
+pub(crate) use self::index::Candidates;
 use self::{
     index::Index,
     text::{Language, Scanned},
@@ -239,14 +240,14 @@ impl PolicySet {
             .ok_or_else(|| Malformed(format!("there is no action `{name}`")))
     }
 
-    /// See [`Index::slice`].
-    pub(crate) fn slice(
+    /// See [`Index::candidates`].
+    pub(crate) fn candidates(
         &self,
         action: &EntityUid,
         resource: &EntityUid,
         ancestors: &[EntityUid],
-    ) -> Result<cedar_policy::PolicySet, Malformed> {
-        self.index.slice(action, resource, ancestors)
+    ) -> Result<Candidates<'_>, Malformed> {
+        self.index.candidates(action, resource, ancestors)
     }
 
     /// A set that was parsed and indexed, and not validated.
@@ -264,9 +265,9 @@ impl PolicySet {
     }
 
     /// Every policy, to compare slices with.
-    #[cfg(test)]
-    pub(crate) fn whole(&self) -> cedar_policy::PolicySet {
-        cedar_policy::PolicySet::from_policies(self.index.policies().iter().cloned()).unwrap()
+    pub(crate) fn whole(&self) -> Result<cedar_policy::PolicySet, Malformed> {
+        cedar_policy::PolicySet::from_policies(self.index.policies().iter().cloned())
+            .map_err(malformed)
     }
 }
 

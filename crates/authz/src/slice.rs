@@ -1,19 +1,25 @@
 //! Slices: the few policies that can matter to one command.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
-use cedar_policy::{Entity, EntityUid};
+use cedar_policy::{Entities, Entity, EntityUid};
 
 use crate::{
     command::Target,
     entities::{self, Malformed},
-    policy_set::PolicySet,
+    policy_set::{Candidates, PolicySet},
 };
 
 /// What a decision about one command under one action evaluates: only the policies
 /// whose scope can match, and the command's own entities, built once.
 ///
-/// It gives the same decision, reasons and errors as the whole set.
+/// It gives the same decision, reasons and errors as the whole set. Of its policies,
+/// those about a principal who is not the agent, nor any of its teams and roles, are
+/// left out of the decision as well; what is left for agents of the same teams and
+/// roles is found once and kept.
 #[derive(Debug)]
 pub struct Slice {
     target: Arc<Target>,
@@ -26,12 +32,35 @@ pub struct Slice {
 /// The Cedar side of a slice.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) policies: cedar_policy::PolicySet,
+    policies: Policies,
+    /// The command's service and zones.
+    ancestors: Vec<EntityUid>,
     pub(crate) action: EntityUid,
     pub(crate) resource: EntityUid,
     /// The command, its service, and the action with its groups.
     pub(crate) entities: [Entity; 3],
 }
+
+/// The policies of a slice.
+#[derive(Debug)]
+enum Policies {
+    /// Those that can match, by who acts.
+    Candidates {
+        /// How many, whoever acts.
+        count: usize,
+        /// Those about nobody in particular.
+        common: Arc<cedar_policy::PolicySet>,
+        /// Those about nobody in particular, together with those about certain teams,
+        /// roles and agents: what agents who are in just these need.
+        narrowed: RwLock<HashMap<Vec<EntityUid>, Arc<cedar_policy::PolicySet>>>,
+    },
+    /// Every policy of the set.
+    Whole(Arc<cedar_policy::PolicySet>),
+}
+
+/// How many combinations of teams, roles and agents a slice remembers; beyond that it
+/// begins anew.
+const MAX_NARROWED: usize = 1_024;
 
 /// The Cedar actions about a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,12 +116,15 @@ impl Slice {
         self.action
     }
 
-    /// How many policies it holds.
+    /// How many policies can match, whoever the agent is.
     #[must_use]
     pub fn len(&self) -> usize {
         self.cedar
             .as_ref()
-            .map_or(0, |cedar| cedar.policies.num_of_policies())
+            .map_or(0, |cedar| match &cedar.policies {
+                Policies::Candidates { count, .. } => *count,
+                Policies::Whole(policies) => policies.num_of_policies(),
+            })
     }
 
     /// Whether no policy can match; then the answer is no.
@@ -105,12 +137,63 @@ impl Slice {
         self.cedar.as_ref().map_err(Clone::clone)
     }
 
-    /// The same, but with every policy of the set.
-    #[cfg(test)]
-    pub(crate) fn whole(policies: &Arc<PolicySet>, target: &Arc<Target>, action: Action) -> Self {
+    /// What a decision about this agent evaluates; `about_agent` holds its entity.
+    pub(crate) fn policies_for(
+        &self,
+        agent: &EntityUid,
+        about_agent: &Entities,
+    ) -> Result<Arc<cedar_policy::PolicySet>, Malformed> {
+        let cedar = self.cedar()?;
+        let (common, narrowed) = match &cedar.policies {
+            Policies::Whole(policies) => return Ok(Arc::clone(policies)),
+            Policies::Candidates {
+                common, narrowed, ..
+            } => (common, narrowed),
+        };
+        let candidates = cedar.candidates(&self.policies)?;
+        let groups = about_agent.ancestors(agent).into_iter().flatten();
+        let mut mentioned: Vec<EntityUid> = groups
+            .chain([agent])
+            .filter(|who| candidates.mention(who))
+            .cloned()
+            .collect();
+        if mentioned.is_empty() {
+            return Ok(Arc::clone(common));
+        }
+        mentioned.sort();
+        // What is kept is whole even if another thread panicked meanwhile.
+        let known = narrowed.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(policies) = known.get(&mentioned) {
+            return Ok(Arc::clone(policies));
+        }
+        drop(known);
+        let policies = Arc::new(candidates.of(mentioned.iter())?);
+        let mut known = narrowed.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_NARROWED {
+            known.clear();
+        }
+        known.insert(mentioned, Arc::clone(&policies));
+        Ok(policies)
+    }
+
+    /// The same, but with every policy of the set: the same answers, later. For
+    /// benchmarks and fuzzing, which compare the two.
+    #[must_use]
+    pub fn whole(policies: &Arc<PolicySet>, target: &Arc<Target>, action: Action) -> Self {
         let mut slice = Self::new(policies, target, action);
-        slice.cedar.as_mut().unwrap().policies = policies.whole();
+        slice.cedar = slice.cedar.and_then(|cedar| {
+            Ok(Prepared {
+                policies: Policies::Whole(policies.whole()?.into()),
+                ..cedar
+            })
+        });
         slice
+    }
+}
+
+impl Prepared {
+    fn candidates<'a>(&self, policies: &'a PolicySet) -> Result<Candidates<'a>, Malformed> {
+        policies.candidates(&self.action, &self.resource, &self.ancestors)
     }
 }
 
@@ -134,8 +217,14 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
         entities::service(&target.service)?,
         policies.action(name)?.clone(),
     ];
+    let candidates = policies.candidates(&action, &resource, &ancestors)?;
     Ok(Prepared {
-        policies: policies.slice(&action, &resource, &ancestors)?,
+        policies: Policies::Candidates {
+            count: candidates.len(),
+            common: candidates.of([].iter())?.into(),
+            narrowed: RwLock::default(),
+        },
+        ancestors,
         action,
         resource,
         entities,
@@ -160,6 +249,12 @@ mod tests {
             Just("principal in Team::\"none\""),
             Just("principal is Agent in Role::\"reader\""),
             Just("principal == User::\"dan\""),
+            Just("principal == Agent::\"6f1b8a52-9f0d-4a4e-8f11-1d2c3b4a5e6f\""),
+            Just("principal in Agent::\"6f1b8a52-9f0d-4a4e-8f11-1d2c3b4a5e6f\""),
+            Just("principal == Agent::\"00000000-0000-0000-0000-000000000000\""),
+            Just("principal == Role::\"reader\""),
+            Just("principal is User in Role::\"reader\""),
+            Just("principal in Team::\"ops\""),
         ];
         let action = prop_oneof![
             Just("action"),
@@ -221,6 +316,7 @@ mod tests {
             let mut agent: Agent = agent();
             if reader {
                 agent.roles = ["reader".parse().unwrap()].into();
+                agent.teams = ["ops".parse().unwrap(), "unheard-of".parse().unwrap()].into();
             }
             let bot = principal(agent, Vec::new());
             for risk in [Risk::Read, Risk::Write, Risk::Destroy] {
@@ -256,5 +352,41 @@ mod tests {
         assert_eq!(slice("s7/stop", Risk::Write, Action::Invoke).len(), 0);
         assert!(slice("other/list", Risk::Read, Action::Invoke).is_empty());
         assert!(slice("s7/list", Risk::Read, Action::List).is_empty());
+    }
+
+    #[test]
+    fn policies_about_others_are_not_evaluated() {
+        let policies: Vec<String> = (0..3_000)
+            .map(|n| {
+                format!(
+                    "permit (principal in Team::\"t{n}\", action in Action::\"read\", resource);"
+                )
+            })
+            .collect();
+        let policies = unchecked(&policies);
+        let slice = Slice::new(
+            &policies,
+            &Arc::new(target("s/list", Risk::Read)),
+            Action::Invoke,
+        );
+        assert_eq!(slice.len(), 3_000);
+        let evaluated = |teams: &[String]| {
+            let agent = Agent {
+                teams: teams.iter().map(|team| team.parse().unwrap()).collect(),
+                ..agent()
+            };
+            let bot = principal(agent, Vec::new());
+            let policies = slice.policies_for(bot.uid(), &bot.entities().unwrap());
+            policies.unwrap().num_of_policies()
+        };
+        assert_eq!(evaluated(&[]), 0);
+        assert_eq!(evaluated(&["unheard-of".to_owned()]), 0);
+        let two = ["t7".to_owned(), "t2999".to_owned()];
+        assert_eq!((evaluated(&two), evaluated(&two)), (2, 2));
+        // More combinations than it keeps: none is forgotten wrongly.
+        for n in 0..2 * MAX_NARROWED {
+            assert_eq!(evaluated(&[format!("t{n}")]), 1, "{n}");
+        }
+        assert_eq!(evaluated(&two), 2);
     }
 }

@@ -162,6 +162,7 @@ impl Authorizer {
             self.metrics.policy_error(&error.policy);
         }
         let principal = &held.principal;
+        let mut permitted_by_approval = Vec::new();
         let (asked, policies, advice) = match escalation {
             Escalation::Hard { policies, advice } => {
                 // What forbids asking may be other than what forbids the command.
@@ -176,7 +177,9 @@ impl Authorizer {
             Escalation::Liftable {
                 approvals,
                 workflow,
+                policies,
             } => {
+                permitted_by_approval = policies;
                 let open = opening(
                     principal,
                     &refused,
@@ -209,6 +212,7 @@ impl Authorizer {
             agent: principal.agent().id,
             command: refused.command.target.key.clone(),
             policies,
+            permitted_by_approval,
             advice,
             policy_set: refused.policy_set,
             policy_error: refused.policy_error,

@@ -117,6 +117,8 @@ pub(crate) struct RefusalRecord<'a> {
     /// `refused`, `pending` or `rejected`.
     pub(crate) outcome: &'a str,
     pub(crate) policies: &'a [String],
+    /// What would permit it once people approved; left out when empty.
+    pub(crate) permitted_by_approval: &'a [String],
     pub(crate) policy_set: Option<&'a PolicySetVersion>,
     pub(crate) approval: Option<authz::ApprovalRequestId>,
 }
@@ -275,6 +277,12 @@ impl Journal {
         details.insert("reason".to_owned(), refusal.reason.into());
         details.insert("outcome".to_owned(), refusal.outcome.into());
         details.insert("policies".to_owned(), refusal.policies.into());
+        if !refusal.permitted_by_approval.is_empty() {
+            details.insert(
+                "permitted_by_approval".to_owned(),
+                refusal.permitted_by_approval.into(),
+            );
+        }
         if let Some(version) = refusal.policy_set {
             details.insert("policy_set".to_owned(), version.as_str().into());
         }

@@ -576,6 +576,7 @@ impl Gateway {
                     reason: denied.reason(),
                     outcome: denied.outcome(),
                     policies: &denied.policies,
+                    permitted_by_approval: &denied.permitted_by_approval,
                     policy_set: Some(&denied.policy_set),
                     approval: denied.approval(),
                 }
@@ -584,6 +585,7 @@ impl Gateway {
                 reason: other.kind(),
                 outcome: "refused",
                 policies: &[],
+                permitted_by_approval: &[],
                 policy_set: None,
                 approval: None,
             },

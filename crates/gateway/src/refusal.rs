@@ -97,6 +97,8 @@ pub(crate) struct Denied {
     pub(crate) agent: AgentId,
     pub(crate) command: CommandKey,
     pub(crate) policies: Vec<String>,
+    /// What would permit it once people approved; empty where asking is useless.
+    pub(crate) permitted_by_approval: Vec<String>,
     pub(crate) advice: Vec<String>,
     pub(crate) policy_set: PolicySetVersion,
     /// A `forbid` could not be evaluated.
@@ -264,6 +266,7 @@ impl Denied {
                 Asked::Request { .. } => outcome != "rejected",
             },
             "policies": self.policies,
+            "permitted_by_approval": self.permitted_by_approval,
             "advice": self.advice,
             "policy_set": self.policy_set.short(),
             "reason": self.reason(),

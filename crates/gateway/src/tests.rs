@@ -112,6 +112,7 @@ async fn a_refusal_explains_itself_and_an_approval_works_at_the_next_try() {
         ("retryable", json!(true)),
         ("asking_helps", json!(true)),
         ("policies", json!([])),
+        ("permitted_by_approval", json!(["grant.call"])),
         ("retry_after_seconds", json!(5)),
     ] {
         assert_eq!(data[name], expected, "{name} of {data}");
@@ -492,6 +493,7 @@ async fn a_destructive_command_needs_two_people_and_a_suspended_agent_cannot_ask
     assert_eq!(hard.status, StatusCode::FORBIDDEN);
     assert_eq!(hard.data()["outcome"], "refused");
     assert_eq!(hard.data()["asking_helps"], false);
+    assert_eq!(hard.data()["permitted_by_approval"], json!([]));
     assert_eq!(hard.data()["retryable"], false);
     assert!(!hard.headers.contains_key("retry-after"));
     assert!(hard.message().contains("suspended"), "{hard:?}");

@@ -133,6 +133,7 @@ pub(crate) async fn open_for_service(
         Escalation::Liftable {
             approvals,
             workflow,
+            policies: _,
         } => (approvals, workflow),
         Escalation::Hard { policies, advice } => {
             return Err(Error::NotLiftable(if advice.is_empty() {

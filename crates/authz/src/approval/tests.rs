@@ -21,6 +21,7 @@ fn liftable(approvals: u8, workflow: &str) -> Escalation {
     Escalation::Liftable {
         approvals,
         workflow: Some(workflow.to_owned()),
+        policies: vec!["grant.call".to_owned()],
     }
 }
 
@@ -445,4 +446,223 @@ fn access_to_a_service_is_the_service_for_writing() {
             ("coolify/*", Risk::Write, false)
         );
     }
+}
+
+/// What agents may do, by what they are, and what people may do, by role: one table
+/// each, so that a change of policy shows in review as `yes` becoming `-`.
+#[allow(clippy::too_many_lines, reason = "two tables")]
+fn rights() -> String {
+    use Administration::{ManageAgents, ManagePolicies, ManageUsers, View};
+    use std::fmt::Write as _;
+
+    let policies = shipped();
+    let mut text = "What people may do, and which policy says no.\n\n".to_owned();
+    // Columns as wide as their widest cell.
+    let table = |rows: &[Vec<String>]| {
+        let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap();
+        let mut text = String::new();
+        for row in rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let _ = write!(line, "{cell:0$}  ", width(column));
+            }
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        text
+    };
+    let answer = |may: Result<(), NotPermitted>| match may {
+        Ok(()) => "yes".to_owned(),
+        Err(not) if not.policies.is_empty() => "-".to_owned(),
+        Err(not) => not.policies.join(","),
+    };
+    let mut rows = vec![
+        [
+            "",
+            "view",
+            "manageAgents",
+            "manageUsers",
+            "managePolicies",
+            "approve 1h",
+            "approve 8h",
+            "approve 24h",
+            "approve destroy",
+            "approve all (destroy)",
+            "reject",
+            "revoke",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
+    let inactive = |mut user: User| {
+        user.active = false;
+        user
+    };
+    let mut team = user("dan", &[]);
+    team.teams = ["ops".parse().unwrap()].into();
+    let people = [
+        ("nobody", user("dan", &[])),
+        ("viewer", user("dan", &["viewer"])),
+        ("approver", user("dan", &["approver"])),
+        ("security", user("dan", &["security"])),
+        ("admin", user("dan", &["admin"])),
+        ("owning team", team),
+        ("agent's owner", user("olga", &["security", "admin"])),
+        ("requester", user("rob", &["security", "admin"])),
+        ("approved before", user("ann", &["security", "admin"])),
+        ("inactive", inactive(user("dan", &["security", "admin"]))),
+        ("unknown role", user("dan", &["emperor"])),
+    ];
+    for (name, user) in people {
+        let asked = |key, risk, approvals| Ask {
+            requester: Some("rob".parse().unwrap()),
+            approved_by: vec!["ann".parse().unwrap()],
+            ..ask(&agent(), &target(key, risk), approvals)
+        };
+        let write = asked("coolify/deploy", Risk::Write, 1);
+        let destroy = asked("coolify/delete", Risk::Destroy, 2);
+        let administer = |what| answer(may_administer(&policies, &user, what, NOON));
+        let approve = |ask, reach, hours| {
+            answer(may_approve(
+                &policies,
+                &user,
+                ask,
+                reach,
+                hours * HOUR,
+                NOON,
+            ))
+        };
+        rows.push(vec![
+            name.to_owned(),
+            administer(View),
+            administer(ManageAgents),
+            administer(ManageUsers),
+            administer(ManagePolicies),
+            approve(&write, Reach::Call, 1),
+            approve(&write, Reach::Call, 8),
+            approve(&write, Reach::Call, 24),
+            approve(&destroy, Reach::Call, 1),
+            approve(&destroy, Reach::Service, 1),
+            answer(may_reject(&policies, &user, &write, NOON)),
+            answer(may_revoke(&policies, &user, &agent(), NOON)),
+        ]);
+    }
+    text.push_str(&table(&rows));
+
+    text.push_str(
+        "\nWhat agents may do without a grant; `1` and `2`: once so many people approve.\n\n",
+    );
+    let mut rows = vec![
+        ["", "read", "write", "destroy", "list"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    let change = |change: fn(&mut Agent)| {
+        let mut agent = agent();
+        change(&mut agent);
+        agent
+    };
+    let plain = || target("coolify/x", Risk::Read);
+    let agents = [
+        ("ordinary", change(|_| {}), plain()),
+        (
+            "reader",
+            change(|agent| agent.roles = ["reader".parse().unwrap()].into()),
+            plain(),
+        ),
+        (
+            "own service",
+            change(|agent| agent.allowed_mcps = ["coolify".parse().unwrap()].into()),
+            plain(),
+        ),
+        (
+            "own, untrusted",
+            change(|agent| {
+                agent.allowed_mcps = ["coolify".parse().unwrap()].into();
+                agent.trust = 0;
+            }),
+            plain(),
+        ),
+        (
+            "own, suspended",
+            change(|agent| {
+                agent.allowed_mcps = ["coolify".parse().unwrap()].into();
+                agent.suspended = true;
+            }),
+            plain(),
+        ),
+        (
+            "own, in staging",
+            change(|agent| {
+                agent.allowed_mcps = ["coolify".parse().unwrap()].into();
+                agent.env = Environment::Staging;
+            }),
+            plain(),
+        ),
+        (
+            "own, unpinned",
+            change(|agent| agent.allowed_mcps = ["coolify".parse().unwrap()].into()),
+            Target {
+                pinned: false,
+                ..plain()
+            },
+        ),
+        (
+            "approver",
+            change(|agent| {
+                agent.roles = [
+                    "approver".parse().unwrap(),
+                    "admin".parse().unwrap(),
+                    "security".parse().unwrap(),
+                ]
+                .into()
+            }),
+            plain(),
+        ),
+    ];
+    for (name, agent, target) in agents {
+        let bot = principal(agent, Vec::new());
+        let mut cells = vec![name.to_owned()];
+        for risk in [Risk::Read, Risk::Write, Risk::Destroy] {
+            let command: Command = command(
+                Target {
+                    risk,
+                    ..target.clone()
+                },
+                json!({}),
+            );
+            let decision = decided(&policies, &bot, &command, NOON);
+            cells.push(match decision {
+                crate::Decision::Permit(_) => "yes".to_owned(),
+                crate::Decision::Refuse(refused) => match derive(
+                    &slice(&policies, &command, Action::Invoke),
+                    &slice(&policies, &command, Action::Escalate),
+                    &bot,
+                    &refused,
+                    at(NOON),
+                ) {
+                    Escalation::Liftable { approvals, .. } => approvals.to_string(),
+                    Escalation::Hard { policies, .. } => policies.join(","),
+                },
+            });
+        }
+        let command = command(target, json!({}));
+        let listed = crate::decide::may_list(&slice(&policies, &command, Action::List), &bot, NOON);
+        cells.push(if listed { "yes" } else { "-" }.to_owned());
+        rows.push(cells);
+    }
+    text.push_str(&table(&rows));
+    text
+}
+
+#[test]
+fn rights_are_as_reviewed() {
+    let found = rights();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/approval/rights.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &found).unwrap();
+    }
+    assert!(
+        found == include_str!("rights.txt"),
+        "the shipped policies give other rights than `rights.txt` says; if that is meant, run this test with UPDATE_GOLDEN=1 and review the difference\n{found}"
+    );
 }

@@ -46,7 +46,8 @@ fn the_demo_story() {
         escalation,
         Escalation::Liftable {
             approvals: 1,
-            workflow: Some("owner".to_owned())
+            workflow: Some("owner".to_owned()),
+            policies: vec!["grant.call".to_owned()],
         }
     );
 
@@ -708,4 +709,108 @@ fn more_arguments_than_policies_can_be_told_refuse() {
         refused.policy_error && refused.errors[0].message.contains("1025 arguments"),
         "{refused:?}"
     );
+}
+
+/// Strict validation lets none of these load. If one came through all the same, by a
+/// fault of Cedar's validator or of ours, it must not open a door.
+#[test]
+fn what_cedar_itself_would_let_through() {
+    let deep = vec!["principal.suspended"; 1_900].join(" || ");
+    let cases = [
+        ("missing attribute", "principal.nickname == \"x\"", false),
+        (
+            "missing attribute of an optional kind",
+            "resource.service.owners in Team::\"x\"",
+            false,
+        ),
+        ("missing tag", "principal.getTag(\"none\").risk > 0", false),
+        ("missing entity", "principal.owner.active", false),
+        ("missing context", "context.user == \"x\"", false),
+        (
+            "wrong type",
+            "principal.trust == principal.trust && principal.name > 1",
+            false,
+        ),
+        ("wrong type of a condition", "principal.trust", false),
+        (
+            "wrong extension value",
+            "ip(principal.name).isLoopback()",
+            false,
+        ),
+        ("recursion limit", &*deep, false),
+        (
+            "integer overflow",
+            "principal.trust + 9223372036854775807 > 0",
+            true,
+        ),
+        (
+            "negation of the least integer",
+            "-(principal.trust - 9223372036854775807 - 2) > 0",
+            true,
+        ),
+    ];
+    let mut reader = agent();
+    reader.roles = ["reader".parse().unwrap()].into();
+    let mut target = target("coolify/list-servers", Risk::Read);
+    target.service = Arc::new(crate::Service {
+        owners: None,
+        ..crate::Service::clone(&target.service)
+    });
+    let command = command(target, json!({}));
+    // Parsing and dropping the deepest takes more stack than a test has.
+    let big = std::thread::Builder::new().stack_size(512 * 1024 * 1024);
+    let cases = cases.map(|(name, condition, loads)| (name, condition.to_owned(), loads));
+    big.spawn(move || {
+        for (name, condition, loads) in &cases {
+            let with = |effect: &str| {
+                let mut sources = shipped_sources();
+                let mut text = "@id(\"standing\")\npermit (principal in Role::\"reader\", action in Action::\"read\", resource);\n".to_owned();
+                text.push_str(&format!("@id(\"x\")\n{effect} (principal is Agent, action in Action::\"read\", resource is Command)\nwhen {{ {condition} }};"));
+                sources.policies = vec![crate::Source { name: "a.cedar".to_owned(), text }];
+                sources
+            };
+            let loaded = PolicySet::load(&with("forbid")).is_ok();
+            assert_eq!(loaded, *loads, "{name}");
+
+            let decision = |effect| {
+                let policies = Arc::new(PolicySet::unchecked(&with(effect)));
+                let bot = principal(reader.clone(), Vec::new());
+                let (policies, command) = (&policies, &command);
+                std::thread::scope(|scope| {
+                    let small = std::thread::Builder::new().stack_size(1024 * 1024);
+                    let decided = small.spawn_scoped(scope, || decided(policies, &bot, command, NOON));
+                    decided.unwrap().join().unwrap()
+                })
+            };
+            let Decision::Refuse(refused) = decision("forbid") else {
+                panic!("{name}: permitted");
+            };
+            assert!(refused.policy_error, "{name}: {refused:?}");
+            assert_eq!(refused.policies, ["x"], "{name}");
+            assert_eq!(refused.errors.len(), 1, "{name}");
+            let permit = permit(decision("permit"));
+            assert_eq!(permit.policies(), ["standing"], "{name}");
+        }
+    })
+    .unwrap()
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn every_guard_and_wall_is_tested_by_name() {
+    // A new forbid without a case of its own shows here.
+    let tests = [
+        include_str!("tests.rs"),
+        include_str!("../approval/tests.rs"),
+        include_str!("../approval/rights.txt"),
+    ]
+    .concat();
+    let policies = shipped();
+    for id in policies.ids() {
+        if policies.notes(id).is_none_or(|notes| !notes.forbids) {
+            continue;
+        }
+        assert!(tests.contains(id), "no test mentions {id}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The index: which policies can matter, by action and resource.
+//! The index: which policies can matter, by action, resource and principal.
 //!
 //! Cedar evaluates every policy of the set that it is given, about a microsecond
 //! each. A policy whose scope is certainly false can neither decide nor fail, so
@@ -48,40 +48,52 @@ pub(super) struct Index {
 #[derive(Debug, Default)]
 struct ByResource {
     /// Whatever the resource.
-    any: Vec<usize>,
+    any: ByPrincipal,
     /// `resource == this`.
-    equal: HashMap<EntityUid, Vec<usize>>,
+    equal: HashMap<EntityUid, ByPrincipal>,
     /// `resource in this`.
-    within: HashMap<EntityUid, Vec<usize>>,
+    within: HashMap<EntityUid, ByPrincipal>,
+}
+
+/// Some of them, by who must act.
+#[derive(Debug, Default)]
+struct ByPrincipal {
+    /// Whoever it is.
+    any: Vec<usize>,
+    /// `principal == this`, or `principal in this`.
+    of: HashMap<EntityUid, Vec<usize>>,
 }
 
 impl Index {
     /// Indexes by the actions of the schema, as the schema groups them.
     pub(super) fn new(policies: Vec<Policy>, schema: &Schema) -> Result<Self, Malformed> {
         let groups = schema.action_entities().map_err(malformed)?;
+        let scopes: Vec<_> = policies
+            .iter()
+            .map(|policy| {
+                (
+                    policy.principal_constraint(),
+                    policy.action_constraint(),
+                    policy.resource_constraint(),
+                )
+            })
+            .collect();
         let mut by_action = HashMap::new();
         for (name, principal_type, resource_type) in actions() {
             let action = entities::action_uid(name);
             let ancestors: Vec<&EntityUid> =
                 groups.ancestors(&action).into_iter().flatten().collect();
             let mut index = ByResource::default();
-            for (at, policy) in policies.iter().enumerate() {
-                let acts = match policy.action_constraint() {
+            for (at, (principal, acts, resource)) in scopes.iter().enumerate() {
+                let acts = match acts {
                     ActionConstraint::Any => true,
-                    ActionConstraint::Eq(other) => other == action,
+                    ActionConstraint::Eq(other) => *other == action,
                     ActionConstraint::In(others) => others
                         .iter()
                         .any(|other| *other == action || ancestors.contains(&other)),
                 };
-                let by_such = match policy.principal_constraint() {
-                    PrincipalConstraint::Any | PrincipalConstraint::In(_) => true,
-                    PrincipalConstraint::Eq(who) => who.type_name() == principal_type,
-                    PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => {
-                        kind == *principal_type
-                    }
-                };
-                if acts && by_such {
-                    index.add(at, policy.resource_constraint(), resource_type);
+                if acts && let Some(place) = index.place(resource, resource_type) {
+                    place.add(at, principal, principal_type);
                 }
             }
             by_action.insert(action, index);
@@ -94,13 +106,12 @@ impl Index {
 
     /// The policies that can match `action` on a resource that is `resource` and lies
     /// in `ancestors` and nothing else.
-    pub(super) fn slice(
-        &self,
+    pub(super) fn candidates<'a>(
+        &'a self,
         action: &EntityUid,
         resource: &EntityUid,
         ancestors: &[EntityUid],
-    ) -> Result<PolicySet, Malformed> {
-        let mut set = PolicySet::new();
+    ) -> Result<Candidates<'a>, Malformed> {
         let Some(index) = self.by_action.get(action) else {
             return Err(Malformed(format!("the schema has no action {action}")));
         };
@@ -109,31 +120,27 @@ impl Index {
             .iter()
             .chain([resource])
             .filter_map(|entity| index.within.get(entity));
-        for at in index
-            .any
-            .iter()
-            .chain(equal.into_iter().flatten())
-            .chain(within.flatten())
-        {
-            if let Some(policy) = self.policies.get(*at) {
-                set.add(policy.clone()).map_err(malformed)?;
-            }
-        }
-        Ok(set)
+        Ok(Candidates {
+            index: self,
+            parts: [&index.any]
+                .into_iter()
+                .chain(equal)
+                .chain(within)
+                .collect(),
+        })
     }
 
-    /// Every policy that can match `action`, whatever the resource.
+    /// Every policy that can match `action`, whatever the resource and whoever acts.
     pub(super) fn all(&self, action: &EntityUid) -> Result<PolicySet, Malformed> {
-        let mut set = PolicySet::new();
-        if let Some(index) = self.by_action.get(action) {
-            let rest = index.equal.values().chain(index.within.values()).flatten();
-            for at in index.any.iter().chain(rest) {
-                if let Some(policy) = self.policies.get(*at) {
-                    set.add(policy.clone()).map_err(malformed)?;
-                }
-            }
+        let parts = self.by_action.get(action).map(|index| {
+            let rest = index.equal.values().chain(index.within.values());
+            [&index.any].into_iter().chain(rest).collect()
+        });
+        Candidates {
+            index: self,
+            parts: parts.unwrap_or_default(),
         }
-        Ok(set)
+        .all()
     }
 
     /// Every policy.
@@ -142,17 +149,94 @@ impl Index {
     }
 }
 
-impl ByResource {
-    fn add(&mut self, at: usize, scope: ResourceConstraint, kind: &EntityTypeName) {
-        match scope {
-            ResourceConstraint::Any => self.any.push(at),
-            ResourceConstraint::Is(other) if other == *kind => self.any.push(at),
-            ResourceConstraint::IsIn(other, entity) if other == *kind => {
-                self.within.entry(entity).or_default().push(at);
+/// The policies that can match one action on one resource.
+#[derive(Debug)]
+pub(crate) struct Candidates<'a> {
+    index: &'a Index,
+    parts: Vec<&'a ByPrincipal>,
+}
+
+impl Candidates<'_> {
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.positions().count()).sum()
+    }
+
+    /// Whether some of them are about this principal, or about those in it, only.
+    pub(crate) fn mention(&self, principal: &EntityUid) -> bool {
+        self.parts
+            .iter()
+            .any(|part| part.of.contains_key(principal))
+    }
+
+    /// Those that can match somebody who is one of `principals` and in all the others,
+    /// and nowhere else.
+    pub(crate) fn of<'b>(
+        &self,
+        principals: impl Iterator<Item = &'b EntityUid> + Clone,
+    ) -> Result<PolicySet, Malformed> {
+        self.collect(self.parts.iter().flat_map(|part| {
+            let of = principals.clone().filter_map(|who| part.of.get(who));
+            part.any.iter().chain(of.flatten())
+        }))
+    }
+
+    fn all(&self) -> Result<PolicySet, Malformed> {
+        self.collect(self.parts.iter().flat_map(|part| part.positions()))
+    }
+
+    fn collect<'b>(
+        &self,
+        positions: impl Iterator<Item = &'b usize>,
+    ) -> Result<PolicySet, Malformed> {
+        let mut set = PolicySet::new();
+        for at in positions {
+            if let Some(policy) = self.index.policies.get(*at) {
+                set.add(policy.clone()).map_err(malformed)?;
             }
-            ResourceConstraint::In(entity) => self.within.entry(entity).or_default().push(at),
-            ResourceConstraint::Eq(entity) => self.equal.entry(entity).or_default().push(at),
-            ResourceConstraint::Is(_) | ResourceConstraint::IsIn(..) => {}
         }
+        Ok(set)
+    }
+}
+
+impl ByResource {
+    /// Where a policy about such a resource belongs, if it can match one of this kind.
+    fn place(
+        &mut self,
+        scope: &ResourceConstraint,
+        kind: &EntityTypeName,
+    ) -> Option<&mut ByPrincipal> {
+        match scope {
+            ResourceConstraint::Any => Some(&mut self.any),
+            ResourceConstraint::Is(other) => (other == kind).then_some(&mut self.any),
+            ResourceConstraint::IsIn(other, entity) => {
+                (other == kind).then(|| self.within.entry(entity.clone()).or_default())
+            }
+            ResourceConstraint::In(entity) => Some(self.within.entry(entity.clone()).or_default()),
+            ResourceConstraint::Eq(entity) => Some(self.equal.entry(entity.clone()).or_default()),
+        }
+    }
+}
+
+impl ByPrincipal {
+    fn add(&mut self, at: usize, scope: &PrincipalConstraint, kind: &EntityTypeName) {
+        match scope {
+            PrincipalConstraint::Any => self.any.push(at),
+            PrincipalConstraint::Is(other) if other == kind => self.any.push(at),
+            PrincipalConstraint::In(who) => self.of.entry(who.clone()).or_default().push(at),
+            PrincipalConstraint::IsIn(other, who) if other == kind => {
+                self.of.entry(who.clone()).or_default().push(at);
+            }
+            PrincipalConstraint::Eq(who) if who.type_name() == kind => {
+                self.of.entry(who.clone()).or_default().push(at);
+            }
+            PrincipalConstraint::Is(_)
+            | PrincipalConstraint::IsIn(..)
+            | PrincipalConstraint::Eq(_) => {}
+        }
+    }
+
+    fn positions(&self) -> impl Iterator<Item = &usize> {
+        self.any.iter().chain(self.of.values().flatten())
     }
 }
