@@ -157,6 +157,31 @@ impl Config {
                  make a good one with `cedargate tokens generate`"
             )));
         }
+        let gateway_token = settings.secret("gateway.token_file")?;
+        if let (Some(control), Some(gateway)) = (&control_token, &gateway_token)
+            && control.expose_secret() == gateway.expose_secret()
+        {
+            return Err(ConfigError::Missing(
+                "MCP_GATEWAY_TOKEN and CEDARGATE_CONTROL_TOKEN are the same: who may speak for agents \
+                 could speak for the gateway too; make another with `cedargate tokens generate`"
+                    .to_owned(),
+            ));
+        }
+        // One credential that opens two doors could be taken from the lesser one.
+        for (name, token) in [
+            ("CEDARGATE_CONTROL_TOKEN", &control_token),
+            ("MCP_GATEWAY_TOKEN", &gateway_token),
+        ] {
+            let of_someone = |token: &SecretString| {
+                let token = token.expose_secret();
+                token.starts_with("cgt_") || token.starts_with("cgu_")
+            };
+            if token.as_ref().is_some_and(of_someone) {
+                return Err(ConfigError::Missing(format!(
+                    "{name} is an agent's or a user's credential; make one of its own with `cedargate tokens generate`"
+                )));
+            }
+        }
         let gateway = gateway::Config {
             name: settings.required("gateway.name", gateway_name)?,
             listen: SocketAddr::new(host, settings.required("gateway.port", port)?),
@@ -164,7 +189,7 @@ impl Config {
                 metrics_host,
                 settings.required("gateway.metrics_port", port)?,
             ),
-            gateway_token: settings.secret("gateway.token_file")?,
+            gateway_token,
             trust_agent_header: settings.required("gateway.trust_agent_header", flag)?,
             max_staleness: settings.required("gateway.max_staleness_ms", millis)?,
             max_body_bytes: settings.required("gateway.max_body_bytes", at_least_one)?,
@@ -606,6 +631,32 @@ mod tests {
         )
         .unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn one_credential_does_not_open_two_doors() {
+        let token = "0123456789abcdef0123";
+        let message = problem(
+            "",
+            &[
+                ("CEDARGATE_CONTROL_TOKEN", token),
+                ("MCP_GATEWAY_TOKEN", token),
+            ],
+            &[],
+        );
+        assert!(
+            message.contains("are the same") && !message.contains(token),
+            "{message}"
+        );
+        for name in ["CEDARGATE_CONTROL_TOKEN", "MCP_GATEWAY_TOKEN"] {
+            for token in ["cgu_0123456789abcdef0123", "cgt_0123456789abcdef0123"] {
+                let message = problem("", &[(name, token)], &[]);
+                assert!(
+                    message.starts_with(name) && !message.contains(token),
+                    "{message}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod exit;
 pub mod output;
 pub mod planes;
 pub mod sample_coolify;
+mod server;
 pub mod signals;
 pub mod telemetry;
 

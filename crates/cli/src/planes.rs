@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, Environment},
     data_folder::DataFolder,
+    server,
 };
 
 /// How long open connections may last after everything else has ended.
@@ -127,19 +128,12 @@ async fn run_orchestrator(
     shutdown: CancellationToken,
 ) {
     let stop = shutdown.clone();
-    let service = orchestrator
-        .router()
-        .into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service)
-        .with_graceful_shutdown(async move { stop.cancelled().await });
-    let serving = async {
-        if let Err(error) = serving.await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the orchestrator no longer answers"
-            );
-        }
-    };
+    let serving = server::serve(
+        listener,
+        orchestrator.router(),
+        stop,
+        server::HEADERS_WITHIN,
+    );
     // `run` ends every stream on shutdown; a connection that stays open all the same is cut.
     let linger = async {
         shutdown.cancelled().await;

@@ -40,8 +40,8 @@ const MAX_CREDENTIALS: u64 = 100_000;
 /// A body that ends so soon after the headers came with them: asking again would only cost.
 const PROMPT: Duration = Duration::from_millis(100);
 
-const X_AGENT_ID: HeaderName = HeaderName::from_static("x-agent-id");
-const X_MCP_KEY: HeaderName = HeaderName::from_static("x-mcp-key");
+pub(crate) const X_AGENT_ID: HeaderName = HeaderName::from_static("x-agent-id");
+pub(crate) const X_MCP_KEY: HeaderName = HeaderName::from_static("x-mcp-key");
 
 /// The address that a connection came from. The server puts it into each request.
 #[derive(Clone, Copy, Debug)]

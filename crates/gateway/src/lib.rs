@@ -703,6 +703,30 @@ impl Gateway {
         }
     }
 
+    /// `GET /mcp/catalog` for who shows no identity: which services are set up, so that a
+    /// deployment can be checked, and none of their commands.
+    fn services(&self) -> Response<Body> {
+        let services: Vec<_> = self
+            .catalog
+            .services()
+            .iter()
+            .map(|service| {
+                json!({
+                    "name": service.name,
+                    "version": service.version,
+                    "status": service.status,
+                })
+            })
+            .collect();
+        let body = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "services": services,
+            "message": "Commands are shown to agents: send a credential.",
+            "timestamp": self.clock.now(),
+        });
+        answer::json(StatusCode::OK, &body)
+    }
+
     /// `GET /health`: that this process answers.
     fn health(&self) -> Response<Body> {
         let body = json!({

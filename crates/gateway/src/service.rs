@@ -18,7 +18,7 @@ use tracing::Instrument;
 use crate::{
     Gateway,
     answer::Body,
-    authenticate::{AgentRequest, Authenticate},
+    authenticate::{AgentRequest, Authenticate, X_AGENT_ID, X_MCP_KEY},
     refusal::{Answered, Refusal},
     routes::Route,
 };
@@ -64,7 +64,14 @@ where
                 Ok(Route::Health) => Ok(open.health()),
                 Ok(Route::Ready) => Ok(open.ready()),
                 Ok(Route::Info) => Ok(open.info()),
-                Ok(_) => Ok(guarded.oneshot(request).await.unwrap_or_else(answer_error)),
+                Ok(route) => {
+                    let stranger =
+                        matches!(route, Route::Catalog) && claims_nothing(request.headers());
+                    Ok(match guarded.oneshot(request).await {
+                        Err(error) if stranger && is_unauthenticated(&error) => open.services(),
+                        answered => answered.unwrap_or_else(answer_error),
+                    })
+                }
                 Err(missing) => Ok(missing.into_response(request.method(), request.uri().path())),
             }
         }
@@ -119,6 +126,17 @@ where
     });
     drop(active);
     Ok(response)
+}
+
+/// Whether nobody is claimed to send a request: no identity that could be a wrong one.
+fn claims_nothing(headers: &HeaderMap) -> bool {
+    [header::AUTHORIZATION, header::ORIGIN, X_AGENT_ID, X_MCP_KEY]
+        .iter()
+        .all(|name| !headers.contains_key(name))
+}
+
+fn is_unauthenticated(error: &BoxError) -> bool {
+    matches!(error.downcast_ref(), Some(Refusal::Unauthenticated(_)))
 }
 
 /// Turns what the guards refused into an answer.

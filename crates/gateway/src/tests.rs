@@ -1210,6 +1210,39 @@ async fn the_catalog_shows_what_an_agent_may_list() {
 }
 
 #[tokio::test]
+async fn a_stranger_is_told_which_services_there_are_and_no_more() {
+    let world = World::with(|config| {
+        config.gateway_token = Some(SecretString::from(world::GATEWAY_TOKEN));
+    })
+    .await;
+    let listed = world.get("/mcp/catalog", &[]).await;
+    assert_eq!(listed.status, StatusCode::OK, "{listed:?}");
+    assert_eq!(
+        listed.body["services"],
+        json!([{"name": "coolify", "version": "1.0.0", "status": "active"}])
+    );
+    let text = listed.body.to_string();
+    assert!(
+        !text.contains("server") && !text.contains("COOLIFY"),
+        "{text}"
+    );
+    // Whoever shows an identity, a wrong one too, is no stranger.
+    for header in [
+        ("x-agent-id", "bot"),
+        ("authorization", "Bearer nothing"),
+        ("x-mcp-key", "nothing"),
+        ("origin", "http://evil.example"),
+    ] {
+        let answered = world.get("/mcp/catalog", &[header]).await;
+        assert_eq!(answered.status, StatusCode::UNAUTHORIZED, "{header:?}");
+    }
+    for path in ["/mcp/service/coolify", "/approvals/x"] {
+        let answered = world.get(path, &[]).await;
+        assert_eq!(answered.status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_service_is_tested_under_policy() {
     let world = World::new().await;
     let tested = world.post("/mcp/test/coolify", "local", "").await;
