@@ -24,16 +24,13 @@ async fn an_edit_is_picked_up(system: System) -> anyhow::Result<()> {
         StatusCode::OK
     );
     let file = system.policies().join("journey.cedar");
+    let mark = system.gateway.mark();
     std::fs::write(&file, WALL)?;
-    let refused = cedargate_tests::soon("the edit is in force", async {
-        loop {
-            let reply = system.execute(&agent, "/mcp-coolify servers list").await?;
-            if reply.status != StatusCode::OK {
-                return anyhow::Ok(reply);
-            }
-        }
-    })
-    .await??;
+    system
+        .gateway
+        .line_after(mark, &["policy set in force"])
+        .await?;
+    let refused = system.execute(&agent, "/mcp-coolify servers list").await?;
     let data = &refused.body["error"]["data"];
     assert_eq!(
         (&data["policies"], &data["asking_helps"]),
@@ -45,17 +42,14 @@ async fn an_edit_is_picked_up(system: System) -> anyhow::Result<()> {
             .to_string()
             .contains("Nobody lists servers today.")
     );
+    let mark = system.gateway.mark();
     std::fs::remove_file(&file)?;
-    cedargate_tests::soon("the edit is taken back", async {
-        while system
-            .execute(&agent, "/mcp-coolify servers list")
-            .await?
-            .status
-            != StatusCode::OK
-        {}
-        anyhow::Ok(())
-    })
-    .await??;
+    system
+        .gateway
+        .line_after(mark, &["policy set in force"])
+        .await?;
+    let again = system.execute(&agent, "/mcp-coolify servers list").await?;
+    assert_eq!(again.status, StatusCode::OK, "{again:?}");
     Ok(())
 }
 

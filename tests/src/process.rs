@@ -76,9 +76,24 @@ impl Process {
     ///
     /// When the process ends first, or takes too long; with what it said instead.
     pub async fn line(&self, parts: &[&str]) -> anyhow::Result<String> {
+        self.line_after(0, parts).await
+    }
+
+    /// How many lines it has said so far: a place to wait from.
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        *self.arrived.borrow()
+    }
+
+    /// Waits for a line after `mark` that holds all of `parts`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::line`].
+    pub async fn line_after(&self, mark: usize, parts: &[&str]) -> anyhow::Result<String> {
         let mut arrived = self.arrived.clone();
         let found = crate::soon(&format!("a line with {parts:?}"), async {
-            let mut from = 0;
+            let mut from = mark;
             loop {
                 let upto = *arrived.borrow_and_update();
                 if let Some(line) = self.find(parts, from) {
@@ -86,7 +101,7 @@ impl Process {
                 }
                 from = upto;
                 if arrived.changed().await.is_err() {
-                    return self.find(parts, 0);
+                    return self.find(parts, mark);
                 }
             }
         })
