@@ -357,7 +357,18 @@ async fn legacy_permissions(system: System) -> anyhow::Result<()> {
         .admin(Method::POST, "/api/mcp/permission-request", body)
         .await?;
     assert_eq!(again.body["request_id"], id);
-    assert_eq!(system.respond(&id, true).await?.status, StatusCode::OK);
+    let own = system.respond(&id, true).await?;
+    assert_eq!(
+        own.status,
+        StatusCode::FORBIDDEN,
+        "who asks does not answer"
+    );
+    let other = system.create_user("sam", &["approver"]).await?;
+    let respond = system
+        .orchestrator(Method::POST, "/api/mcp/permission-respond")
+        .bearer_auth(other)
+        .json(&json!({"request_id": id, "approved": true}));
+    assert_eq!(system.send(respond).await?.status, StatusCode::OK);
     let permissions = system
         .admin_get(&format!("/api/agent/{agent}/mcp-permissions"))
         .await?;

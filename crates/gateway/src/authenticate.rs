@@ -316,13 +316,11 @@ fn is_local_name(host: &str) -> bool {
     host.parse::<http::uri::Authority>().is_ok_and(|authority| {
         let host = authority.host().to_ascii_lowercase();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        match bare.parse::<IpAddr>() {
-            Ok(ip) => ip.to_canonical().is_loopback(),
-            Err(_) => {
-                let name = host.trim_end_matches('.');
-                !name.contains(['.', ':', '[']) || name.ends_with(".localhost")
-            }
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            return ip.to_canonical().is_loopback();
         }
+        let name = host.trim_end_matches('.');
+        !name.contains(['.', ':', '[']) || name.ends_with(".localhost")
     })
 }
 

@@ -275,15 +275,12 @@ async fn a_revocation_that_the_feed_loses_takes_effect_after_max_staleness() {
     );
 }
 
+type SlowBody = http_body_util::StreamBody<
+    futures_util::stream::BoxStream<'static, Result<http_body::Frame<Bytes>, BoxError>>,
+>;
+
 /// A body that comes when it is let.
-fn slow_body(
-    text: String,
-) -> (
-    tokio::sync::oneshot::Sender<()>,
-    http_body_util::StreamBody<
-        futures_util::stream::BoxStream<'static, Result<http_body::Frame<Bytes>, BoxError>>,
-    >,
-) {
+fn slow_body(text: String) -> (tokio::sync::oneshot::Sender<()>, SlowBody) {
     let (go, wait) = tokio::sync::oneshot::channel();
     let stream = futures_util::stream::once(async move {
         wait.await?;

@@ -1,6 +1,6 @@
 //! Approval requests: opened by gateways, decided by people, expired by time.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{fmt::Write as _, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use authz::{
     Agent, AgentRef, ApprovalRequestId, Arguments, Command, CommandName, Decision, Risk, Service,
@@ -506,7 +506,8 @@ fn visible(text: &str) -> String {
     }
     let more = text.chars().skip(MAX_SHOWN_CHARS).count();
     if more > 0 {
-        shown.push_str(&format!("… [{more} characters more]"));
+        // Writing to a string cannot fail.
+        let _ = write!(shown, "… [{more} characters more]");
     }
     shown
 }

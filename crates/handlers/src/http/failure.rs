@@ -78,7 +78,12 @@ impl HttpService {
             return match rule.means {
                 Meaning::Credential => HandlerError::Credential {
                     service,
-                    reason: message,
+                    // As below: its own words could hold a credential.
+                    reason: if code == 403 {
+                        message
+                    } else {
+                        rule.advice.clone()
+                    },
                 },
                 Meaning::NotFound => HandlerError::NotFound { service, message },
                 Meaning::Rejected => HandlerError::Rejected {

@@ -469,6 +469,7 @@ async fn plain_text_and_numbered_objects_are_understood() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn refusals_are_told_apart_and_hold_no_secret() {
     let leak = format!(
         "the token {TOKEN} and {} are known",
