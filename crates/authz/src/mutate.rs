@@ -65,6 +65,8 @@ struct Change {
     what: String,
     line: u32,
     json: Value,
+    /// It is in the scope.
+    scope: bool,
 }
 
 impl Workshop {
@@ -145,7 +147,12 @@ impl Workshop {
             let Ok(policy) = Policy::from_json(Some(PolicyId::new(&part.id)), change.json) else {
                 continue;
             };
-            if is_valid(validator, &policy) {
+            // A scope that matches the same in other words is no fault.
+            let same_scope = change.scope
+                && names_entities(&policy) == names_entities(&part.policy)
+                && matched(&policy, &self.parts.schema)
+                    == matched(&part.policy, &self.parts.schema);
+            if !same_scope && is_valid(validator, &policy) {
                 mutants.push(mutant(change.line, change.what, Some(policy)));
             }
         }
@@ -173,7 +180,6 @@ fn replaced(json: &Value, path: &str, value: Value) -> Value {
 fn scope_changes(part: &Part, json: &Value, schema: &Schema) -> Vec<Change> {
     let policy = &part.policy;
     let lines = places::scope(&part.text, part.line);
-    let acts = actions_of(policy, schema);
     let all = || json!({"op": "All"});
     let is = |kind: &EntityTypeName| json!({"op": "is", "entity_type": kind.to_string()});
     let mut changes = Vec::new();
@@ -182,18 +188,16 @@ fn scope_changes(part: &Part, json: &Value, schema: &Schema) -> Vec<Change> {
             what,
             line,
             json: replaced(json, &format!("/{member}"), value),
+            scope: true,
         });
     };
 
-    // Leaving out `is T` changes something only where others than a T come.
-    let others = |kind: &EntityTypeName, of: fn(&Acts) -> &EntityTypeName| {
-        acts.iter().any(|act| of(act) != kind)
-    };
     let principal = match policy.principal_constraint() {
         PrincipalConstraint::Any => None,
-        PrincipalConstraint::Is(kind) => others(&kind, |act| act.principal).then(all),
         PrincipalConstraint::IsIn(kind, _) => Some(is(&kind)),
-        PrincipalConstraint::In(_) | PrincipalConstraint::Eq(_) => Some(all()),
+        PrincipalConstraint::Is(_) | PrincipalConstraint::In(_) | PrincipalConstraint::Eq(_) => {
+            Some(all())
+        }
     };
     if let Some(value) = principal {
         add(
@@ -205,9 +209,10 @@ fn scope_changes(part: &Part, json: &Value, schema: &Schema) -> Vec<Change> {
     }
     let resource = match policy.resource_constraint() {
         ResourceConstraint::Any => None,
-        ResourceConstraint::Is(kind) => others(&kind, |act| act.resource).then(all),
         ResourceConstraint::IsIn(kind, _) => Some(is(&kind)),
-        ResourceConstraint::In(_) | ResourceConstraint::Eq(_) => Some(all()),
+        ResourceConstraint::Is(_) | ResourceConstraint::In(_) | ResourceConstraint::Eq(_) => {
+            Some(all())
+        }
     };
     if let Some(value) = resource {
         add(
@@ -235,6 +240,7 @@ fn action_changes(policy: &Policy, json: &Value, line: u32, schema: &Schema) -> 
             what,
             line,
             json: replaced(json, "/action", value),
+            scope: true,
         });
     };
     if !named.is_empty() {
@@ -272,34 +278,53 @@ fn action_changes(policy: &Policy, json: &Value, line: u32, schema: &Schema) -> 
     changes
 }
 
-/// One action, with the types of who acts on what.
-struct Acts {
-    principal: &'static EntityTypeName,
-    resource: &'static EntityTypeName,
-}
-
-/// The actions that a policy's scope can match.
-fn actions_of(policy: &Policy, schema: &Schema) -> Vec<Acts> {
-    let groups = schema.action_entities().ok();
-    let matches = |action: &EntityUid, named: &[EntityUid]| {
-        let mut ancestors = groups
-            .iter()
-            .filter_map(|groups| groups.ancestors(action))
-            .flatten();
-        named.contains(action) || ancestors.any(|group| named.contains(group))
+/// What a policy's scope can match: positions in [`index::actions`].
+fn matched(policy: &Policy, schema: &Schema) -> Vec<usize> {
+    let Ok(groups) = schema.action_entities() else {
+        return Vec::new();
     };
-    index::actions()
-        .into_iter()
-        .filter(|(name, ..)| match policy.action_constraint() {
+    let matches = |action: &EntityUid, named: &[EntityUid]| {
+        let mut above = groups.ancestors(action).into_iter().flatten();
+        named.contains(action) || above.any(|group| named.contains(group))
+    };
+    let fits = |(name, principal, resource): (&str, &EntityTypeName, &EntityTypeName)| {
+        let acts = match policy.action_constraint() {
             ActionConstraint::Any => true,
             ActionConstraint::Eq(action) => action == action_uid(name),
             ActionConstraint::In(actions) => matches(&action_uid(name), &actions),
-        })
-        .map(|(_, principal, resource)| Acts {
-            principal,
-            resource,
-        })
+        };
+        let by = match policy.principal_constraint() {
+            PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => {
+                kind == *principal
+            }
+            PrincipalConstraint::Eq(who) => who.type_name() == principal,
+            PrincipalConstraint::Any | PrincipalConstraint::In(_) => true,
+        };
+        let on = match policy.resource_constraint() {
+            ResourceConstraint::Is(kind) | ResourceConstraint::IsIn(kind, _) => kind == *resource,
+            ResourceConstraint::Eq(what) => what.type_name() == resource,
+            ResourceConstraint::Any | ResourceConstraint::In(_) => true,
+        };
+        acts && by && on
+    };
+    let all = index::actions().into_iter().enumerate();
+    all.filter(|(_, act)| fits(*act))
+        .map(|(at, _)| at)
         .collect()
+}
+
+/// Whether a policy's scope names an entity that principal or resource must be or lie in.
+fn names_entities(policy: &Policy) -> [bool; 2] {
+    [
+        !matches!(
+            policy.principal_constraint(),
+            PrincipalConstraint::Any | PrincipalConstraint::Is(_)
+        ),
+        !matches!(
+            policy.resource_constraint(),
+            ResourceConstraint::Any | ResourceConstraint::Is(_)
+        ),
+    ]
 }
 
 fn condition_changes(part: &Part, json: &Value) -> Vec<Change> {
@@ -323,11 +348,13 @@ fn condition_changes(part: &Part, json: &Value) -> Vec<Change> {
             what: format!("`{kind}` removed"),
             line,
             json: removed,
+            scope: false,
         });
         changes.push(Change {
             what: format!("`{kind}` turned into `{other}`"),
             line,
             json: replaced(json, &format!("{path}/kind"), json!(other)),
+            scope: false,
         });
         let Some(body) = condition.get("body") else {
             continue;
@@ -346,6 +373,7 @@ fn condition_changes(part: &Part, json: &Value) -> Vec<Change> {
                 what: found.what,
                 line: if certain { found.line } else { line },
                 json: replaced(json, &found.path, found.value),
+                scope: false,
             });
         }
     }
@@ -508,7 +536,7 @@ mod tests {
             (9, "`principal is Agent` dropped"),
             (10, "`principal.trust >= 1` dropped"),
             (10, "`>=` turned into `>` in `principal.trust >= 1`"),
-            (11, "`resource.pinned || (!principal.suspended)` dropped"),
+            (11, "`resource.pinned || !principal.suspended` dropped"),
             (11, "`!principal.suspended` dropped"),
             (11, "`resource.pinned` dropped"),
             (11, "`!` before `principal.suspended` dropped"),

@@ -479,7 +479,7 @@ pub enum Policy {
 /// Which policies, where a command does not find them by what it is given.
 #[derive(Debug, Default, Clone, Args)]
 pub struct PolicyFrom {
-    /// The folder of *.cedar [default: as `serve` would choose]
+    /// The folder of *.cedar [default: that of the tests; without tests, as `serve` would choose]
     #[arg(long, value_name = "FOLDER")]
     pub policies: Option<PathBuf>,
     /// The schema [default: schema.cedarschema in or beside the folder]

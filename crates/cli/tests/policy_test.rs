@@ -148,7 +148,8 @@ fn a_filter_leaves_out_the_rest_and_must_leave_something() {
 
 #[test]
 fn what_is_wrong_with_a_test_file_is_told_with_its_place() {
-    let test = |body: &str| format!("include: [fixtures.yaml]\ntests:\n  - agent: reader-bot\n{body}");
+    let test =
+        |body: &str| format!("include: [fixtures.yaml]\ntests:\n  - agent: reader-bot\n{body}");
     let call = "    call: /mcp-coolify servers list\n";
     let cases = [
         ("a slip in a key", test(&format!("{call}    expcet: permit\n")), vec!["unknown key `expcet`", "did you mean `expect`?", "own.test.yaml:5:"]),
@@ -193,7 +194,10 @@ fn folders_as_people_break_them() {
     let good = fs::read_to_string(&schema).unwrap();
     fs::write(&schema, "entity {").unwrap();
     let (code, _, err) = cedargate(policies.path(), &["test", "policies"]);
-    assert!(code == 2 && err.contains("schema.cedarschema:1:"), "{code} {err}");
+    assert!(
+        code == 2 && err.contains("schema.cedarschema:1:"),
+        "{code} {err}"
+    );
     // Policies that speak of what this schema has not.
     fs::write(&schema, good.replace("  trust: Long,", "  trust?: Long,")).unwrap();
     let (code, _, err) = cedargate(policies.path(), &["test", "policies"]);
@@ -211,7 +215,10 @@ fn a_policy_that_is_edited_fails_the_test_that_knows_it() {
     assert_eq!(code, 2, "{err}");
     fs::write(&path, text.replacen("forbid (", "permit (", 1)).unwrap();
     let (code, out, _) = cedargate(folder.path(), &["test", "policies"]);
-    assert!(code == 1 && out.contains("destroying takes two people"), "{out}");
+    assert!(
+        code == 1 && out.contains("destroying takes two people"),
+        "{out}"
+    );
 }
 
 #[test]
@@ -222,7 +229,10 @@ fn faults_that_no_test_notices_are_listed_with_their_place() {
     // A set small enough to try all of it.
     for entry in fs::read_dir(folder.path().join("policies")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "cedar") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "cedar")
+        {
             fs::remove_file(path).unwrap();
         }
     }
@@ -238,13 +248,30 @@ fn faults_that_no_test_notices_are_listed_with_their_place() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|fault| (fault["line"].as_u64().unwrap(), fault["what"].as_str().unwrap()))
+        .map(|fault| {
+            (
+                fault["line"].as_u64().unwrap(),
+                fault["what"].as_str().unwrap(),
+            )
+        })
         .collect();
     assert!(unnoticed.contains(&(7, "`when` removed")), "{unnoticed:?}");
-    assert!(!unnoticed.iter().any(|(_, what)| *what == "policy dropped"), "{unnoticed:?}");
-    let (code, out, err) = cedargate(folder.path(), &["coverage", "policies", "--min-score", "100"]);
-    assert!(code == 1 && out.contains("unnoticed  own.cedar:7  standing.reader: `when` removed"), "{out}{err}");
-    let (code, ..) = cedargate(folder.path(), &["test", "policies", "--coverage", "--min-score", "10"]);
+    assert!(
+        !unnoticed.iter().any(|(_, what)| *what == "policy dropped"),
+        "{unnoticed:?}"
+    );
+    let (code, out, err) = cedargate(
+        folder.path(),
+        &["coverage", "policies", "--min-score", "100"],
+    );
+    assert!(
+        code == 1 && out.contains("unnoticed  own.cedar:7  standing.reader: `when` removed"),
+        "{out}{err}"
+    );
+    let (code, ..) = cedargate(
+        folder.path(),
+        &["test", "policies", "--coverage", "--min-score", "10"],
+    );
     assert_eq!(code, 0);
 }
 
@@ -252,52 +279,117 @@ fn faults_that_no_test_notices_are_listed_with_their_place() {
 fn the_matrix_is_compared_with_its_golden_file() {
     let folder = folder();
     let golden = "policies/matrix.golden.txt";
-    let (code, out, err) = cedargate(folder.path(), &["matrix", "--policies", "policies", "--check", golden]);
+    let (code, out, err) = cedargate(
+        folder.path(),
+        &["matrix", "--policies", "policies", "--check", golden],
+    );
     assert_eq!(code, 0, "{out}{err}");
     let path = folder.path().join("policies/standing.cedar");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replacen("trust >= 1", "trust >= 0", 1)).unwrap();
-    let (code, out, err) = cedargate(folder.path(), &["matrix", "--policies", "policies", "--check", golden]);
+    let (code, out, err) = cedargate(
+        folder.path(),
+        &["matrix", "--policies", "policies", "--check", golden],
+    );
     assert_eq!(code, 1);
-    assert!(out.contains("- coolify/list-servers") && out.contains("+ coolify/list-servers"), "{out}");
+    assert!(
+        out.contains("- coolify/list-servers") && out.contains("+ coolify/list-servers"),
+        "{out}"
+    );
     assert!(err.contains("--write policies/matrix.golden.txt"), "{err}");
-    let written = cedargate(folder.path(), &["matrix", "--policies", "policies", "--write", golden]);
+    let written = cedargate(
+        folder.path(),
+        &["matrix", "--policies", "policies", "--write", golden],
+    );
     assert_eq!(written.0, 0);
-    let again = cedargate(folder.path(), &["matrix", "--policies", "policies", "--check", golden]);
+    let again = cedargate(
+        folder.path(),
+        &["matrix", "--policies", "policies", "--check", golden],
+    );
     assert_eq!(again.0, 0);
-    let nowhere = cedargate(folder.path(), &["matrix", "--policies", "policies", "--check", "nowhere"]);
+    let nowhere = cedargate(
+        folder.path(),
+        &["matrix", "--policies", "policies", "--check", "nowhere"],
+    );
     assert_eq!(nowhere.0, 2);
-    let no_fixtures = cedargate(folder.path(), &["matrix", "--policies", "policies", "--fixtures", "nowhere"]);
-    assert!(no_fixtures.0 == 2 && no_fixtures.2.contains("nowhere"), "{}", no_fixtures.2);
+    let no_fixtures = cedargate(
+        folder.path(),
+        &["matrix", "--policies", "policies", "--fixtures", "nowhere"],
+    );
+    assert!(
+        no_fixtures.0 == 2 && no_fixtures.2.contains("nowhere"),
+        "{}",
+        no_fixtures.2
+    );
 }
 
 #[test]
 fn what_changes_between_two_folders_is_listed() {
     let (before, after) = (folder(), folder());
-    let name = |folder: &tempfile::TempDir| folder.path().join("policies").to_str().unwrap().to_owned();
+    let name =
+        |folder: &tempfile::TempDir| folder.path().join("policies").to_str().unwrap().to_owned();
     let same = cedargate(after.path(), &["diff", &name(&before), &name(&after)]);
-    assert!(same.0 == 0 && same.1.starts_with("0 of "), "{}{}", same.1, same.2);
+    assert!(
+        same.0 == 0 && same.1.starts_with("0 of "),
+        "{}{}",
+        same.1,
+        same.2
+    );
     let path = after.path().join("policies/standing.cedar");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replacen("trust >= 1", "trust >= 0", 1)).unwrap();
-    let (code, out, _) = cedargate(after.path(), &["diff", &name(&before), &name(&after), "--json"]);
+    let (code, out, _) = cedargate(
+        after.path(),
+        &["diff", &name(&before), &name(&after), "--json"],
+    );
     let changes = json(&out);
     assert_eq!(code, 0);
     let first = &changes["changes"][0];
-    assert_eq!((first["agent"].as_str(), first["before"].as_str(), first["after"].as_str()), (Some("untrusted-bot"), Some("?1"), Some("✔")), "{changes}");
+    assert_eq!(
+        (
+            first["agent"].as_str(),
+            first["before"].as_str(),
+            first["after"].as_str()
+        ),
+        (Some("untrusted-bot"), Some("?1"), Some("✔")),
+        "{changes}"
+    );
 }
 
 #[test]
 fn an_explanation_shows_each_condition_and_what_would_change_the_answer() {
     let folder = folder();
-    let explain = |agent, call| cedargate(folder.path(), &["explain", "--policies", "policies", "--agent", agent, "--call", call]);
+    let explain = |agent, call| {
+        cedargate(
+            folder.path(),
+            &[
+                "explain",
+                "--policies",
+                "policies",
+                "--agent",
+                agent,
+                "--call",
+                call,
+            ],
+        )
+    };
     let (code, out, err) = explain("reader-bot", "/mcp-coolify servers list");
     assert_eq!(code, 0, "{err}");
-    for part in ["reader-bot · coolify/list-servers (read)\npermit", "PERMITS  standing.reader", "✔ principal.trust >= 1", "principal.trust = 1", "without standing.reader"] {
+    for part in [
+        "reader-bot · coolify/list-servers (read)\npermit",
+        "PERMITS  standing.reader",
+        "✔ principal.trust >= 1",
+        "principal.trust = 1",
+        "without standing.reader",
+    ] {
         assert!(out.contains(part), "`{part}` is not in\n{out}");
     }
     let (_, out, _) = explain("newcomer", "/mcp-coolify applications delete web");
-    for part in ["escalate, by 2 approvals, workflow two-person", "FORBIDS  wall.destroy-needs-two", "if wall.destroy-needs-two did not apply"] {
+    for part in [
+        "escalate, by 2 approvals, workflow two-person",
+        "FORBIDS  wall.destroy-needs-two",
+        "if wall.destroy-needs-two did not apply",
+    ] {
         assert!(out.contains(part), "`{part}` is not in\n{out}");
     }
     let (code, _, err) = explain("reeder-bot", "/mcp-coolify servers list");
@@ -317,7 +409,10 @@ fn layout_keeps_comments_and_check_changes_nothing() {
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
     let (code, ..) = cedargate(folder.path(), &["fmt", "policies"]);
     let after = fs::read_to_string(&path).unwrap();
-    assert!(code == 0 && after.contains("// why") && after.contains("// end") && after != text, "{after}");
+    assert!(
+        code == 0 && after.contains("// why") && after.contains("// end") && after != text,
+        "{after}"
+    );
     fs::write(&path, "permit (").unwrap();
     let (code, _, err) = cedargate(folder.path(), &["fmt", "policies"]);
     assert!(code == 2 && err.contains("own.cedar:1:"), "{err}");
@@ -346,7 +441,11 @@ fn what_the_documentation_shows_works() {
         } else {
             format!("@id(\"documentation.{number}\")\n{policy}")
         };
-        fs::write(valid.path().join(format!("policies/doc-{number}.cedar")), text).unwrap();
+        fs::write(
+            valid.path().join(format!("policies/doc-{number}.cedar")),
+            text,
+        )
+        .unwrap();
     }
     let (code, out, err) = cedargate(valid.path(), &["check", "policies"]);
     assert_eq!(code, 0, "{out}{err}");
@@ -358,7 +457,7 @@ fn what_the_documentation_shows_works() {
         assert_eq!(code, 0, "{out}{err}\n{test}");
     }
 
-    // Its commands end well; coverage takes long without optimisation, and tests/run has it.
+    // Its commands end well; coverage takes long without optimisation, and `tests/run` has it.
     let folder = folder();
     for block in snippets("console") {
         for line in block.lines() {
