@@ -1,5 +1,7 @@
 //! Explanations: which parts of which policies were true of one command, and which not.
 
+use std::collections::HashSet;
+
 use cedar_policy::{Authorizer, Entities, Expression, Policy, PolicyId, Request, eval_expression};
 use serde_json::{Value, json};
 
@@ -213,7 +215,8 @@ impl World {
         };
         let mut facts = Vec::new();
         self.facts(expression, &mut facts);
-        facts.dedup();
+        let mut known = HashSet::new();
+        facts.retain(|(path, _)| known.insert(path.clone()));
         let written = text(expression);
         PartTrace {
             text: if unless {

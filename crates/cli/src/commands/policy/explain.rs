@@ -95,7 +95,11 @@ pub(super) fn run(
                     Outcome::Error => "!",
                 };
                 let _ = write!(text, "\n  {mark} {}", part.text);
-                for (fact, value) in &part.facts {
+                let facts = part
+                    .facts
+                    .iter()
+                    .filter(|_| part.outcome != Outcome::NotReached);
+                for (fact, value) in facts {
                     let _ = write!(text, "\n      {fact} = {value}");
                 }
             }
