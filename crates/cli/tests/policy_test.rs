@@ -107,7 +107,7 @@ fn a_failure_says_what_was_expected_what_came_and_what_nearly_applied() {
         "FAILED  the untrusted read",
         "policies/own.test.yaml:3",
         "expected permit, came escalate",
-        "nearest: standing.reader (standing.cedar:6) would permit",
+        "nearest: standing.reader (standing.cedar:5) would permit",
         "not so: principal.trust >= 1",
         "principal.trust = 0",
         "0 passed, 1 FAILED",

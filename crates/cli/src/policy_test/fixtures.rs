@@ -6,7 +6,7 @@ use authz::{
     Agent, AgentId, AgentName, ApprovalRequestId, Arguments, Command, CommandKey, CommandName,
     Service, ServiceName, Target, Timestamp, User, UserId, agent::default_trust,
 };
-use handlers::{Catalog, Parsed};
+use handlers::{Catalog, CommandError, Parsed};
 use serde_saphyr::Location;
 use sha2::{Digest, Sha256};
 
@@ -308,7 +308,7 @@ impl Fixtures {
             Ok(Parsed::Help { service }) => Err(format!(
                 "the call asks `{service}` for help, which needs no decision"
             )),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(told(&error)),
         }
     }
 
@@ -385,6 +385,22 @@ impl Fixtures {
             patched.pinned = command.pinned.unwrap_or(patched.pinned);
         }
         Arc::new(patched)
+    }
+}
+
+/// What the agent would be told, with what may have been meant.
+fn told(error: &CommandError) -> String {
+    match error {
+        CommandError::UnknownService {
+            nearest: Some(near),
+            ..
+        }
+        | CommandError::UnknownCommand {
+            nearest: Some(near),
+            ..
+        } => format!("{error}; did you mean `{near}`?"),
+        CommandError::Arguments { usage, .. } => format!("{error}; usage: {usage}"),
+        other => other.to_string(),
     }
 }
 
