@@ -1,5 +1,9 @@
 //! Approvals: what a grant would change, who may give it, and for how long.
 
+mod person;
+
+pub use self::person::{Right, Ruling, ruling};
+
 use std::{sync::Arc, time::Duration};
 
 use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, Request};

@@ -9,6 +9,7 @@ use cedar_policy::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    approval::Ruling,
     arguments,
     command::Command,
     entities::{self, Malformed, malformed},
@@ -156,6 +157,12 @@ pub fn decide(slice: &Slice, agent: &Principal, command: Command, at: Circumstan
 /// [`Action::List`].
 #[must_use]
 pub fn may_list(slice: &Slice, agent: &Principal, now: Timestamp) -> bool {
+    list(slice, agent, now).permitted
+}
+
+/// As [`may_list`], with the policies that decided.
+#[must_use]
+pub fn list(slice: &Slice, agent: &Principal, now: Timestamp) -> Ruling {
     let listed = || {
         if slice.action() != Action::List {
             return Err(Malformed("the slice is for another action".to_owned()));
@@ -163,7 +170,7 @@ pub fn may_list(slice: &Slice, agent: &Principal, now: Timestamp) -> bool {
         let context = entities::time_context(now)?;
         evaluate(slice, agent.uid(), agent.entities()?, [], context)
     };
-    listed().is_ok_and(|verdict| verdict.permitted)
+    Ruling::of(slice.policy_set(), listed())
 }
 
 /// Under which keys a grant may cover a command, narrowest first.
@@ -250,6 +257,14 @@ impl Call {
             context: entities::call_context(at.now, at.ip, digest, &key, arguments::uids())?,
             arguments: arguments::entities(&command.arguments)?,
         })
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(crate) fn arguments(&self) -> &[Entity; 4] {
+        &self.arguments
     }
 
     pub(crate) fn evaluate(

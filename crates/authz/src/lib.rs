@@ -13,11 +13,13 @@ pub mod arguments;
 pub mod command;
 pub mod decide;
 mod entities;
+pub mod explain;
 pub mod facts;
 #[cfg(test)]
 mod fixtures;
 pub mod grant;
 pub mod id;
+pub mod mutate;
 pub mod policy_set;
 pub mod redact;
 pub mod slice;

@@ -2,7 +2,8 @@
 
 mod finding;
 mod fit;
-mod index;
+pub(crate) mod index;
+mod layout;
 mod lint;
 mod text;
 
@@ -20,8 +21,11 @@ use cedar_policy::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use self::finding::{Finding, Severity};
 pub(crate) use self::index::Candidates;
+pub use self::{
+    finding::{Finding, Severity},
+    layout::format,
+};
 use self::{
     index::Index,
     text::{Language, Scanned},
@@ -269,6 +273,77 @@ impl PolicySet {
         cedar_policy::PolicySet::from_policies(self.index.policies().iter().cloned())
             .map_err(malformed)
     }
+}
+
+/// A policy set taken apart, to be put together again with one policy changed.
+pub(crate) struct Parts {
+    pub(crate) schema: Schema,
+    pub(crate) policies: Vec<Part>,
+}
+
+/// One policy, and its text.
+pub(crate) struct Part {
+    pub(crate) id: String,
+    pub(crate) policy: Policy,
+    pub(crate) file: String,
+    /// Line of its first character, from 1.
+    pub(crate) line: u32,
+    /// From its first character to the next policy.
+    pub(crate) text: String,
+}
+
+/// Takes a valid set apart.
+pub(crate) fn parts(sources: &PolicySources) -> Result<Parts, Vec<Finding>> {
+    let (schema_file, files) = scan(sources)?;
+    let (schema, _) = read_schema(&schema_file)?;
+    let policies = read_policies(&files)?;
+    validate(&schema, &policies)?;
+    let part = |placed: Placed<'_>| {
+        let end = placed.file.statements.iter().find(|at| **at > placed.at);
+        let text = placed
+            .file
+            .text
+            .get(placed.at..end.copied().unwrap_or(placed.file.text.len()));
+        Part {
+            line: placed.error("").line.unwrap_or(1),
+            file: placed.file.name.to_owned(),
+            text: text.unwrap_or_default().to_owned(),
+            id: placed.id,
+            policy: placed.policy,
+        }
+    };
+    Ok(Parts {
+        policies: policies.into_iter().map(part).collect(),
+        schema,
+    })
+}
+
+/// Puts policies together that were validated already, under the version of another set.
+pub(crate) fn assemble(
+    version: PolicySetVersion,
+    schema: &Schema,
+    policies: Vec<Policy>,
+) -> Result<PolicySet, Malformed> {
+    let notes = policies
+        .iter()
+        .map(|policy| (policy.id().to_string(), notes(policy)))
+        .collect();
+    build(version, schema, policies, notes)
+}
+
+/// Runs work that recurses as deep as policies nest, on a thread with a large stack.
+pub(crate) fn on_large_stack<T: Send>(
+    work: impl FnOnce() -> Result<T, Vec<Finding>> + Send,
+) -> Result<T, Vec<Finding>> {
+    let broken = |message: String| vec![Finding::error("policies", message)];
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, work)
+            .map_err(|error| broken(format!("no thread to work on: {error}")))?
+            .join()
+            .unwrap_or_else(|_| Err(broken("the work on the policies panicked".to_owned())))
+    })
 }
 
 /// A policy, and where it stands.

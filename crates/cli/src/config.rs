@@ -16,6 +16,7 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 
 pub use environment::Environment;
+pub(crate) use settings::distance;
 pub use settings::{Origin, SETTINGS, Setting, Settings};
 
 /// Why the configuration cannot be used. Holds no secret and no value of one.

@@ -12,6 +12,7 @@ pub mod data_folder;
 pub mod exit;
 pub mod output;
 pub mod planes;
+mod policy_test;
 pub mod sample_coolify;
 mod server;
 pub mod signals;

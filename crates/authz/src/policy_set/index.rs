@@ -15,7 +15,7 @@ use cedar_policy::{
 use crate::entities::{self, Malformed, TYPES, malformed};
 
 /// What the gateway and the orchestrator ask about, with the types of who acts on what.
-pub(super) fn actions() -> [(
+pub(crate) fn actions() -> [(
     &'static str,
     &'static EntityTypeName,
     &'static EntityTypeName,

@@ -1,16 +1,21 @@
 //! `cedargate policy`.
 
-use std::{collections::BTreeMap, path::Path};
+mod explain;
+mod fmt;
+mod matrix;
+mod source;
+mod test;
+
+use std::path::Path;
 
 use authz::{Finding, PolicySet, PolicySources, policy_set::Severity};
 use serde_json::json;
 
 use super::Context;
 use crate::{
-    arguments::{Global, Policy},
-    client::{Answer, settings},
-    config::{Config, Environment, PolicyPaths},
-    data_folder::shipped_sources,
+    arguments::{Global, Policy, PolicyFrom},
+    client::Answer,
+    config::Environment,
     exit,
     output::{Output, printable_lines, time},
 };
@@ -22,28 +27,11 @@ pub(super) async fn run(
 ) -> anyhow::Result<u8> {
     match command {
         Policy::Check { folder, schema } => {
-            let mut flags = BTreeMap::new();
-            for (key, path) in [("policies", folder), ("schema", schema)] {
-                if let Some(path) = path {
-                    flags.insert(key, path.to_string_lossy().into_owned());
-                }
-            }
-            let settings = settings(global, environment, flags)?;
-            let paths = Config::from_settings(&settings)?.policies;
-            let own = settings.data()?;
-            let (name, sources) = match &paths {
-                PolicyPaths::Own { policies, schema } => {
-                    (policies.display().to_string(), read(schema, policies))
-                }
-                PolicyPaths::Shipped => {
-                    let (schema, policies) = (own.join("schema.cedarschema"), own.join("policies"));
-                    if policies.is_dir() {
-                        (policies.display().to_string(), read(&schema, &policies))
-                    } else {
-                        ("the shipped policies".to_owned(), Ok(shipped_sources()))
-                    }
-                }
+            let from = PolicyFrom {
+                policies: folder,
+                schema,
             };
+            let (name, sources) = source::sources(global, environment, &from)?;
             check(Output::new(global.json), &name, sources)
         }
         Policy::Status => {
@@ -51,6 +39,12 @@ pub(super) async fn run(
             status(&context).await?;
             Ok(exit::OK)
         }
+        Policy::Test(arguments) => test::run(global, environment, &arguments),
+        Policy::Coverage(arguments) => test::coverage(global, environment, &arguments),
+        Policy::Matrix(arguments) => matrix::matrix(global, environment, &arguments),
+        Policy::Diff(arguments) => matrix::diff(global, environment, arguments),
+        Policy::Explain(arguments) => explain::run(global, environment, &arguments),
+        Policy::Fmt(arguments) => fmt::run(global, &arguments),
     }
 }
 

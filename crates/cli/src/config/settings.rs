@@ -582,7 +582,7 @@ fn nearest(key: &str) -> Option<&'static str> {
 }
 
 /// Levenshtein's: how many letters must be put in, left out or replaced.
-fn distance(left: &str, right: &str) -> usize {
+pub(crate) fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (index, letter) in left.chars().enumerate() {

@@ -1,0 +1,113 @@
+//! Coverage as mutation score: which small faults in the policies no test would notice.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use authz::{
+    PolicySet,
+    mutate::{Mutant, Workshop},
+};
+use std::sync::Arc;
+
+use super::{Case, Progress};
+
+/// Cedar wants headroom.
+const STACK: usize = 8 * 1024 * 1024;
+
+/// What the tests notice.
+pub(crate) struct Coverage {
+    /// How many faults were tried.
+    pub(crate) tried: usize,
+    /// Those that no test noticed, in the order of files.
+    pub(crate) unnoticed: Vec<Mutant>,
+    pub(crate) took: Duration,
+}
+
+impl Coverage {
+    /// Noticed faults of a hundred, rounded down: a hundred means all.
+    pub(crate) fn score(&self) -> u64 {
+        let noticed = self.tried - self.unnoticed.len();
+        (noticed as u64 * 100)
+            .checked_div(self.tried as u64)
+            .unwrap_or(100)
+    }
+}
+
+/// Tries every fault on the cases, which all pass on the sound set.
+///
+/// # Errors
+///
+/// When a policy set cannot be taken apart or put together.
+pub(crate) fn measure(
+    workshop: &Workshop,
+    sound: &Arc<PolicySet>,
+    cases: &[Case],
+) -> anyhow::Result<Coverage> {
+    let began = Instant::now();
+    let mutants = workshop.mutants().map_err(|findings| {
+        let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!(texts.join("\n"))
+    })?;
+    // Whoever was decided by the policy at fault is most likely to notice.
+    let decided: Vec<HashSet<String>> = cases
+        .iter()
+        .map(|case| case.ask(sound).policies.into_iter().collect())
+        .collect();
+    let next = AtomicUsize::new(0);
+    let unnoticed = Mutex::new(Vec::new());
+    let failure = Mutex::new(None);
+    let progress = Mutex::new(Progress::new("faults tried:", mutants.len()));
+    let work = || {
+        while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let set = match workshop.with(mutant) {
+                Ok(set) => set,
+                Err(error) => {
+                    if let Ok(mut failure) = failure.lock() {
+                        *failure = Some(format!("{}: {error}", mutant.policy));
+                    }
+                    return;
+                }
+            };
+            let own = |(_, policies): &(&Case, &HashSet<String>)| policies.contains(&mutant.policy);
+            let pairs = || cases.iter().zip(&decided);
+            let first = pairs().filter(own);
+            let rest = pairs().filter(|pair| !own(pair));
+            let noticed = first.chain(rest).any(|(case, _)| !case.passes(&set));
+            if !noticed && let Ok(mut unnoticed) = unnoticed.lock() {
+                unnoticed.push(mutant.clone());
+            }
+            if let Ok(mut progress) = progress.lock() {
+                progress.at(next.load(Ordering::Relaxed).min(mutants.len()));
+            }
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            // One that cannot start leaves its work to the others, and at last to us.
+            let _ = std::thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, work);
+        }
+    });
+    work();
+    drop(progress);
+    if let Some(failure) = failure.into_inner().ok().flatten() {
+        anyhow::bail!(failure);
+    }
+    let mut unnoticed = unnoticed.into_inner().unwrap_or_default();
+    unnoticed.sort_by(|a: &Mutant, b: &Mutant| {
+        (&a.file, a.line, &a.what).cmp(&(&b.file, b.line, &b.what))
+    });
+    Ok(Coverage {
+        tried: mutants.len(),
+        unnoticed,
+        took: began.elapsed(),
+    })
+}
