@@ -20,6 +20,7 @@ pub mod grant;
 pub mod id;
 pub mod policy_set;
 pub mod redact;
+pub mod shadow;
 pub mod slice;
 pub mod time;
 pub mod user;
