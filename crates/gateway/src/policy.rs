@@ -331,17 +331,16 @@ impl Policies {
             Ok(set) => {
                 self.metrics
                     .shadow_loaded(set.as_ref().map(|set| (set.version(), set.len())));
-                match set {
-                    Some(set) => {
-                        tracing::info!(
-                            version = set.version().short(),
-                            policies = set.len(),
-                            "policy set evaluated as shadow; it is not enforced"
-                        );
-                        self.shadow
-                            .store(Some(Arc::new(Active::new(set, self.clock.now()))));
-                    }
-                    None => tracing::info!("no policy set is evaluated as shadow"),
+                if let Some(set) = set {
+                    tracing::info!(
+                        version = set.version().short(),
+                        policies = set.len(),
+                        "policy set evaluated as shadow; it is not enforced"
+                    );
+                    self.shadow
+                        .store(Some(Arc::new(Active::new(set, self.clock.now()))));
+                } else {
+                    tracing::info!("no policy set is evaluated as shadow");
                 }
                 Ok(())
             }

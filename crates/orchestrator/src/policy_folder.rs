@@ -507,7 +507,7 @@ fn read_file(path: &Path, budget: &mut u64) -> Result<String, Box<Finding>> {
             .iter()
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |place| place + 1);
-        let lines = before.iter().filter(|byte| **byte == b'\n').count();
+        let lines = String::from_utf8_lossy(before).matches('\n').count();
         let letters = String::from_utf8_lossy(before.get(line_start..).unwrap_or_default())
             .chars()
             .count();

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, path::Path};
 use authz::{Finding, PolicySet, PolicySources, policy_set::Severity};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, policy_sets};
 use crate::{
     arguments::{Global, Policy},
-    client::{Answer, settings},
+    client::settings,
     config::{Config, Environment, PolicyPaths},
     data_folder::shipped_sources,
     exit,
-    output::{Output, printable_lines, time},
+    output::{Output, printable_lines},
 };
 
 pub(super) async fn run(
@@ -48,9 +48,10 @@ pub(super) async fn run(
         }
         Policy::Status => {
             let context = Context::new(global, environment)?;
-            status(&context).await?;
+            policy_sets::status(&context).await?;
             Ok(exit::OK)
         }
+        Policy::Sets(command) => policy_sets::run(global, environment, command).await,
     }
 }
 
@@ -131,33 +132,4 @@ fn check(
 
 fn count(number: usize, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })
-}
-
-async fn status(context: &Context) -> anyhow::Result<()> {
-    let status = context
-        .client()
-        .policy_set_status()
-        .await
-        .of(&context.remote)?;
-    context.output.print(&status, |output| {
-        let folder = if status.rejected.is_empty() {
-            "in force".to_owned()
-        } else {
-            format!("NOT in force: {}", count(status.rejected.len(), "finding"))
-        };
-        let fields = output.fields(&[
-            ("version", status.version.short().to_owned()),
-            ("policies", status.policies.to_string()),
-            ("in force since", time(status.activated)),
-            ("put there by", status.activated_by.clone()),
-            ("folder", folder),
-            ("folder read", status.checked.map(time).unwrap_or_default()),
-        ]);
-        let findings = status.rejected.iter().chain(&status.warnings);
-        let findings = findings.map(|finding| printable_lines(&finding.to_string()));
-        std::iter::once(fields)
-            .chain(findings)
-            .collect::<Vec<_>>()
-            .join("\n\n")
-    })
 }

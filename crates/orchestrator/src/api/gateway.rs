@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use store::{Actor, audit::JournalRow};
 
 use super::{Json as Body, Named, Parameters};
-use crate::{Orchestrator, approvals, authenticate::GatewayCaller, error::Error};
+use crate::{Orchestrator, activation, approvals, authenticate::GatewayCaller, error::Error};
 
 /// A gateway's name is at most so long.
 const MAX_GATEWAY_CHARS: usize = 128;
@@ -124,13 +124,16 @@ pub(crate) async fn spend(
 pub(crate) async fn policy_set(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
-) -> Json<PolicySetBundle> {
+) -> Result<Json<PolicySetBundle>, Error> {
+    // A gateway asks when the feed says that another set is in force. That is written
+    // before it is in force here, or at another orchestrator: so wait for it.
+    activation::catch_up(&orchestrator).await?;
     let in_force = orchestrator.in_force();
-    Json(PolicySetBundle {
+    Ok(Json(PolicySetBundle {
         version: in_force.set.version().clone(),
         sources: in_force.sources.clone(),
         activated: in_force.activation.at,
-    })
+    }))
 }
 
 /// `GET /api/gateway/shadow-policy-set`: `null` while there is none.
