@@ -281,12 +281,17 @@ async fn what_was_activated_by_hand_outlives_restarts() {
         name: "more.cedar".to_owned(),
         text: WALL.to_owned(),
     });
+    let other = open().await;
     let first = client(&orchestrator, &token)
         .push_policy_set(&push(pushed, Then::Activate))
         .await
         .unwrap()
         .status
         .version;
+
+    // Another orchestrator that has not heard of it yet gives it to a gateway that has.
+    let bundle = client(&other, CONTROL).policy_set_bundle().await.unwrap();
+    assert_eq!(bundle.version, first);
 
     let started = open().await.reread_policies().await.unwrap();
     assert_eq!(
