@@ -10,6 +10,7 @@ journeys![
     permission_flow,
     without_an_agent_id,
     websocket,
+    websocket_for_others,
     metrics_and_logs
 ];
 
@@ -277,6 +278,17 @@ async fn websocket(system: System) -> anyhow::Result<()> {
             &json!(second)
         ]
     );
+    Ok(())
+}
+
+/// Who is told nothing: without a credential, from another origin, with an agent's token.
+async fn websocket_for_others(system: System) -> anyhow::Result<()> {
+    let mut anyone = Socket::connect(&system.orchestrator_url, "", &[]).await?;
+    assert_eq!(anyone.next().await?["type"], "connection_established");
+    let agent = system.create_agent(json!({"name": "unwatched"})).await?;
+    system
+        .approve_refused(&agent, "/mcp-coolify servers list")
+        .await?;
 
     // The unauthenticated one was told nothing of all this; it may still prove itself.
     anyone.authenticate(&system.admin).await?;

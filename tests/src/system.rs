@@ -514,17 +514,16 @@ async fn start_planes(
         ready(&urls.gateway).await?;
         return Ok((process, None, urls));
     }
-    let (orchestrator, url) = match orchestrator_running {
-        Some(url) => (None, url.to_owned()),
-        None => {
-            let database = database.context("two processes share a database")?;
-            let process = Process::start(
-                &["orchestrator"],
-                &with(control_data(layout, data), &[("DATABASE_URL", database)]),
-            )?;
-            let url = orchestrator_address(&process).await?;
-            (Some(process), url)
-        }
+    let (orchestrator, url) = if let Some(url) = orchestrator_running {
+        (None, url.to_owned())
+    } else {
+        let database = database.context("two processes share a database")?;
+        let process = Process::start(
+            &["orchestrator"],
+            &with(control_data(layout, data), &[("DATABASE_URL", database)]),
+        )?;
+        let url = orchestrator_address(&process).await?;
+        (Some(process), url)
     };
     let gateway = Process::start(
         &["gateway"],
