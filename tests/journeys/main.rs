@@ -32,6 +32,7 @@ macro_rules! journeys {
     };
 }
 
+mod activation;
 mod checklist;
 mod demo;
 mod escalated;

@@ -200,6 +200,37 @@ impl System {
         Ok(())
     }
 
+    /// Starts the gateway again, while the orchestrator may be down: it listens, and is
+    /// perhaps not ready.
+    ///
+    /// # Errors
+    ///
+    /// When it does not listen, or is not a process of its own.
+    pub async fn start_gateway_alone(&mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.layout == Layout::TwoProcesses,
+            "the gateway is not a process of its own"
+        );
+        let folder = gateway_data(self.layout, self.data.path());
+        let mut variables = self.variables.clone();
+        for (name, value) in [
+            ("CEDARGATE_DATA", folder.display().to_string()),
+            ("ORCHESTRATOR_URL", self.orchestrator_url.clone()),
+        ] {
+            variables.retain(|(other, _)| other != name);
+            variables.push((name.to_owned(), value));
+        }
+        self.gateway = Process::start(&["gateway"], &variables)?;
+        (self.gateway_url, self.metrics_url) = gateway_addresses(&self.gateway).await?;
+        Ok(())
+    }
+
+    /// Where the gateway keeps its state.
+    #[must_use]
+    pub fn gateway_data(&self) -> PathBuf {
+        gateway_data(self.layout, self.data.path())
+    }
+
     /// Starts the orchestrator again where it was, after it ended.
     ///
     /// # Errors
@@ -407,11 +438,24 @@ impl System {
     ///
     /// When it does not start.
     pub async fn cli(&self, arguments: &[&str]) -> anyhow::Result<std::process::Output> {
+        self.cli_as(&self.admin, arguments).await
+    }
+
+    /// As [`System::cli`], with the token of another person.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub async fn cli_as(
+        &self,
+        token: &str,
+        arguments: &[&str],
+    ) -> anyhow::Result<std::process::Output> {
         Ok(tokio::process::Command::new(crate::process::binary()?)
             .args(arguments)
             .env_clear()
             .env("CEDARGATE_URL", &self.orchestrator_url)
-            .env("CEDARGATE_TOKEN", &self.admin)
+            .env("CEDARGATE_TOKEN", token)
             .env("COOLIFY_API_URL", self.coolify.url())
             .env("COOLIFY_API_TOKEN", COOLIFY_TOKEN)
             .current_dir(self.data.path())

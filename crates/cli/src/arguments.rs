@@ -451,7 +451,7 @@ pub enum Policy {
         #[arg(long, value_name = "FILE")]
         schema: Option<PathBuf>,
     },
-    /// What is in force at the orchestrator, and what is wrong with its folder
+    /// What is in force at the orchestrator and at each gateway, and what is wrong with the folder
     Status,
     // --- tests of policies ---
     /// Run the tests beside the policies: exit code 1 if one fails, 2 if one cannot be read
@@ -474,6 +474,72 @@ pub enum Policy {
         after_help = "Example: git worktree add ../before main && cedargate policy diff ../before/policies policies"
     )]
     Diff(PolicyDiff),
+    /// What is in force, and what beside it.
+    #[command(flatten)]
+    Sets(PolicySets),
+}
+
+/// `cedargate policy activate|rollback|history|shadow`
+#[derive(Debug, Subcommand)]
+pub enum PolicySets {
+    /// Put a policy set in force at every gateway; exit code 1 if it could not be enforced
+    #[command(
+        after_help = "A folder is checked and stored by the orchestrator first. The orchestrator's own policy\nfolder acts again when it is edited.\nExamples: cedargate policy activate ./policies --reason 'ticket 412'\n          cedargate policy activate 3f9a1c0b77de"
+    )]
+    Activate {
+        /// A folder of *.cedar, or the first digits of a stored version
+        #[arg(value_name = "FOLDER|VERSION")]
+        what: String,
+        /// The schema [default: schema.cedarschema in or beside the folder]
+        #[arg(long, value_name = "FILE")]
+        schema: Option<PathBuf>,
+        /// Why, for the audit trail
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Even if you could not activate another one then
+        #[arg(long)]
+        allow_lockout: bool,
+    },
+    /// Put the policy set before in force again; twice goes back by two
+    Rollback {
+        /// To this one: the first digits of its version
+        #[arg(long, value_name = "VERSION")]
+        to: Option<String>,
+        /// Why, for the audit trail
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Even if you could not activate another one then
+        #[arg(long)]
+        allow_lockout: bool,
+    },
+    /// What was in force when, and who put it there, newest first
+    History {
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+    },
+    /// Evaluate a policy set beside the one in force, and record what it would decide otherwise
+    #[command(
+        after_help = "It is never enforced. Differences are in the gateways' journals (`shadow`) and counted in\ncedargate_shadow_differences_total.\nExamples: cedargate policy shadow ./policies\n          cedargate policy shadow --off"
+    )]
+    Shadow {
+        /// A folder of *.cedar, or the first digits of a stored version
+        #[arg(
+            value_name = "FOLDER|VERSION",
+            required_unless_present = "off",
+            conflicts_with = "off"
+        )]
+        what: Option<String>,
+        /// The schema [default: schema.cedarschema in or beside the folder]
+        #[arg(long, value_name = "FILE", conflicts_with = "off")]
+        schema: Option<PathBuf>,
+        /// Evaluate none any more
+        #[arg(long)]
+        off: bool,
+        /// Why, for the audit trail
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
 }
 
 /// Which policies, where a command does not find them by what it is given.

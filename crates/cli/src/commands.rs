@@ -8,6 +8,7 @@ mod demo;
 mod grants;
 mod health;
 mod policy;
+mod policy_sets;
 mod serve;
 mod services;
 mod tokens;

@@ -199,6 +199,7 @@ impl Config {
             journal: settings
                 .path("gateway.journal")?
                 .unwrap_or_else(|| data.join("journal")),
+            last_known_good: data.join("gateway-policy-set.json"),
             journal_file_bytes: settings.required("gateway.journal_file_bytes", |text| {
                 at_least_one(text).map(|n| n as u64)
             })?,

@@ -23,7 +23,11 @@ use crate::{
     error::{Error, ErrorBody},
     facts::{Credential, CredentialQuery, SpendGrant},
     feed::FeedEvent,
-    policy_sets::{PolicySetBundle, PolicySetStatus},
+    gateways::{GatewayStatus, GatewayView},
+    policy_sets::{
+        ActivatePolicySet, ActivationView, PolicySetBundle, PolicySetChanged, PolicySetStatus,
+        PolicySetView, PushPolicySet, RollBack, ShadowPolicySet,
+    },
     users::{CreateUser, UserView},
 };
 
@@ -266,6 +270,24 @@ impl Client {
     /// See [`Client::facts`].
     pub async fn policy_set_bundle(&self) -> Result<PolicySetBundle, Error> {
         self.get("/api/gateway/policy-set").await
+    }
+
+    /// The policy set to evaluate beside the enforced one, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn shadow_policy_set_bundle(&self) -> Result<Option<PolicySetBundle>, Error> {
+        self.get("/api/gateway/shadow-policy-set").await
+    }
+
+    /// Says what a gateway enforces.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn report_status(&self, status: &GatewayStatus) -> Result<(), Error> {
+        self.post("/api/gateway/status", status).await
     }
 
     /// Stores journal lines.
@@ -518,13 +540,86 @@ impl Client {
         self.get("/api/policy-set").await
     }
 
-    /// One policy set's sources; 404 if it was never stored.
+    /// The stored policy sets, newest first, without their sources.
     ///
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn policy_set(&self, version: &PolicySetVersion) -> Result<PolicySetBundle, Error> {
+    pub async fn policy_sets(&self) -> Result<Vec<PolicySetView>, Error> {
+        self.get("/api/policy-sets").await
+    }
+
+    /// One policy set with its sources; 404 if it was never stored.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn policy_set(&self, version: &PolicySetVersion) -> Result<PolicySetView, Error> {
         self.get(&format!("/api/policy-sets/{version}")).await
+    }
+
+    /// Has a policy set checked, stored, and put in force or beside it; 422 if it could
+    /// not be enforced, 409 if it would lock the caller out.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn push_policy_set(&self, push: &PushPolicySet) -> Result<PolicySetChanged, Error> {
+        self.post("/api/policy-sets", push).await
+    }
+
+    /// Puts a stored policy set in force.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::push_policy_set`].
+    pub async fn activate_policy_set(
+        &self,
+        version: &PolicySetVersion,
+        activate: &ActivatePolicySet,
+    ) -> Result<PolicySetChanged, Error> {
+        self.post(&format!("/api/policy-sets/{version}/activate"), activate)
+            .await
+    }
+
+    /// Puts the policy set before in force again; 409 if there was none.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::push_policy_set`].
+    pub async fn roll_back_policy_set(&self, back: &RollBack) -> Result<PolicySetChanged, Error> {
+        self.post("/api/policy-set/rollback", back).await
+    }
+
+    /// Has a stored policy set, or none, evaluated beside the one in force.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::push_policy_set`].
+    pub async fn shadow_policy_set(
+        &self,
+        shadow: &ShadowPolicySet,
+    ) -> Result<PolicySetChanged, Error> {
+        self.post("/api/policy-set/shadow", shadow).await
+    }
+
+    /// What was put in force when, and by whom, newest first.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn policy_activations(&self, limit: u32) -> Result<Vec<ActivationView>, Error> {
+        self.get(&format!("/api/policy-activations?limit={limit}"))
+            .await
+    }
+
+    /// Every gateway heard of lately, and what it enforces.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn gateways(&self) -> Result<Vec<GatewayView>, Error> {
+        self.get("/api/gateways").await
     }
 
     /// The audit trail, oldest first, from after `after`; at most `limit` entries.

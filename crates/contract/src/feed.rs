@@ -79,6 +79,11 @@ pub enum Change {
         /// Which.
         version: PolicySetVersion,
     },
+    /// Another policy set, or none, is evaluated beside the one in force.
+    PolicySetShadowed {
+        /// Which.
+        version: Option<PolicySetVersion>,
+    },
 }
 
 impl Change {
@@ -93,7 +98,9 @@ impl Change {
             | Self::ApprovalRejected { agent, .. }
             | Self::ApprovalClosed { agent, .. }
             | Self::GrantEnded { agent, .. } => Some(*agent),
-            Self::UserChanged { .. } | Self::PolicySetActivated { .. } => None,
+            Self::UserChanged { .. }
+            | Self::PolicySetActivated { .. }
+            | Self::PolicySetShadowed { .. } => None,
         }
     }
 }

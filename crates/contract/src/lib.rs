@@ -11,6 +11,7 @@ pub mod client;
 pub mod error;
 pub mod facts;
 pub mod feed;
+pub mod gateways;
 pub mod policy_sets;
 pub mod users;
 

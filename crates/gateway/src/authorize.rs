@@ -10,6 +10,7 @@ use authz::{
     Circumstances, Clock, Command, Decision, DecisionId, Permit, Principal, Refused,
     approval::{Escalation, derive},
     decide,
+    shadow::Fate,
 };
 use contract::{
     approvals::{ApprovalStatus, OpenApproval},
@@ -22,8 +23,9 @@ use crate::{
     authenticate::Caller,
     facts::{FactsCache, FactsError, Held},
     metrics::Metrics,
-    policy::{Policies, Slices},
+    policy::{Active, Policies, Slices},
     refusal::{Asked, Denied, Refusal},
+    shadow::{self, Difference},
 };
 
 /// So often a command is decided again because facts changed while it was decided.
@@ -52,12 +54,46 @@ pub(crate) struct Case<'a> {
 }
 
 impl Authorizer {
-    /// Permits a command, spending the grant that it rests on if that is for one use.
-    ///
-    /// # Errors
-    ///
-    /// Why not. A refusal that people can lift has been put before them.
-    pub(crate) async fn authorize(&self, case: Case<'_>) -> Result<Permit, Refusal> {
+    /// Permits a command, spending the grant that it rests on if that is for one use, or
+    /// says why not: a refusal that people can lift has been put before them. Also what
+    /// the shadow policy set would have decided otherwise, which changes nothing.
+    pub(crate) async fn authorize(
+        &self,
+        case: Case<'_>,
+    ) -> (Result<Permit, Refusal>, Option<Difference>) {
+        let mut difference = None;
+        let outcome = self.decide(case, &mut difference).await;
+        if let (Ok(_) | Err(Refusal::Denied(_)), Some(Compared { from, difference })) =
+            (&outcome, &difference)
+        {
+            self.metrics
+                .shadow_differs(from.as_str(), difference.decision);
+        }
+        (outcome, difference.map(|compared| compared.difference))
+    }
+
+    /// What the shadow says about a command whose fate is decided.
+    fn compare(
+        &self,
+        active: &Active,
+        from: Fate,
+        principal: &Principal,
+        command: &Command,
+        at: Circumstances,
+    ) -> Option<Compared> {
+        let shadow = self.policies.shadow()?;
+        if shadow.version() == active.version() {
+            return None;
+        }
+        let difference = shadow::compare(&shadow, from, principal, command, at)?;
+        Some(Compared { from, difference })
+    }
+
+    async fn decide(
+        &self,
+        case: Case<'_>,
+        difference: &mut Option<Compared>,
+    ) -> Result<Permit, Refusal> {
         let Case {
             decision,
             caller,
@@ -80,6 +116,13 @@ impl Authorizer {
                 Decision::Permit(permit) => {
                     self.metrics.decided("permit", began.elapsed());
                     if self.spend(&permit, decision).await? {
+                        *difference = self.compare(
+                            &active,
+                            Fate::Permit,
+                            &held.principal,
+                            permit.command(),
+                            at,
+                        );
                         return Ok(permit);
                     }
                     // Someone else used the grant, or it was taken back: decide without it.
@@ -97,13 +140,22 @@ impl Authorizer {
                     );
                     self.metrics.decided("refuse", began.elapsed());
                     if held.asked_since(fresh_since) || decided_by_a_wall(&refused, &escalation) {
+                        let fate = match &escalation {
+                            Escalation::Hard { .. } => Fate::Refuse,
+                            Escalation::Liftable { .. } => Fate::Escalate,
+                        };
+                        *difference =
+                            self.compare(&active, fate, &held.principal, &refused.command, at);
                         let denied = self
                             .deny(decision, &held, *refused, escalation, (arguments, reason))
                             .await?;
                         match denied {
                             Denial::Final(denied) => return Err(Refusal::Denied(denied)),
                             // Approved at this very moment.
-                            Denial::Stale(refused) => command = refused,
+                            Denial::Stale(refused) => {
+                                *difference = None;
+                                command = refused;
+                            }
                         }
                         fresh_since = self.facts.clock().now();
                     } else {
@@ -220,6 +272,12 @@ impl Authorizer {
             at: self.clock.now(),
         })))
     }
+}
+
+/// A difference, and from what.
+struct Compared {
+    from: Fate,
+    difference: Difference,
 }
 
 /// What asking people came to.

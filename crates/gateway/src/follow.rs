@@ -25,6 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often a policy set that could not be fetched is asked for again.
 const POLICY_RETRY: Duration = Duration::from_secs(2);
 
+/// How often the orchestrator is told what is in force here.
+const REPORT_INTERVAL: Duration = Duration::from_secs(15);
+
 /// Whether the feed is there.
 #[derive(Debug, Default)]
 pub(crate) struct Connected(AtomicBool);
@@ -41,6 +44,8 @@ pub(crate) struct Follower {
     pub(crate) orchestrator: contract::Client,
     pub(crate) facts: Arc<FactsCache>,
     pub(crate) policies: Arc<Policies>,
+    /// This gateway, as it reports itself.
+    pub(crate) gateway: String,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) connected: Arc<Connected>,
     /// Tells those who wait for an approval that something changed.
@@ -54,6 +59,7 @@ impl Follower {
         tokio::select! {
             () = self.follow(&wanted) => {}
             () = self.keep_policy_set(&wanted) => {}
+            () = self.report() => {}
             () = stop.cancelled() => {}
         }
     }
@@ -86,6 +92,7 @@ impl Follower {
         };
         self.facts.invalidate_all();
         policy_set_wanted.notify_one();
+        self.policies.report();
         *pause = FIRST_PAUSE;
         self.connected.0.store(true, Ordering::Release);
         self.metrics.feed_connected(true);
@@ -107,7 +114,10 @@ impl Follower {
             if let Some(agent) = event.change.agent() {
                 self.facts.invalidate(agent);
             }
-            if matches!(event.change, Change::PolicySetActivated { .. }) {
+            if matches!(
+                event.change,
+                Change::PolicySetActivated { .. } | Change::PolicySetShadowed { .. }
+            ) {
                 policy_set_wanted.notify_one();
             }
             // Nobody may be waiting.
@@ -115,8 +125,14 @@ impl Follower {
         }
     }
 
-    /// Fetches the policy set whenever it may be another, until that succeeds.
+    /// Fetches the policy sets whenever they may be others, until that succeeds. Until the
+    /// first can be had, the one that was in force last is.
     async fn keep_policy_set(&self, wanted: &Notify) {
+        if let Err(reason) = self.fetch_policy_set().await {
+            tracing::warn!(reason, "the orchestrator's policy set cannot be had yet");
+            self.policies.note(Some(reason));
+            self.policies.use_last_known_good().await;
+        }
         loop {
             wanted.notified().await;
             while let Err(reason) = self.fetch_policy_set().await {
@@ -124,7 +140,15 @@ impl Follower {
                     reason,
                     "the policy set cannot be put in force; the one before stays"
                 );
+                self.policies.note(Some(reason));
                 tokio::time::sleep(POLICY_RETRY).await;
+            }
+            // Beside the enforced one, so that nothing about it can keep that from changing.
+            if let Err(reason) = self.fetch_shadow().await {
+                tracing::error!(reason, "the shadow policy set cannot be evaluated");
+                tokio::time::sleep(POLICY_RETRY).await;
+                // It may be another by now, and so may the enforced one.
+                wanted.notify_one();
             }
         }
     }
@@ -135,9 +159,49 @@ impl Follower {
             .policy_set_bundle()
             .await
             .map_err(|error| error.to_string())?;
-        self.policies
-            .put_in_force(bundle)
-            .await
-            .map_err(|error| error.to_string())
+        match self.policies.put_in_force(bundle).await {
+            Ok(()) => self.policies.note(None),
+            Err(error) if error.may_pass() => return Err(error.to_string()),
+            Err(error) => {
+                // The same again would fail again: wait for another.
+                tracing::error!(%error, "the policy set cannot be put in force; the one before stays");
+                self.policies.note(Some(error.to_string()));
+                self.policies.use_last_known_good().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn fetch_shadow(&self) -> Result<(), String> {
+        let bundle = match self.orchestrator.shadow_policy_set_bundle().await {
+            Ok(bundle) => bundle,
+            // An orchestrator that does not know of shadows.
+            Err(error) if contract::client::is_not_found(&error) => None,
+            Err(error) => return Err(error.to_string()),
+        };
+        match self.policies.put_beside(bundle).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.may_pass() => Err(error.to_string()),
+            Err(error) => {
+                tracing::error!(%error, "the shadow policy set cannot be evaluated");
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the orchestrator what is in force here: after each change, and every now and
+    /// then, so that a gateway that fell silent is noticed.
+    async fn report(&self) {
+        loop {
+            let status = self.policies.status(&self.gateway);
+            if let Err(error) = self.orchestrator.report_status(&status).await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the orchestrator cannot be told what is in force here"
+                );
+            }
+            // In time, or earlier if there is news.
+            let _ = tokio::time::timeout(REPORT_INTERVAL, self.policies.changed()).await;
+        }
     }
 }

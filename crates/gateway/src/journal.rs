@@ -38,7 +38,7 @@ use self::{
     ship::Shipper,
     writer::{Message, Pending, Until, Writer},
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, shadow::Difference};
 
 pub use self::{
     chain::Head,
@@ -106,6 +106,22 @@ impl Sent {
             risk: command.target.risk,
             details,
         }
+    }
+}
+
+impl Sent {
+    /// Adds that a policy set that is not enforced would have decided otherwise.
+    pub(crate) fn with_shadow(mut self, difference: Option<Difference>) -> Self {
+        if let Some(Difference {
+            version,
+            decision,
+            policies,
+        }) = difference
+        {
+            let shadow = json!({"version": version, "decision": decision, "policies": policies});
+            self.details.insert("shadow".to_owned(), shadow);
+        }
+        self
     }
 }
 
@@ -207,6 +223,11 @@ impl Journal {
         }
         journal.push(start_record(&journal.gateway, &journal.clock, details));
         Ok((journal, WriterThread(thread)))
+    }
+
+    /// The gateway, as its lines name it.
+    pub(crate) fn gateway(&self) -> &str {
+        &self.gateway
     }
 
     /// Whether the last attempt to write succeeded.

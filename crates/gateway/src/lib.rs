@@ -4,6 +4,8 @@
 //! makes it an [`AgentRequest`]. `parse.rs` reads its body into a command, and
 //! [`Gateway::journey`] takes that to its handler, or refuses it. `facts.rs`, `policy.rs`
 //! and `follow.rs` keep what decisions rest on; `journal.rs` keeps what came of them.
+//! `last_known_good.rs` keeps the policy set over restarts; `shadow.rs` compares with
+//! one that is not enforced.
 
 mod answer;
 mod authenticate;
@@ -11,6 +13,7 @@ mod authorize;
 mod facts;
 mod follow;
 pub mod journal;
+mod last_known_good;
 mod listing;
 mod metrics;
 mod parse;
@@ -19,6 +22,7 @@ mod refusal;
 mod routes;
 mod server;
 mod service;
+mod shadow;
 
 use std::{
     convert::Infallible,
@@ -48,6 +52,7 @@ use crate::{
     facts::{FactsCache, Monotonic},
     follow::{Connected, Follower},
     journal::{Journal, RefusalRecord, Subject},
+    last_known_good::LastKnownGood,
     listing::Listing,
     metrics::Metrics,
     parse::{Asked, Question},
@@ -86,6 +91,9 @@ pub struct Config {
     pub journal: PathBuf,
     /// A journal file is rotated beyond so many bytes. Default 64 MiB.
     pub journal_file_bytes: u64,
+    /// Where the policy set in force is kept, for a start without the orchestrator: a
+    /// file that is made if missing.
+    pub last_known_good: PathBuf,
     /// Where approval requests are decided: put before `/approvals/{id}` in refusals.
     pub approvals_url: String,
 }
@@ -324,7 +332,11 @@ impl Gateway {
             monotonic,
             Arc::clone(&metrics),
         ));
-        let policies = Arc::new(Policies::new(Arc::clone(&metrics)));
+        let policies = Arc::new(Policies::new(
+            LastKnownGood::new(config.last_known_good.clone()),
+            clock.clone(),
+            Arc::clone(&metrics),
+        ));
         let connected = Arc::new(Connected::default());
         let (changes, _) = broadcast::channel(256);
         let (stop, stop_shipping) = (CancellationToken::new(), CancellationToken::new());
@@ -332,6 +344,7 @@ impl Gateway {
             orchestrator: orchestrator.clone(),
             facts: Arc::clone(&facts),
             policies: Arc::clone(&policies),
+            gateway: journal.gateway().to_owned(),
             metrics: Arc::clone(&metrics),
             connected: Arc::clone(&connected),
             changes: changes.clone(),
@@ -545,7 +558,9 @@ impl Gateway {
             arguments: &arguments,
             reason,
         };
-        let outcome = match self.authorizer.authorize(case).await {
+        let (authorized, difference) = self.authorizer.authorize(case).await;
+        let record = record.with_shadow(difference);
+        let outcome = match authorized {
             Ok(permit) => match self.journal.open(subject.clone(), &permit, record).await {
                 Ok(entry) => {
                     let sent = Instant::now();
@@ -748,17 +763,26 @@ impl Gateway {
             }
         };
         let (policies, orchestrator, journal) = (
-            self.policies.current().is_some(),
+            self.policies.current(),
             self.connected.get(),
             self.journal.is_writable(),
         );
-        let ready = policies && orchestrator && journal;
+        let policy_set = match &policies {
+            None => check(false, "no policy set is loaded yet"),
+            Some(active) => json!({
+                "status": "ok",
+                "version": active.version(),
+                "since": active.since(),
+                "source": if self.policies.is_last_known_good() { "last_known_good" } else { "orchestrator" },
+            }),
+        };
+        let ready = policies.is_some() && orchestrator && journal;
         let body = json!({
             "status": if ready { "ready" } else { "not_ready" },
             "timestamp": self.clock.now(),
             "version": env!("CARGO_PKG_VERSION"),
             "checks": {
-                "policy_set": check(policies, "no policy set is loaded yet"),
+                "policy_set": policy_set,
                 "orchestrator": check(orchestrator, "the orchestrator cannot be reached"),
                 "journal": check(journal, "the journal cannot be written"),
             },

@@ -32,6 +32,9 @@ pub(crate) struct Metrics {
     policy_set: GaugeVec,
     policy_set_rejected: IntCounter,
     policy_errors: IntCounterVec,
+    last_known_good: IntGauge,
+    shadow: GaugeVec,
+    shadow_differences: IntCounterVec,
     feed_connected: IntGauge,
     journal_sequence: IntGauge,
     journal_unshipped: IntGauge,
@@ -143,6 +146,22 @@ impl Metrics {
                 "Policies that could not be evaluated.",
                 &["policy"],
             )?,
+            last_known_good: IntGauge::new(
+                "cedargate_policy_set_last_known_good",
+                "1 while the policy set in force is from this gateway's disk, and the orchestrator has not confirmed it.",
+            )?,
+            shadow: GaugeVec::new(
+                Opts::new(
+                    "cedargate_shadow_policy_set_info",
+                    "The policy set that is evaluated and not enforced; its value is how many policies it holds.",
+                ),
+                &["version"],
+            )?,
+            shadow_differences: counters(
+                "cedargate_shadow_differences_total",
+                "Decisions that the shadow policy set would have made otherwise: from what was enforced to what it says.",
+                &["from", "to"],
+            )?,
             feed_connected: IntGauge::new(
                 "cedargate_feed_connected",
                 "1 while changes arrive from the orchestrator.",
@@ -164,7 +183,7 @@ impl Metrics {
                 "When this gateway started, in seconds since 1970.",
             )?,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 21] = [
+        let all: [Box<dyn prometheus::core::Collector>; 24] = [
             Box::new(metrics.http_seconds.clone()),
             Box::new(metrics.http_total.clone()),
             Box::new(metrics.active.clone()),
@@ -180,6 +199,9 @@ impl Metrics {
             Box::new(metrics.policy_set.clone()),
             Box::new(metrics.policy_set_rejected.clone()),
             Box::new(metrics.policy_errors.clone()),
+            Box::new(metrics.last_known_good.clone()),
+            Box::new(metrics.shadow.clone()),
+            Box::new(metrics.shadow_differences.clone()),
             Box::new(metrics.feed_connected.clone()),
             Box::new(metrics.journal_sequence.clone()),
             Box::new(metrics.journal_unshipped.clone()),
@@ -307,6 +329,27 @@ impl Metrics {
     /// A policy set could not be loaded; the one before stays in force.
     pub(crate) fn policy_set_rejected(&self) {
         self.policy_set_rejected.inc();
+    }
+
+    /// Whether the policy set in force is from this gateway's disk, unconfirmed.
+    pub(crate) fn last_known_good(&self, so: bool) {
+        self.last_known_good.set(so.into());
+    }
+
+    /// Another policy set is evaluated and not enforced, or none.
+    pub(crate) fn shadow_loaded(&self, shadow: Option<(&PolicySetVersion, usize)>) {
+        self.shadow.reset();
+        if let Some((version, policies)) = shadow {
+            let policies = u32::try_from(policies).unwrap_or(u32::MAX);
+            self.shadow
+                .with_label_values(&[version.short()])
+                .set(policies.into());
+        }
+    }
+
+    /// The shadow would have decided otherwise.
+    pub(crate) fn shadow_differs(&self, from: &str, to: &str) {
+        self.shadow_differences.with_label_values(&[from, to]).inc();
     }
 
     /// The feed came, or went.

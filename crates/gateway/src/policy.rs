@@ -1,30 +1,55 @@
 //! The policy set in force, and the slices of it that commands need.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use arc_swap::ArcSwapOption;
-use authz::{CommandKey, PolicySet, Slice, Target, policy_set::Severity, slice::Action};
-use contract::policy_sets::PolicySetBundle;
+use authz::{
+    Clock, CommandKey, PolicySet, PolicySetVersion, Slice, Target, Timestamp, policy_set::Severity,
+    slice::Action,
+};
+use contract::{gateways::GatewayStatus, policy_sets::PolicySetBundle};
 use moka::sync::Cache;
+use tokio::sync::Notify;
 
-use crate::metrics::Metrics;
+use crate::{
+    last_known_good::{LastKnownGood, Unusable},
+    metrics::Metrics,
+};
 
 /// So many commands have their slices in memory; the catalog has some hundreds.
 const MAX_COMMANDS: u64 = 100_000;
 
-/// A policy set in force, with what was computed from it. Replaced whole.
+/// Of what is wrong with a set, so much is reported.
+const MAX_PROBLEM_CHARS: usize = 2_000;
+
+/// A policy set in force, or beside it, with what was computed from it. Replaced whole.
 #[derive(Debug)]
 pub(crate) struct Active {
     set: Arc<PolicySet>,
+    since: Timestamp,
     slices: Cache<CommandKey, Arc<Slices>>,
 }
 
 impl Active {
-    fn new(set: PolicySet) -> Self {
+    fn new(set: PolicySet, since: Timestamp) -> Self {
         Self {
             set: Arc::new(set),
+            since,
             slices: Cache::new(MAX_COMMANDS),
         }
+    }
+
+    /// Names it.
+    pub(crate) fn version(&self) -> &PolicySetVersion {
+        self.set.version()
+    }
+
+    /// Since when, by this gateway's clock.
+    pub(crate) fn since(&self) -> Timestamp {
+        self.since
     }
 
     /// The slices of one command, kept for as long as this set is in force.
@@ -77,11 +102,28 @@ impl Slices {
     }
 }
 
-/// Holds the policy set in force. Until the first is loaded there is none.
+/// Holds the policy set in force, and the one that is evaluated beside it. Until the
+/// first is loaded there is none.
 #[derive(Debug)]
 pub(crate) struct Policies {
     active: ArcSwapOption<Active>,
+    shadow: ArcSwapOption<Active>,
+    /// The one in force is from this gateway's disk, and the orchestrator has not yet
+    /// said that it is right.
+    unconfirmed: AtomicBool,
+    problems: Mutex<Problems>,
+    last_known_good: LastKnownGood,
+    /// Wakes whoever reports what is in force.
+    changed: Notify,
+    clock: Clock,
     metrics: Arc<Metrics>,
+}
+
+/// Why what the orchestrator wants is not so.
+#[derive(Debug, Default)]
+struct Problems {
+    enforced: Option<String>,
+    shadow: Option<String>,
 }
 
 /// Why a policy set was not put in force. The one before stays.
@@ -98,10 +140,26 @@ pub(crate) enum NotLoaded {
     Died(String),
 }
 
+impl NotLoaded {
+    /// Whether loading the same again could end otherwise.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Digest(_) | Self::Died(_) => true,
+            Self::Invalid { .. } => false,
+        }
+    }
+}
+
 impl Policies {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(last_known_good: LastKnownGood, clock: Clock, metrics: Arc<Metrics>) -> Self {
         Self {
             active: ArcSwapOption::empty(),
+            shadow: ArcSwapOption::empty(),
+            unconfirmed: AtomicBool::new(false),
+            problems: Mutex::default(),
+            last_known_good,
+            changed: Notify::new(),
+            clock,
             metrics,
         }
     }
@@ -111,25 +169,218 @@ impl Policies {
         self.active.load_full()
     }
 
-    /// Checks, loads and puts in force.
+    /// What is evaluated beside it.
+    pub(crate) fn shadow(&self) -> Option<Arc<Active>> {
+        self.shadow.load_full()
+    }
+
+    /// Whether what is in force is from this gateway's disk, unconfirmed.
+    pub(crate) fn is_last_known_good(&self) -> bool {
+        self.unconfirmed.load(Ordering::Acquire)
+    }
+
+    /// Waits until something about it is to be reported.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Has it reported now.
+    pub(crate) fn report(&self) {
+        self.changed.notify_one();
+    }
+
+    /// What the orchestrator is told.
+    pub(crate) fn status(&self, gateway: &str) -> GatewayStatus {
+        let active = self.current();
+        let problems = self.problems();
+        GatewayStatus {
+            gateway: gateway.to_owned(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            version: active.as_ref().map(|active| active.version().clone()),
+            since: active.map(|active| active.since),
+            last_known_good: self.is_last_known_good(),
+            shadow: self.shadow().map(|shadow| shadow.version().clone()),
+            problem: problems
+                .enforced
+                .clone()
+                .or_else(|| problems.shadow.clone())
+                .map(|problem| problem.chars().take(MAX_PROBLEM_CHARS).collect()),
+        }
+    }
+
+    fn problems(&self) -> std::sync::MutexGuard<'_, Problems> {
+        // Nothing panics while holding it, and each field is replaced whole.
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes why the orchestrator's set could not be put in force, or that it could.
+    pub(crate) fn note(&self, problem: Option<String>) {
+        let changed = {
+            let mut problems = self.problems();
+            let changed = problems.enforced != problem;
+            problems.enforced = problem;
+            changed
+        };
+        if changed {
+            self.report();
+        }
+    }
+
+    /// Checks, loads and puts in force what the orchestrator sent, and keeps it on disk.
     ///
     /// # Errors
     ///
     /// See [`NotLoaded`].
     pub(crate) async fn put_in_force(&self, bundle: PolicySetBundle) -> Result<(), NotLoaded> {
-        let version = bundle.version;
         if self
             .current()
-            .is_some_and(|active| *active.set.version() == version)
+            .is_some_and(|active| *active.version() == bundle.version)
         {
+            if self.unconfirmed.swap(false, Ordering::AcqRel) {
+                tracing::info!("the last-known-good policy set is the orchestrator's");
+                self.metrics.last_known_good(false);
+                self.report();
+            }
             return Ok(());
         }
-        let name = version.to_string();
+        let (set, bundle) = self.load(bundle).await?;
+        self.swap(set, false);
+        let kept = {
+            let last_known_good = self.last_known_good.clone();
+            tokio::task::spawn_blocking(move || last_known_good.keep(&bundle)).await
+        };
+        if let Ok(Err(error)) = kept {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                path = %self.last_known_good.path().display(),
+                "the policy set in force cannot be kept on disk: without the orchestrator, the next start would have none, or an older one"
+            );
+        }
+        Ok(())
+    }
+
+    /// Puts in force what is kept on disk, if there is nothing in force.
+    pub(crate) async fn use_last_known_good(&self) {
+        if self.current().is_some() {
+            return;
+        }
+        let last_known_good = self.last_known_good.clone();
+        let path = last_known_good.path().display().to_string();
+        let read = tokio::task::spawn_blocking(move || last_known_good.read()).await;
+        let bundle = match read {
+            Ok(Ok(bundle)) => bundle,
+            Ok(Err(Unusable::Nothing)) => {
+                tracing::warn!(
+                    path,
+                    "no last-known-good policy set is kept: every command is refused until the orchestrator can be reached"
+                );
+                return;
+            }
+            Ok(Err(error)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    path,
+                    "the last-known-good policy set is not used: every command is refused until the orchestrator can be reached"
+                );
+                return;
+            }
+            Err(_) => return,
+        };
+        match self.load(bundle).await {
+            Ok((set, _)) => {
+                tracing::warn!(
+                    version = set.version().short(),
+                    path,
+                    "the orchestrator's policy set cannot be had: the last-known-good one is in force"
+                );
+                self.swap(set, true);
+            }
+            Err(error) => tracing::error!(
+                %error,
+                path,
+                "the last-known-good policy set is not used: every command is refused until the orchestrator can be reached"
+            ),
+        }
+    }
+
+    /// Evaluates another set beside the one in force from now on, or none.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotLoaded`]; then none is.
+    pub(crate) async fn put_beside(
+        &self,
+        bundle: Option<PolicySetBundle>,
+    ) -> Result<(), NotLoaded> {
+        let present = self.shadow();
+        let (present, wanted) = (
+            present.as_ref().map(|shadow| shadow.version()),
+            bundle.as_ref().map(|bundle| &bundle.version),
+        );
+        if present == wanted && self.problems().shadow.is_none() {
+            return Ok(());
+        }
+        // Not the one before while the next is loaded: its differences would mislead.
+        self.shadow.store(None);
+        self.problems().shadow = None;
+        let loaded = match bundle {
+            None => Ok(None),
+            Some(bundle) => self.load(bundle).await.map(|(set, _)| Some(set)),
+        };
+        let outcome = match loaded {
+            Ok(set) => {
+                self.metrics
+                    .shadow_loaded(set.as_ref().map(|set| (set.version(), set.len())));
+                if let Some(set) = set {
+                    tracing::info!(
+                        version = set.version().short(),
+                        policies = set.len(),
+                        "policy set evaluated as shadow; it is not enforced"
+                    );
+                    self.shadow
+                        .store(Some(Arc::new(Active::new(set, self.clock.now()))));
+                } else {
+                    tracing::info!("no policy set is evaluated as shadow");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.shadow_loaded(None);
+                self.problems().shadow = Some(format!("shadow: {error}"));
+                Err(error)
+            }
+        };
+        self.report();
+        outcome
+    }
+
+    fn swap(&self, set: PolicySet, from_disk: bool) {
+        self.metrics.policy_set_loaded(set.version(), set.len());
+        self.metrics.last_known_good(from_disk);
+        tracing::info!(
+            version = set.version().short(),
+            policies = set.len(),
+            "policy set in force"
+        );
+        self.active
+            .store(Some(Arc::new(Active::new(set, self.clock.now()))));
+        self.unconfirmed.store(from_disk, Ordering::Release);
+        self.report();
+    }
+
+    /// Checks and loads, and gives the bundle back.
+    async fn load(
+        &self,
+        bundle: PolicySetBundle,
+    ) -> Result<(PolicySet, PolicySetBundle), NotLoaded> {
+        let name = bundle.version.to_string();
         let loaded = tokio::task::spawn_blocking(move || {
-            if bundle.sources.version() != version {
+            let version = &bundle.version;
+            if bundle.sources.version() != *version {
                 return Err(NotLoaded::Digest(version.to_string()));
             }
-            PolicySet::load(&bundle.sources).map_err(|findings| NotLoaded::Invalid {
+            let loaded = PolicySet::load(&bundle.sources);
+            let (set, warnings) = loaded.map_err(|findings| NotLoaded::Invalid {
                 version: version.to_string(),
                 findings: findings
                     .iter()
@@ -137,20 +388,15 @@ impl Policies {
                     .map(ToString::to_string)
                     .collect::<Vec<_>>()
                     .join("\n"),
-            })
+            })?;
+            for warning in warnings {
+                tracing::debug!(%warning, "the policy set has a warning");
+            }
+            Ok((set, bundle))
         });
-        let loaded = loaded.await.unwrap_or(Err(NotLoaded::Died(name)));
-        let (set, warnings) = loaded.inspect_err(|_| self.metrics.policy_set_rejected())?;
-        for warning in warnings {
-            tracing::debug!(%warning, "the policy set has a warning");
-        }
-        self.metrics.policy_set_loaded(set.version(), set.len());
-        tracing::info!(
-            version = set.version().short(),
-            policies = set.len(),
-            "policy set in force"
-        );
-        self.active.store(Some(Arc::new(Active::new(set))));
-        Ok(())
+        loaded
+            .await
+            .unwrap_or(Err(NotLoaded::Died(name)))
+            .inspect_err(|_| self.metrics.policy_set_rejected())
     }
 }

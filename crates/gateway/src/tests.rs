@@ -1,5 +1,6 @@
 //! The gateway as agents meet it, between an orchestrator and a service that behave, or not.
 
+mod policies;
 pub(crate) mod world;
 
 use authz::{Risk, Scope};

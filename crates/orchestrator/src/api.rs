@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod feed;
 mod gateway;
+mod gateways;
 mod grants;
 mod health;
 mod legacy;
@@ -15,7 +16,7 @@ use std::{fmt::Display, str::FromStr};
 
 use axum::{
     Router,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request},
     http::request::Parts,
     middleware::from_extractor_with_state,
     routing::{delete, get, post},
@@ -98,7 +99,21 @@ fn people() -> Router<Orchestrator> {
         .route("/api/approvals/{approval}/reject", post(approvals::reject))
         .route("/api/mcp/permission-respond", post(legacy::respond))
         .route("/api/policy-set", get(policy_sets::status))
+        .route("/api/policy-set/rollback", post(policy_sets::roll_back))
+        .route("/api/policy-set/shadow", post(policy_sets::shadow))
+        .route(
+            "/api/policy-sets",
+            get(policy_sets::list).merge(
+                post(policy_sets::push).layer(DefaultBodyLimit::max(policy_sets::MAX_PUSH_BYTES)),
+            ),
+        )
         .route("/api/policy-sets/{version}", get(policy_sets::show))
+        .route(
+            "/api/policy-sets/{version}/activate",
+            post(policy_sets::activate),
+        )
+        .route("/api/policy-activations", get(policy_sets::activations))
+        .route("/api/gateways", get(gateways::list))
         .route("/api/audit", get(audit::list))
         .route("/api/audit/journals", get(audit::journals))
 }
@@ -112,6 +127,8 @@ fn gateways() -> Router<Orchestrator> {
         .route("/api/gateway/approvals/{approval}", get(gateway::approval))
         .route("/api/gateway/grants/{grant}/spend", post(gateway::spend))
         .route("/api/gateway/policy-set", get(gateway::policy_set))
+        .route("/api/gateway/shadow-policy-set", get(gateway::shadow))
+        .route("/api/gateway/status", post(gateway::status))
         .route("/api/gateway/journal", post(gateway::journal))
 }
 

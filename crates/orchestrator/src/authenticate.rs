@@ -170,7 +170,7 @@ macro_rules! does {
     )*};
 }
 
-does!(View, ManageAgents, ManageUsers);
+does!(View, ManageAgents, ManageUsers, ManagePolicies);
 
 impl<W: Does> FromRequestParts<Orchestrator> for May<W> {
     type Rejection = Error;

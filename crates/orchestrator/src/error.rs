@@ -34,6 +34,8 @@ pub(crate) enum Error {
     Invalid(String),
     #[error("{0}")]
     Conflict(String),
+    #[error("the policy set could not be enforced:\n{}", crate::policy_folder::text(.0))]
+    InvalidPolicySet(Vec<authz::Finding>),
     #[error("policy refuses this for good: {0}")]
     NotLiftable(String),
     #[error("a body is at most {0} bytes")]
@@ -65,6 +67,7 @@ impl Error {
             | Self::ForeignOrigin(_)
             | Self::NotLiftable(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::InvalidPolicySet(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::WrongMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,

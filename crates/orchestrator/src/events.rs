@@ -95,6 +95,7 @@ pub(crate) fn contract_event(event: feed::Event) -> FeedEvent {
         }
         feed::Change::GrantEnded { grant, agent } => Change::GrantEnded { grant, agent },
         feed::Change::PolicySetActivated { version } => Change::PolicySetActivated { version },
+        feed::Change::PolicySetShadowed { version } => Change::PolicySetShadowed { version },
     };
     FeedEvent {
         sequence: event.sequence,

@@ -5,10 +5,13 @@
 //! [`Orchestrator::run`] does what nobody asks for: it watches the policy folder and
 //! announces what expired.
 //!
+//! What is enforced changes in `activation.rs` only; `policy_folder.rs` reads the folder.
+//!
 //! How a request for approval travels: `api/gateway.rs` takes it, `approvals.rs` opens
 //! it, `events.rs` tells followers, `websocket.rs` and `ui.rs` show it to people, whose
 //! verdict comes back through `api/approvals.rs` or `ui/inbox.rs` to `approvals.rs`.
 
+mod activation;
 mod api;
 mod approvals;
 mod authenticate;
@@ -38,9 +41,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    credential::Digest,
-    origins::Origins,
-    policy_folder::{FolderStatus, InForce},
+    activation::InForce, credential::Digest, origins::Origins, policy_folder::FolderStatus,
 };
 
 /// How an orchestrator is set up.
@@ -82,6 +83,8 @@ struct Inner {
     origins: Origins,
     /// What is enforced; replaced whole.
     in_force: watch::Sender<Arc<InForce>>,
+    /// Held by whoever changes what is in force, or beside it.
+    activation: tokio::sync::Mutex<()>,
     folder: Mutex<FolderStatus>,
     /// The one-time link's code, and until when it is good.
     bootstrap: Mutex<Option<(Digest, authz::Timestamp)>>,
@@ -151,6 +154,7 @@ impl Orchestrator {
                 control,
                 origins,
                 in_force: watch::Sender::new(Arc::new(in_force)),
+                activation: tokio::sync::Mutex::new(()),
                 folder: Mutex::new(folder),
                 bootstrap: Mutex::new(None),
                 sockets: AtomicUsize::new(0),
@@ -217,7 +221,7 @@ impl Orchestrator {
         &self,
     ) -> Result<contract::policy_sets::PolicySetStatus, StartError> {
         policy_folder::reread(self).await?;
-        Ok(policy_folder::status(self))
+        Ok(policy_folder::status(self).await?)
     }
 
     /// Everything it answers over HTTP.

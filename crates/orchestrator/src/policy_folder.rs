@@ -2,24 +2,32 @@
 //!
 //! A broken edit changes nothing that is enforced: it is remembered, logged once, and
 //! shown with `GET /api/policy-set` until the folder is whole again.
+//!
+//! The folder acts when it comes to hold something else than what was taken from it
+//! last; that is kept in the database. So what a person activated or rolled back to
+//! stays in force, over restarts too, until someone edits the folder.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::PoisonError,
     time::Duration,
 };
 
 use authz::{
-    Clock, Finding, PolicySet, PolicySetVersion, PolicySources, Source, Timestamp,
-    policy_set::Severity,
+    Clock, Finding, PolicySetVersion, PolicySources, Source, Timestamp, policy_set::Severity,
 };
-use contract::policy_sets::PolicySetStatus;
+use contract::policy_sets::{PolicySetStatus, ShadowStatus};
 use notify::RecursiveMode;
-use store::{Actor, Store, StoreError, policy_sets::StoredPolicySet};
+use store::{Store, StoreError};
 use tokio::sync::mpsc;
 
-use crate::{Config, Orchestrator, StartError, events::Follower};
+use crate::{
+    Config, Orchestrator, StartError,
+    activation::{self, InForce, Loaded, load_active},
+    events::Follower,
+};
 
 /// The folder is read again at least so often: watching sees no change behind a symbolic
 /// link, nor on some network file systems.
@@ -31,15 +39,11 @@ const SETTLE: Duration = Duration::from_millis(150);
 /// The sources of a policy set are at most so many bytes together.
 const MAX_SOURCE_BYTES: u64 = 32 * 1024 * 1024;
 
-/// The policy set in force.
-#[derive(Debug)]
-pub(crate) struct InForce {
-    pub(crate) set: Arc<PolicySet>,
-    pub(crate) sources: PolicySources,
-    pub(crate) warnings: Vec<Finding>,
-    pub(crate) activated: Timestamp,
-    pub(crate) activated_by: String,
-}
+/// The policy folder holds at most so many files and folders, of any kind.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Folders within folders.
+const MAX_DEPTH: usize = 16;
 
 /// What became of the folder's present contents.
 #[derive(Debug, Default)]
@@ -57,11 +61,7 @@ enum Contents {
     /// What it held before.
     Same,
     /// Something valid.
-    Valid {
-        sources: PolicySources,
-        set: Box<PolicySet>,
-        warnings: Vec<Finding>,
-    },
+    Valid(Box<Loaded>),
     /// Something that cannot be enforced.
     Broken {
         version: Option<PolicySetVersion>,
@@ -69,7 +69,8 @@ enum Contents {
     },
 }
 
-/// Reads the folder at start, or else the last set in force.
+/// Reads the folder at start. Its contents are put in force if they are other than what
+/// was taken from it last; else, and if they are broken, what was in force stays so.
 pub(crate) async fn start(
     config: &Config,
     store: &Store,
@@ -77,49 +78,47 @@ pub(crate) async fn start(
 ) -> Result<(InForce, FolderStatus), StartError> {
     let contents = contents(config, None, true).await;
     let now = clock.now();
-    match contents {
-        Contents::Valid {
-            sources,
-            set,
-            warnings,
-        } => {
-            let version = set.version().clone();
-            let in_force = activate(store, sources, *set, warnings, now).await?;
-            Ok((
-                in_force,
-                FolderStatus {
-                    version: Some(version),
-                    rejected: Vec::new(),
-                    checked: Some(now),
-                },
-            ))
+    let (loaded, version, findings) = match contents {
+        Contents::Valid(loaded) => {
+            activation::take_folder(store, &loaded, now).await?;
+            let version = loaded.version().clone();
+            (Some(*loaded), Some(version), Vec::new())
         }
         Contents::Broken { version, findings } => {
             log(&findings);
-            let stored = store.active_policy_set().await?;
-            let in_force = match stored.map(load_stored) {
-                Some(Ok(in_force)) => in_force,
-                Some(Err(stored)) => {
-                    return Err(StartError::NoPolicySet(text(&[findings, stored].concat())));
-                }
-                None => return Err(StartError::NoPolicySet(text(&findings))),
-            };
-            Ok((
-                in_force,
-                FolderStatus {
-                    version,
-                    rejected: findings,
-                    checked: Some(now),
-                },
-            ))
+            (None, version, findings)
         }
-        Contents::Same => Err(StartError::NoPolicySet(
-            "the policy folder was not read".to_owned(),
-        )),
+        Contents::Same => (None, None, Vec::new()),
+    };
+    let Some(active) = store.active_policy_set().await? else {
+        return Err(StartError::NoPolicySet(text(&findings)));
+    };
+    let in_force = load_active(active, loaded)
+        .await
+        .map_err(|stored| StartError::NoPolicySet(text(&[findings.clone(), stored].concat())))?;
+    if !findings.is_empty() {
+        tracing::warn!(
+            policy_set = in_force.set.version().short(),
+            "the policy folder is broken: what was in force before the start stays so"
+        );
+    } else if version.as_ref() != Some(in_force.set.version()) {
+        tracing::warn!(
+            policy_set = in_force.set.version().short(),
+            activated_by = in_force.activation.by,
+            "what is in force was activated by hand; the policy folder acts when its contents change"
+        );
     }
+    Ok((
+        in_force,
+        FolderStatus {
+            version,
+            rejected: findings,
+            checked: Some(now),
+        },
+    ))
 }
 
-/// Keeps what is in force equal to the folder, for ever.
+/// Puts in force what the folder comes to hold, for ever.
 pub(crate) async fn watch(orchestrator: &Orchestrator) {
     let (edited, mut edits) = mpsc::channel(1);
     let config = &orchestrator.inner.config;
@@ -168,33 +167,14 @@ async fn follow_from(
 ) -> Result<(), StoreError> {
     let mut follower = Follower::new(orchestrator, *after).await?;
     // What was activated before the feed is followed.
-    take_over(orchestrator).await?;
+    activation::catch_up(orchestrator).await?;
     loop {
         *after = Some(follower.after());
         let event = follower.next().await?;
         if matches!(event.change, store::feed::Change::PolicySetActivated { .. }) {
-            take_over(orchestrator).await?;
+            activation::catch_up(orchestrator).await?;
         }
     }
-}
-
-/// Enforces what the database says is in force, if that is something else.
-async fn take_over(orchestrator: &Orchestrator) -> Result<(), StoreError> {
-    let Some(stored) = orchestrator.store().active_policy_set().await? else {
-        return Ok(());
-    };
-    if orchestrator.in_force().set.version() == &stored.version {
-        return Ok(());
-    }
-    match tokio::task::spawn_blocking(move || load_stored(stored)).await {
-        Ok(Ok(in_force)) => put_in_force(orchestrator, in_force),
-        Ok(Err(findings)) => log(&findings),
-        Err(error) => tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "a policy set cannot be loaded"
-        ),
-    }
-    Ok(())
 }
 
 fn watcher(
@@ -253,16 +233,9 @@ pub(crate) async fn reread(orchestrator: &Orchestrator) -> Result<(), StoreError
                 checked: Some(now),
             };
         }
-        Contents::Valid {
-            sources,
-            set,
-            warnings,
-        } => {
-            let version = set.version().clone();
-            let in_force = activate(orchestrator.store(), sources, *set, warnings, now).await?;
-            if orchestrator.in_force().set.version() != &version {
-                put_in_force(orchestrator, in_force);
-            }
+        Contents::Valid(loaded) => {
+            let version = loaded.version().clone();
+            activation::folder_changed(orchestrator, *loaded).await?;
             *folder(orchestrator) = FolderStatus {
                 version: Some(version),
                 rejected: Vec::new(),
@@ -273,19 +246,42 @@ pub(crate) async fn reread(orchestrator: &Orchestrator) -> Result<(), StoreError
     Ok(())
 }
 
-/// What is in force, and what is wrong with the folder.
-pub(crate) fn status(orchestrator: &Orchestrator) -> PolicySetStatus {
+/// What is in force, what is evaluated beside it, and what is wrong with the folder.
+///
+/// # Errors
+///
+/// When the store fails.
+pub(crate) async fn status(orchestrator: &Orchestrator) -> Result<PolicySetStatus, StoreError> {
+    let shadow = orchestrator.store().policy_shadow().await?;
     let in_force = orchestrator.in_force();
     let folder = folder(orchestrator);
-    PolicySetStatus {
-        version: in_force.set.version().clone(),
-        activated: in_force.activated,
-        activated_by: in_force.activated_by.clone(),
+    let version = in_force.set.version().clone();
+    let whole = folder
+        .version
+        .clone()
+        .filter(|_| folder.rejected.is_empty());
+    Ok(PolicySetStatus {
+        folder_held: whole.as_ref().is_some_and(|folder| *folder != version),
+        folder: whole,
+        version,
+        activated: in_force.activation.at,
+        activated_by: in_force.activation.by.clone(),
+        reason: in_force.activation.reason.clone(),
         policies: in_force.set.len(),
         warnings: in_force.warnings.clone(),
         rejected: folder.rejected.clone(),
         checked: folder.checked,
-    }
+        shadow: shadow.map(|shadow| ShadowStatus {
+            version: shadow.version,
+            since: shadow.since,
+            by: shadow.by,
+        }),
+    })
+}
+
+/// Whether the folder's contents could be enforced.
+pub(crate) fn is_whole(orchestrator: &Orchestrator) -> bool {
+    folder(orchestrator).rejected.is_empty()
 }
 
 fn folder(orchestrator: &Orchestrator) -> std::sync::MutexGuard<'_, FolderStatus> {
@@ -297,58 +293,8 @@ fn folder(orchestrator: &Orchestrator) -> std::sync::MutexGuard<'_, FolderStatus
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-fn put_in_force(orchestrator: &Orchestrator, in_force: InForce) {
-    tracing::info!(
-        policy_set = in_force.set.version().short(),
-        policies = in_force.set.len(),
-        activated_by = in_force.activated_by,
-        "policy_set_activated"
-    );
-    orchestrator.inner.in_force.send_replace(Arc::new(in_force));
-}
-
-/// Stores it as in force. The database is first, so that what is enforced is always stored.
-async fn activate(
-    store: &Store,
-    sources: PolicySources,
-    set: PolicySet,
-    warnings: Vec<Finding>,
-    now: Timestamp,
-) -> Result<InForce, StoreError> {
-    let actor = Actor {
-        user: None,
-        via: "folder",
-        at: now,
-    };
-    store
-        .activate_policy_set(set.version(), &sources, &warnings, &actor)
-        .await?;
-    // If the same set was in force already, it has been since then.
-    let (activated, activated_by) = match store.active_policy_set().await? {
-        Some(stored) if &stored.version == set.version() => (stored.activated, stored.activated_by),
-        Some(_) | None => (now, actor.via.to_owned()),
-    };
-    Ok(InForce {
-        set: Arc::new(set),
-        sources,
-        warnings,
-        activated,
-        activated_by,
-    })
-}
-
-fn load_stored(stored: StoredPolicySet) -> Result<InForce, Vec<Finding>> {
-    let (set, warnings) = PolicySet::load(&stored.sources)?;
-    Ok(InForce {
-        set: Arc::new(set),
-        sources: stored.sources,
-        warnings,
-        activated: stored.activated,
-        activated_by: stored.activated_by,
-    })
-}
-
-fn log(findings: &[Finding]) {
+/// One line for each error.
+pub(crate) fn log(findings: &[Finding]) {
     for finding in findings
         .iter()
         .filter(|finding| finding.severity == Severity::Error)
@@ -363,7 +309,8 @@ fn log(findings: &[Finding]) {
     }
 }
 
-fn text(findings: &[Finding]) -> String {
+/// As people read them.
+pub(crate) fn text(findings: &[Finding]) -> String {
     findings
         .iter()
         .map(ToString::to_string)
@@ -399,23 +346,12 @@ async fn contents(config: &Config, known: Option<PolicySetVersion>, starting: bo
             };
         }
     };
-    let loaded = tokio::task::spawn_blocking(move || (PolicySet::load(&sources), sources)).await;
-    match loaded {
-        Ok((Ok((set, warnings)), sources)) => Contents::Valid {
-            sources,
-            set: Box::new(set),
-            warnings,
-        },
-        Ok((Err(findings), sources)) => Contents::Broken {
-            version: Some(sources.version()),
+    let version = sources.version();
+    match Loaded::load(sources).await {
+        Ok(loaded) => Contents::Valid(Box::new(loaded)),
+        Err(findings) => Contents::Broken {
+            version: Some(version),
             findings,
-        },
-        Err(error) => Contents::Broken {
-            version: None,
-            findings: vec![*finding(
-                &policies,
-                format!("the policy set cannot be loaded: {error}"),
-            )],
         },
     }
 }
@@ -446,8 +382,9 @@ pub fn read(schema: &Path, folder: &Path) -> Result<PolicySources, Box<Finding>>
         name: schema_name.into_owned(),
         text: read_file(schema, &mut budget)?,
     };
-    let mut files = Vec::new();
-    find(folder, folder, 0, &mut files)?;
+    let mut search = Search::default();
+    search.find(folder, folder)?;
+    let mut files = search.files;
     if files.is_empty() {
         // More likely a mount that went away than the wish to refuse everything.
         return Err(finding(
@@ -468,69 +405,139 @@ pub fn read(schema: &Path, folder: &Path) -> Result<PolicySources, Box<Finding>>
     Ok(PolicySources { schema, policies })
 }
 
-/// All `*.cedar` below `folder`, apart from hidden ones (an editor's, or Kubernetes' own).
-fn find(
-    root: &Path,
-    folder: &Path,
-    depth: usize,
-    files: &mut Vec<(String, PathBuf)>,
-) -> Result<(), Box<Finding>> {
-    let unreadable =
-        |error: io::Error| finding(folder, format!("the policy folder cannot be read: {error}"));
-    if depth > 16 {
-        return Err(finding(
-            folder,
-            "the policy folder is nested too deep".to_owned(),
-        ));
-    }
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let hidden = path
-            .file_name()
-            .is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        if hidden {
-            continue;
+/// Looks for all `*.cedar` below a folder, apart from hidden ones (an editor's, or
+/// Kubernetes' own).
+#[derive(Default)]
+struct Search {
+    /// Name within the folder, and where it is.
+    files: Vec<(String, PathBuf)>,
+    /// Entries seen so far.
+    entries: usize,
+    /// The folders that it is in at present, with links resolved.
+    within: Vec<PathBuf>,
+}
+
+impl Search {
+    fn find(&mut self, root: &Path, folder: &Path) -> Result<(), Box<Finding>> {
+        let unreadable = |error: io::Error| {
+            finding(folder, format!("the policy folder cannot be read: {error}"))
+        };
+        let real = fs::canonicalize(folder).map_err(unreadable)?;
+        if self.within.contains(&real) {
+            return Err(finding(
+                folder,
+                "the link leads back to a folder that it is in".to_owned(),
+            ));
         }
-        if path.is_dir() {
-            find(root, &path, depth + 1, files)?;
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "cedar")
-        {
-            let name = path.strip_prefix(root).unwrap_or(&path);
-            let name: Vec<_> = name
-                .components()
-                .map(|part| part.as_os_str().to_string_lossy())
-                .collect();
-            files.push((name.join("/"), path));
+        if self.within.len() >= MAX_DEPTH {
+            return Err(finding(
+                folder,
+                format!("folders are nested deeper than {MAX_DEPTH}"),
+            ));
         }
+        self.within.push(real);
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return Err(finding(
+                    root,
+                    format!("the policy folder holds more than {MAX_ENTRIES} files"),
+                ));
+            }
+            let hidden = path
+                .file_name()
+                .is_none_or(|name| name.to_string_lossy().starts_with('.'));
+            if hidden {
+                continue;
+            }
+            if path.is_dir() {
+                self.find(root, &path)?;
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "cedar")
+            {
+                let name = name_within(root, &path)
+                    .ok_or_else(|| finding(&path, "the file's name is not UTF-8".to_owned()))?;
+                self.files.push((name, path));
+            }
+        }
+        self.within.pop();
+        Ok(())
     }
-    Ok(())
+}
+
+/// The path within `root`, with slashes, if it is text.
+fn name_within(root: &Path, path: &Path) -> Option<String> {
+    let parts: Option<Vec<_>> = path
+        .strip_prefix(root)
+        .unwrap_or(path)
+        .components()
+        .map(|part| part.as_os_str().to_str())
+        .collect();
+    Some(parts?.join("/"))
 }
 
 fn read_file(path: &Path, budget: &mut u64) -> Result<String, Box<Finding>> {
     let unreadable = |error: io::Error| finding(path, format!("the file cannot be read: {error}"));
-    let bytes = fs::metadata(path).map_err(unreadable)?.len();
-    *budget = budget.checked_sub(bytes).ok_or_else(|| {
+    let too_large = || {
         finding(
             path,
             format!("the policy set is larger than {MAX_SOURCE_BYTES} bytes"),
         )
-    })?;
-    fs::read_to_string(path).map_err(unreadable)
+    };
+    // Before opening: a pipe would wait for a writer, and a device may have no end.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(finding(path, "this is not a file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    // It may grow while it is read.
+    let file = fs::File::open(path).map_err(unreadable)?;
+    file.take(*budget + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    *budget = u64::try_from(bytes.len())
+        .ok()
+        .and_then(|read| budget.checked_sub(read))
+        .ok_or_else(too_large)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().get(..place).unwrap_or_default();
+        let line_start = before
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |place| place + 1);
+        let lines = String::from_utf8_lossy(before).matches('\n').count();
+        let letters = String::from_utf8_lossy(before.get(line_start..).unwrap_or_default())
+            .chars()
+            .count();
+        let mut finding = finding(path, "the file is not UTF-8".to_owned());
+        finding.line = u32::try_from(lines + 1).ok();
+        finding.column = u32::try_from(letters + 1).ok();
+        finding.help = Some("save it as UTF-8".to_owned());
+        finding
+    })
 }
 
 fn finding(path: &Path, message: String) -> Box<Finding> {
     Box::new(Finding {
-        severity: Severity::Error,
         file: path.display().to_string(),
+        ..unlocated(message)
+    })
+}
+
+/// Something wrong with the set as a whole.
+pub(crate) fn unlocated(message: String) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        file: String::new(),
         line: None,
         column: None,
         policy: None,
         message,
         help: None,
         excerpt: None,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -322,7 +322,8 @@ impl Session {
             | Change::AgentChanged { .. }
             | Change::ApprovalAdvanced { .. }
             | Change::ApprovalClosed { .. }
-            | Change::GrantEnded { .. } => Ok(()),
+            | Change::GrantEnded { .. }
+            | Change::PolicySetShadowed { .. } => Ok(()),
         }
     }
 

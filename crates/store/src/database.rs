@@ -86,11 +86,18 @@ pub(crate) use {on, within};
 
 /// Every migration, oldest first. The files are part of the program; a test compares
 /// this list with the folder.
-pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[(
-    1,
-    "control plane",
-    include_str!("../../../migrations/0001_control_plane.sql"),
-)];
+pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "control plane",
+        include_str!("../../../migrations/0001_control_plane.sql"),
+    ),
+    (
+        2,
+        "policy activation",
+        include_str!("../../../migrations/0002_policy_activation.sql"),
+    ),
+];
 
 fn migrator() -> Migrator {
     let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {

@@ -64,6 +64,8 @@ pub enum Change {
     GrantEnded { grant: GrantId, agent: AgentId },
     /// Another policy set is in force.
     PolicySetActivated { version: PolicySetVersion },
+    /// Another policy set, or none, is evaluated beside the one in force.
+    PolicySetShadowed { version: Option<PolicySetVersion> },
 }
 
 statements! {

@@ -12,6 +12,7 @@ mod column;
 pub mod database;
 pub mod error;
 pub mod feed;
+pub mod gateways;
 pub mod grants;
 pub mod policy_sets;
 #[cfg(test)]

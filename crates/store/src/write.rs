@@ -99,6 +99,11 @@ impl Write {
             .map_or(self.actor.via, |user| user.as_str())
     }
 
+    /// How.
+    pub(crate) fn via(&self) -> &'static str {
+        self.actor.via
+    }
+
     /// Adds a change to the feed.
     pub(crate) async fn announce(&mut self, change: &Change) -> Result<(), StoreError> {
         let text = to_json("change", change)?;

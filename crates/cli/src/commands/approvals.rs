@@ -130,7 +130,8 @@ fn approval_of(change: &Change) -> Option<ApprovalRequestId> {
         Change::AgentChanged { .. }
         | Change::UserChanged { .. }
         | Change::GrantEnded { .. }
-        | Change::PolicySetActivated { .. } => None,
+        | Change::PolicySetActivated { .. }
+        | Change::PolicySetShadowed { .. } => None,
     }
 }
 

@@ -11,13 +11,12 @@ use std::path::Path;
 use authz::{Finding, PolicySet, PolicySources, policy_set::Severity};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, policy_sets};
 use crate::{
     arguments::{Global, Policy, PolicyFrom},
-    client::Answer,
     config::Environment,
     exit,
-    output::{Output, printable_lines, time},
+    output::{Output, printable_lines},
 };
 
 pub(super) async fn run(
@@ -36,7 +35,7 @@ pub(super) async fn run(
         }
         Policy::Status => {
             let context = Context::new(global, environment)?;
-            status(&context).await?;
+            policy_sets::status(&context).await?;
             Ok(exit::OK)
         }
         Policy::Test(arguments) => test::run(global, environment, &arguments),
@@ -45,6 +44,7 @@ pub(super) async fn run(
         Policy::Diff(arguments) => matrix::diff(global, environment, arguments),
         Policy::Explain(arguments) => explain::run(global, environment, &arguments),
         Policy::Fmt(arguments) => fmt::run(global, &arguments),
+        Policy::Sets(command) => policy_sets::run(global, environment, command).await,
     }
 }
 
@@ -125,33 +125,4 @@ fn check(
 
 fn count(number: usize, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })
-}
-
-async fn status(context: &Context) -> anyhow::Result<()> {
-    let status = context
-        .client()
-        .policy_set_status()
-        .await
-        .of(&context.remote)?;
-    context.output.print(&status, |output| {
-        let folder = if status.rejected.is_empty() {
-            "in force".to_owned()
-        } else {
-            format!("NOT in force: {}", count(status.rejected.len(), "finding"))
-        };
-        let fields = output.fields(&[
-            ("version", status.version.short().to_owned()),
-            ("policies", status.policies.to_string()),
-            ("in force since", time(status.activated)),
-            ("put there by", status.activated_by.clone()),
-            ("folder", folder),
-            ("folder read", status.checked.map(time).unwrap_or_default()),
-        ]);
-        let findings = status.rejected.iter().chain(&status.warnings);
-        let findings = findings.map(|finding| printable_lines(&finding.to_string()));
-        std::iter::once(fields)
-            .chain(findings)
-            .collect::<Vec<_>>()
-            .join("\n\n")
-    })
 }

@@ -26,6 +26,7 @@ use contract::{
     audit::{JournalStored, ShipJournal},
     facts::{Credential, CredentialQuery, SpendGrant},
     feed::{Change, FeedEvent},
+    gateways::GatewayStatus,
     policy_sets::PolicySetBundle,
 };
 use futures_util::StreamExt;
@@ -56,12 +57,16 @@ pub(crate) struct Known {
     pub(crate) feed: Vec<FeedEvent>,
     pub(crate) journal: Vec<Value>,
     pub(crate) policy_set: Option<PolicySetBundle>,
+    pub(crate) shadow: Option<PolicySetBundle>,
+    pub(crate) statuses: Vec<GatewayStatus>,
 }
 
 pub(crate) struct Orchestrator {
     pub(crate) known: Mutex<Known>,
     /// Everything but the feed answers 503.
     pub(crate) down: AtomicBool,
+    /// The feed answers 503 as well.
+    pub(crate) cut: AtomicBool,
     /// Questions about facts wait for ever.
     pub(crate) slow: AtomicBool,
     pub(crate) approvals_fail: AtomicBool,
@@ -120,6 +125,8 @@ impl Orchestrator {
             .route("/api/gateway/approvals/{id}", get(approval_of))
             .route("/api/gateway/grants/{id}/spend", post(spend))
             .route("/api/gateway/policy-set", get(policy_set))
+            .route("/api/gateway/shadow-policy-set", get(shadow))
+            .route("/api/gateway/status", post(status))
             .route("/api/gateway/journal", post(journal))
             .layer(axum::middleware::from_fn_with_state(
                 Arc::clone(self),
@@ -233,6 +240,15 @@ async fn policy_set(State(fake): Fake) -> Result<Json<PolicySetBundle>, StatusCo
         .ok_or(StatusCode::NOT_FOUND)
 }
 
+async fn shadow(State(fake): Fake) -> Json<Option<PolicySetBundle>> {
+    Json(fake.known.lock().unwrap().shadow.clone())
+}
+
+async fn status(State(fake): Fake, Json(status): Json<GatewayStatus>) -> StatusCode {
+    fake.known.lock().unwrap().statuses.push(status);
+    StatusCode::NO_CONTENT
+}
+
 async fn journal(State(fake): Fake, Json(ship): Json<ShipJournal>) -> Json<JournalStored> {
     let mut known = fake.known.lock().unwrap();
     let through = ship.lines.last().map_or(0, |line| line.sequence);
@@ -246,6 +262,9 @@ async fn journal(State(fake): Fake, Json(ship): Json<ShipJournal>) -> Json<Journ
 }
 
 async fn feed(State(fake): Fake) -> AxumResponse {
+    if fake.cut.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let after = *fake.head.borrow();
     let seen = (fake.head.subscribe(), after, Arc::clone(&fake));
     let events = futures_util::stream::unfold(seen, |(mut head, after, fake)| async move {
@@ -426,6 +445,7 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         max_concurrent: 64,
         journal: folder.to_owned(),
         journal_file_bytes: 64 * 1024 * 1024,
+        last_known_good: folder.join("policy-set.json"),
         approvals_url: "http://orchestrator.example/".to_owned(),
     }
 }
@@ -464,6 +484,7 @@ pub(crate) async fn around() -> Around {
     let orchestrator = Arc::new(Orchestrator {
         known: Mutex::new(known),
         down: AtomicBool::new(false),
+        cut: AtomicBool::new(false),
         slow: AtomicBool::new(false),
         approvals_fail: AtomicBool::new(false),
         facts_asked: AtomicUsize::new(0),
@@ -517,7 +538,17 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let around = around().await;
+        let world = Self::over(around().await, change);
+        world
+            .until("it is ready", || {
+                world.gateway.ready().status() == StatusCode::OK
+            })
+            .await;
+        world
+    }
+
+    /// A gateway that may not be ready.
+    pub(crate) fn over(around: Around, change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         change(&mut config);
@@ -531,7 +562,7 @@ impl World {
             Monotonic::new(move || Duration::from_secs(time.load(Ordering::SeqCst))),
         )
         .unwrap();
-        let world = Self {
+        Self {
             orchestrator: around.orchestrator,
             upstream: around.upstream,
             arrivals: around.arrivals,
@@ -541,13 +572,7 @@ impl World {
             folder,
             background,
             journaled: around.journaled,
-        };
-        world
-            .until("it is ready", || {
-                world.gateway.ready().status() == StatusCode::OK
-            })
-            .await;
-        world
+        }
     }
 
     /// Lets others run until something is so.

@@ -6,6 +6,7 @@ use contract::{
     approvals::{ApprovalSummary, OpenApproval},
     audit::{JournalEntry, JournalLine, JournalStored, ShipJournal},
     facts::{Credential, CredentialQuery, SpendGrant},
+    gateways::GatewayStatus,
     policy_sets::PolicySetBundle,
 };
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use store::{Actor, audit::JournalRow};
 
 use super::{Json as Body, Named, Parameters};
-use crate::{Orchestrator, approvals, authenticate::GatewayCaller, error::Error};
+use crate::{Orchestrator, activation, approvals, authenticate::GatewayCaller, error::Error};
 
 /// A gateway's name is at most so long.
 const MAX_GATEWAY_CHARS: usize = 128;
@@ -123,13 +124,67 @@ pub(crate) async fn spend(
 pub(crate) async fn policy_set(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
-) -> Json<PolicySetBundle> {
+) -> Result<Json<PolicySetBundle>, Error> {
+    // A gateway asks when the feed says that another set is in force. That is written
+    // before it is in force here, or at another orchestrator: so wait for it.
+    activation::catch_up(&orchestrator).await?;
     let in_force = orchestrator.in_force();
-    Json(PolicySetBundle {
+    Ok(Json(PolicySetBundle {
         version: in_force.set.version().clone(),
         sources: in_force.sources.clone(),
-        activated: in_force.activated,
-    })
+        activated: in_force.activation.at,
+    }))
+}
+
+/// `GET /api/gateway/shadow-policy-set`: `null` while there is none.
+pub(crate) async fn shadow(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+) -> Result<Json<Option<PolicySetBundle>>, Error> {
+    let Some(shadow) = orchestrator.store().policy_shadow().await? else {
+        return Ok(Json(None));
+    };
+    let stored = orchestrator.store().policy_set(&shadow.version).await?;
+    Ok(Json(Some(PolicySetBundle {
+        version: shadow.version,
+        sources: stored.sources,
+        activated: shadow.since,
+    })))
+}
+
+/// What a gateway has to say is at most so many characters.
+const MAX_STATUS_CHARS: usize = 4_000;
+
+/// `POST /api/gateway/status`.
+pub(crate) async fn status(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+    Body(status): Body<GatewayStatus>,
+) -> Result<StatusCode, Error> {
+    check_gateway(&status.gateway)?;
+    approvals::check_text("software", &status.software, MAX_GATEWAY_CHARS)?;
+    if let Some(problem) = &status.problem {
+        approvals::check_text("problem", problem, MAX_STATUS_CHARS)?;
+    }
+    let actor = Actor {
+        user: None,
+        via: "gateway",
+        at: orchestrator.now(),
+    };
+    let value = serde_json::to_value(&status).map_err(|error| Error::Bug(error.to_string()))?;
+    orchestrator
+        .store()
+        .keep_gateway_status(&status.gateway, &value, &actor)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn check_gateway(name: &str) -> Result<(), Error> {
+    approvals::check_text("gateway", name, MAX_GATEWAY_CHARS)?;
+    if name.is_empty() {
+        return Err(Error::field("gateway", "a name is needed"));
+    }
+    Ok(())
 }
 
 /// `POST /api/gateway/journal`: each line is checked against its own hash and the one before.
@@ -138,10 +193,7 @@ pub(crate) async fn journal(
     State(orchestrator): State<Orchestrator>,
     Body(ship): Body<ShipJournal>,
 ) -> Result<Json<JournalStored>, Error> {
-    approvals::check_text("gateway", &ship.gateway, MAX_GATEWAY_CHARS)?;
-    if ship.gateway.is_empty() {
-        return Err(Error::field("gateway", "a name is needed"));
-    }
+    check_gateway(&ship.gateway)?;
     let (stored, head) = orchestrator.store().journal_head(&ship.gateway).await?;
     let mut rows = Vec::with_capacity(ship.lines.len());
     let mut before = Before {

@@ -39,8 +39,9 @@ pub(crate) async fn ready(State(orchestrator): State<Orchestrator>) -> Response 
         }
         Err(_) => Some("the database does not answer in time"),
     };
-    let policies = policy_folder::status(&orchestrator);
-    let loaded = policies.policies > 0;
+    let in_force = orchestrator.in_force();
+    let policies = in_force.set.len();
+    let loaded = policies > 0;
     let ready = database.is_none() && loaded;
     let status = if ready {
         StatusCode::OK
@@ -53,9 +54,9 @@ pub(crate) async fn ready(State(orchestrator): State<Orchestrator>) -> Response 
             "database": { "ok": database.is_none(), "detail": database },
             "policy_set": {
                 "ok": loaded,
-                "version": policies.version,
-                "policies": policies.policies,
-                "folder_ok": policies.rejected.is_empty(),
+                "version": in_force.set.version(),
+                "policies": policies,
+                "folder_ok": policy_folder::is_whole(&orchestrator),
             },
         },
     });

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, and a table of doors is long"
 )]
 
+mod activation;
 mod approvals;
 mod doors;
 mod feed;

@@ -89,6 +89,7 @@ async fn a_broken_edit_changes_nothing_and_is_shown_until_it_is_mended() {
             .await
             .unwrap()
             .sources
+            .unwrap()
             .version(),
         before.version
     );

@@ -4,16 +4,17 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, approvals, audit, feed, grants, policy_sets,
+    agents, approvals, audit, feed, gateways, grants, policy_sets,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
 
-const STATEMENTS: [(&str, &[(&str, &str)]); 9] = [
+const STATEMENTS: [(&str, &[(&str, &str)]); 10] = [
     ("agents", agents::STATEMENTS),
     ("approvals", approvals::STATEMENTS),
     ("audit", audit::STATEMENTS),
     ("feed", feed::STATEMENTS),
+    ("gateways", gateways::STATEMENTS),
     ("grants", grants::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
