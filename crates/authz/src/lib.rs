@@ -22,6 +22,7 @@ pub mod policy_set;
 pub mod redact;
 pub mod slice;
 pub mod time;
+pub mod typed;
 pub mod user;
 
 pub use agent::{Agent, AgentRef};
