@@ -167,7 +167,7 @@ impl Slice {
             return Ok(Arc::clone(policies));
         }
         drop(known);
-        let policies = Arc::new(candidates.of(mentioned.iter())?);
+        let policies = Arc::new(candidates.of(&mentioned)?);
         let mut known = narrowed.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_NARROWED {
             known.clear();
@@ -234,7 +234,7 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
     Ok(Prepared {
         policies: Policies::Candidates {
             count: candidates.len(),
-            common: candidates.of([].iter())?.into(),
+            common: candidates.of(&[])?.into(),
             narrowed: RwLock::default(),
         },
         ancestors,

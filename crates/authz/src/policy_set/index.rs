@@ -180,12 +180,9 @@ impl Candidates<'_> {
 
     /// Those that can match somebody who is one of `principals` and in all the others,
     /// and nowhere else.
-    pub(crate) fn of<'b>(
-        &self,
-        principals: impl Iterator<Item = &'b EntityUid> + Clone,
-    ) -> Result<PolicySet, Malformed> {
+    pub(crate) fn of(&self, principals: &[EntityUid]) -> Result<PolicySet, Malformed> {
         self.collect(self.parts.iter().flat_map(|part| {
-            let of = principals.clone().filter_map(|who| part.of.get(who));
+            let of = principals.iter().filter_map(|who| part.of.get(who));
             part.any.iter().chain(of.flatten())
         }))
     }

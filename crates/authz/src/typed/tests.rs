@@ -20,10 +20,8 @@ fn with(fragment: &str, policies: &str) -> Result<Arc<PolicySet>, String> {
     PolicySet::load(&sources)
         .map(|(set, _)| Arc::new(set))
         .map_err(|findings| {
-            findings
-                .iter()
-                .map(|finding| format!("{finding}\n"))
-                .collect()
+            let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            findings.join("\n")
         })
 }
 
@@ -154,6 +152,7 @@ when { context.input.uuid like "app-*" && !(context.input has force && context.i
 "#;
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn policies_about_a_typed_command_see_its_input() {
     let policies = with(&fragment(&deploy(), Risk::Write, &schema()).text, POLICIES).unwrap();
     let frozen = |mut target: Target| {
