@@ -278,15 +278,26 @@ mod tests {
 
     #[test]
     fn the_policies_in_the_manual_load_and_refuse_what_they_say() {
-        let snippets: Vec<&str> = MANUAL
-            .split("```cedar\n")
-            .skip(1)
-            .map(|rest| rest.split("```").next().unwrap())
-            .collect();
-        assert_eq!(snippets.len(), 2);
-        let policies = shipped_with(&snippets.join("\n"));
+        let snippets = |language: &str| -> Vec<&str> {
+            MANUAL
+                .split(&format!("```{language}\n"))
+                .skip(1)
+                .map(|rest| rest.split("```").next().unwrap())
+                .collect()
+        };
+        let mut sources = shipped_sources();
+        let (schema, policies) = (snippets("cedarschema"), snippets("cedar"));
+        assert_eq!((schema.len(), policies.len()), (1, 3));
+        sources.schema.text.push_str(schema[0]);
+        sources.policies.push(crate::Source {
+            name: "policies/manual.cedar".to_owned(),
+            text: policies.join("\n"),
+        });
+        let policies = load(&sources);
         let mut allowed = agent();
-        allowed.allowed_mcps = ["github".parse().unwrap(), "stripe".parse().unwrap()].into();
+        allowed.allowed_mcps = ["github", "stripe", "coolify"]
+            .map(|name| name.parse().unwrap())
+            .into();
         let bot = principal(allowed, Vec::new());
         let repo = "github.only-our-repositories";
         let refund = "stripe.small-refunds";
@@ -317,6 +328,12 @@ mod tests {
             ),
             ("stripe/create-refund", json!({"amount": "1"}), Some(refund)),
             ("stripe/create-refund", json!({}), Some(refund)),
+            ("coolify/deploy", json!({"uuid": "a", "force": false}), None),
+            (
+                "coolify/deploy",
+                json!({"uuid": "a", "force": true}),
+                Some("coolify.no-forced-deployment"),
+            ),
         ] {
             let shown = arguments.to_string();
             let command = command(target(key, Risk::Write), arguments);

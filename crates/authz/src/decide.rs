@@ -244,16 +244,18 @@ fn judge(
 }
 
 /// A command as policies see it, apart from who sends it.
-pub(crate) struct Call {
+pub(crate) struct Call<'a> {
+    command: &'a Command,
     context: Context,
     arguments: [Entity; 4],
 }
 
-impl Call {
-    pub(crate) fn new(command: &Command, at: Circumstances) -> Result<Self, Malformed> {
+impl<'a> Call<'a> {
+    pub(crate) fn new(command: &'a Command, at: Circumstances) -> Result<Self, Malformed> {
         let [key, _, _] = keys(command);
         let digest = command.arguments.digest().as_str();
         Ok(Self {
+            command,
             context: entities::call_context(at.now, at.ip, digest, &key, arguments::uids())?,
             arguments: arguments::entities(&command.arguments)?,
         })
@@ -273,13 +275,17 @@ impl Call {
         agent: &EntityUid,
         about_agent: Entities,
     ) -> Result<Verdict, Malformed> {
-        evaluate(
-            slice,
-            agent,
-            about_agent,
-            self.arguments.clone(),
-            self.context.clone(),
-        )
+        let mut context = self.context.clone();
+        // Before any policy is asked: what does not fit is refused.
+        if slice.action() == Action::Invoke
+            && let Some(typed) = slice.policy_set().typed(&self.command.target.key)
+        {
+            let input = typed.input.input(self.command.arguments.values())?;
+            context = context
+                .merge([("input".to_owned(), input)])
+                .map_err(malformed)?;
+        }
+        evaluate(slice, agent, about_agent, self.arguments.clone(), context)
     }
 }
 

@@ -25,6 +25,7 @@ pub mod redact;
 pub mod shadow;
 pub mod slice;
 pub mod time;
+pub mod typed;
 pub mod user;
 
 pub use agent::{Agent, AgentRef};

@@ -19,6 +19,7 @@ use cedar_policy::{
     ffi::DetailedError,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub(crate) use self::index::Candidates;
@@ -30,7 +31,11 @@ use self::{
     index::Index,
     text::{Language, Scanned},
 };
-use crate::entities::{Malformed, malformed};
+use crate::{
+    command::{CommandKey, Risk},
+    entities::{Malformed, malformed},
+    typed::Shape,
+};
 
 /// One file of a policy set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +137,21 @@ pub struct PolicySet {
     /// What people's rights are decided by, per action: few policies, asked seldom.
     people: HashMap<&'static str, cedar_policy::PolicySet>,
     /// The entity of each action that we ask about, with the groups that it is in.
-    actions: HashMap<&'static str, Entity>,
+    actions: HashMap<String, Entity>,
+    /// The commands whose arguments have types.
+    typed: TypedActions,
+}
+
+/// The typed actions of a schema, by command.
+pub(crate) type TypedActions = BTreeMap<CommandKey, TypedAction>;
+
+/// What a schema says of a command's arguments.
+#[derive(Debug)]
+pub(crate) struct TypedAction {
+    /// The group that the action is in.
+    pub(crate) risk: Risk,
+    /// The type of `context.input`.
+    pub(crate) input: Shape,
 }
 
 /// What a policy says about itself.
@@ -244,6 +263,17 @@ impl PolicySet {
             .ok_or_else(|| Malformed(format!("there is no action `{name}`")))
     }
 
+    /// The commands whose arguments policies see with types: the schema declares an
+    /// action for each (see [`crate::typed`]).
+    pub fn typed_commands(&self) -> impl Iterator<Item = &CommandKey> {
+        self.typed.keys()
+    }
+
+    /// What the schema says of this command's arguments.
+    pub(crate) fn typed(&self, key: &CommandKey) -> Option<&TypedAction> {
+        self.typed.get(key)
+    }
+
     /// See [`Index::candidates`].
     pub(crate) fn candidates(
         &self,
@@ -258,14 +288,14 @@ impl PolicySet {
     #[cfg(test)]
     pub(crate) fn unchecked(sources: &PolicySources) -> Self {
         let (schema_file, files) = scan(sources).unwrap();
-        let (schema, _) = read_schema(&schema_file).unwrap();
+        let (schema, typed, _) = read_schema(&schema_file).unwrap();
         let policies = read_policies(&files).unwrap();
         let notes = policies
             .iter()
             .map(|placed| (placed.id.clone(), notes(&placed.policy)))
             .collect();
         let policies = policies.into_iter().map(|placed| placed.policy).collect();
-        build(sources.version(), &schema, policies, notes).unwrap()
+        build(sources.version(), &schema, typed, policies, notes).unwrap()
     }
 
     /// Every policy, to compare slices with.
@@ -365,7 +395,7 @@ impl Placed<'_> {
 
 fn load(sources: &PolicySources) -> Result<(PolicySet, Vec<Finding>), Vec<Finding>> {
     let (schema_file, files) = scan(sources)?;
-    let (schema, mut warnings) = read_schema(&schema_file)?;
+    let (schema, typed, mut warnings) = read_schema(&schema_file)?;
     let policies = read_policies(&files)?;
     warnings.extend(validate(&schema, &policies)?);
     warnings.extend(lint::check(&schema, &policies)?);
@@ -375,7 +405,7 @@ fn load(sources: &PolicySources) -> Result<(PolicySet, Vec<Finding>), Vec<Findin
         .map(|placed| (placed.id.clone(), notes(&placed.policy)))
         .collect();
     let policies = policies.into_iter().map(|placed| placed.policy).collect();
-    let set = build(sources.version(), &schema, policies, notes)
+    let set = build(sources.version(), &schema, typed, policies, notes)
         .map_err(|error| vec![Finding::error(schema_file.name, error.0)])?;
     warnings.truncate(MAX_FINDINGS);
     Ok((set, warnings))
@@ -384,18 +414,25 @@ fn load(sources: &PolicySources) -> Result<(PolicySet, Vec<Finding>), Vec<Findin
 fn build(
     version: PolicySetVersion,
     schema: &Schema,
+    typed: TypedActions,
     policies: Vec<Policy>,
     notes: HashMap<String, Notes>,
 ) -> Result<PolicySet, Malformed> {
-    let index = Index::new(policies, schema)?;
+    let index = Index::new(policies, schema, typed.keys())?;
     let groups = schema.action_entities().map_err(malformed)?;
     let mut people = HashMap::new();
     let mut actions = HashMap::new();
     for (name, principal, _) in index::actions() {
-        let uid = crate::entities::action_uid(name);
         if *principal == crate::entities::TYPES.user {
-            people.insert(name, index.all(&uid)?);
+            people.insert(name, index.all(&crate::entities::action_uid(name))?);
         }
+    }
+    let names = index::actions().map(|(name, _, _)| name.to_owned());
+    for name in names
+        .into_iter()
+        .chain(typed.keys().map(ToString::to_string))
+    {
+        let uid = crate::entities::action_uid(&name);
         let entity = groups
             .get(&uid)
             .ok_or_else(|| Malformed(format!("the schema has no action {uid}")))?;
@@ -407,6 +444,7 @@ fn build(
         notes,
         people,
         actions,
+        typed,
     })
 }
 
@@ -456,7 +494,7 @@ fn scan(sources: &PolicySources) -> Result<(Scanned<'_>, Vec<Scanned<'_>>), Vec<
     }
 }
 
-fn read_schema(file: &Scanned<'_>) -> Result<(Schema, Vec<Finding>), Vec<Finding>> {
+fn read_schema(file: &Scanned<'_>) -> Result<(Schema, TypedActions, Vec<Finding>), Vec<Finding>> {
     let from_cedar = |error: &DetailedError| Finding::from_cedar(error, file.name, file.text);
     let (fragment, warnings) = SchemaFragment::from_cedarschema_str(file.text)
         .map_err(|error| from_cedar(&DetailedError::from(&error)))?;
@@ -464,10 +502,72 @@ fn read_schema(file: &Scanned<'_>) -> Result<(Schema, Vec<Finding>), Vec<Finding
         .flat_map(|warning| from_cedar(&DetailedError::from(&warning)))
         .map(Finding::warning)
         .collect();
+    let json = fragment
+        .clone()
+        .to_json_value()
+        .map_err(|error| from_cedar(&DetailedError::from(&error)))?;
     let schema = Schema::from_schema_fragments([fragment])
         .map_err(|error| from_cedar(&DetailedError::from(&error)))?;
-    fit::check(&schema, file.name)?;
-    Ok((schema, warnings))
+    let typed = typed_actions(file, &json)?;
+    fit::check(&schema, file.name, &typed)?;
+    Ok((schema, typed, warnings))
+}
+
+/// The actions that are named by a command's key.
+fn typed_actions(file: &Scanned<'_>, schema: &Value) -> Result<TypedActions, Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut typed = TypedActions::new();
+    let actions = schema
+        .get("")
+        .and_then(|names| names.get("actions")?.as_object());
+    for (name, action) in actions.into_iter().flatten() {
+        if !name.contains('/') {
+            continue;
+        }
+        match name
+            .parse()
+            .map_err(|_| "no command can have this name".to_owned())
+        {
+            Ok(key) => match typed_action(action) {
+                Ok(action) => drop(typed.insert(key, action)),
+                Err(message) => findings.push((name, message)),
+            },
+            Err(message) => findings.push((name, message)),
+        }
+    }
+    if findings.is_empty() {
+        return Ok(typed);
+    }
+    let finding = |(name, message): (&String, String)| {
+        let finding = Finding::error(file.name, format!("the typed action `{name}`: {message}"))
+            .help("`cedargate services schema` writes such an action");
+        match file.text.find(&format!("\"{name}\"")) {
+            Some(at) => finding.at(file.text, at),
+            None => finding,
+        }
+    };
+    Err(findings.into_iter().map(finding).collect())
+}
+
+fn typed_action(action: &Value) -> Result<TypedAction, String> {
+    let groups = action.get("memberOf").and_then(Value::as_array);
+    let group = match groups.map(Vec::as_slice) {
+        Some([group]) => group.get("id").and_then(Value::as_str).unwrap_or_default(),
+        _ => "",
+    };
+    let risk = [Risk::Read, Risk::Write, Risk::Destroy]
+        .into_iter()
+        .find(|risk| risk.as_str() == group)
+        .ok_or("it must be in one of `read`, `write` and `destroy`")?;
+    let input = action
+        .get("appliesTo")
+        .and_then(|applies| applies.get("context")?.get("attributes")?.get("input"))
+        .ok_or("its context must be written out and have an `input`")?;
+    let must = input.get("required") != Some(&Value::Bool(false));
+    match Shape::read(input)? {
+        input @ Shape::Record(_) if must => Ok(TypedAction { risk, input }),
+        _ => Err("`input` must be a record, and not optional".to_owned()),
+    }
 }
 
 /// Parses the policies and gives each its `@id`.

@@ -167,7 +167,7 @@ impl Slice {
             return Ok(Arc::clone(policies));
         }
         drop(known);
-        let policies = Arc::new(candidates.of(mentioned.iter())?);
+        let policies = Arc::new(candidates.of(&mentioned)?);
         let mut known = narrowed.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_NARROWED {
             known.clear();
@@ -198,8 +198,21 @@ impl Prepared {
 }
 
 fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prepared, Malformed> {
-    let name = action.name(target);
-    let action = entities::action_uid(name);
+    let typed = policies
+        .typed(&target.key)
+        .filter(|_| action == Action::Invoke);
+    let name = match typed {
+        None => action.name(target).to_owned(),
+        Some(typed) if typed.risk == target.risk => target.key.to_string(),
+        // Its policies were written for a command of another risk.
+        Some(typed) => {
+            return Err(Malformed(format!(
+                "the schema declares the typed action of `{}` in `{}`, and the command's risk is `{}`",
+                target.key, typed.risk, target.risk
+            )));
+        }
+    };
+    let action = entities::action_uid(&name);
     let resource = entities::command_uid(&target.key);
     let zones = target
         .zones
@@ -215,13 +228,13 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
     let entities = [
         entities::command(target)?,
         entities::service(&target.service)?,
-        policies.action(name)?.clone(),
+        policies.action(&name)?.clone(),
     ];
     let candidates = policies.candidates(&action, &resource, &ancestors)?;
     Ok(Prepared {
         policies: Policies::Candidates {
             count: candidates.len(),
-            common: candidates.of([].iter())?.into(),
+            common: candidates.of(&[])?.into(),
             narrowed: RwLock::default(),
         },
         ancestors,
@@ -237,7 +250,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Agent, Risk, Service, decide::Call, fixtures::*};
+    use crate::{Agent, Risk, Service, decide::Call, fixtures::*, typed};
 
     /// Scopes over a small world, so that they often match and often do not.
     fn scope() -> impl Strategy<Value = String> {
@@ -263,6 +276,8 @@ mod tests {
             Just("action in Action::\"invoke\""),
             Just("action in [Action::\"destroy\", Action::\"list\", Action::\"read\"]"),
             Just("action in [Action::\"approve\", Action::\"escalate\"]"),
+            Just("action == Action::\"coolify/deploy\""),
+            Just("action in [Action::\"list\", Action::\"coolify/deploy\"]"),
         ];
         let resource = prop_oneof![
             Just("resource"),
@@ -299,7 +314,15 @@ mod tests {
     fn unchecked(policies: &[String]) -> Arc<PolicySet> {
         let text = |(n, policy): (usize, &String)| format!("@id(\"p{n}\")\n{policy}\n");
         let text: String = policies.iter().enumerate().map(text).collect();
-        Arc::new(PolicySet::unchecked(&only(&text)))
+        let mut sources = only(&text);
+        // The command may have a typed action of its own.
+        let typed = typed::fragment(
+            &"coolify/deploy".parse().unwrap(),
+            Risk::Write,
+            &json!({"type": "object"}),
+        );
+        sources.schema.text.push_str(&typed.text);
+        Arc::new(PolicySet::unchecked(&sources))
     }
 
     proptest! {
@@ -311,6 +334,7 @@ mod tests {
             reader in any::<bool>(),
             pci in any::<bool>(),
             service_zone in any::<bool>(),
+            typed in any::<bool>(),
         ) {
             let policies = unchecked(&policies);
             let mut agent: Agent = agent();
@@ -320,7 +344,7 @@ mod tests {
             }
             let bot = principal(agent, Vec::new());
             for risk in [Risk::Read, Risk::Write, Risk::Destroy] {
-                let mut target = target("coolify/deploy", risk);
+                let mut target = target(if typed { "coolify/deploy" } else { "coolify/other" }, risk);
                 if pci {
                     target.zones = ["pci".parse().unwrap(), "both".parse().unwrap()].into();
                 }
@@ -331,7 +355,7 @@ mod tests {
                 let command = command(target, json!({}));
                 let call = Call::new(&command, at(NOON)).unwrap();
                 for action in [Action::Invoke, Action::Escalate, Action::List] {
-                    let answer = |slice: &Slice| call.evaluate(slice, bot.uid(), bot.entities().unwrap()).unwrap();
+                    let answer = |slice: &Slice| call.evaluate(slice, bot.uid(), bot.entities().unwrap());
                     let slice = Slice::new(&policies, &command.target, action);
                     let whole = Slice::whole(&policies, &command.target, action);
                     prop_assert!(slice.len() <= whole.len());

@@ -614,7 +614,7 @@ fn rights() -> String {
                     "admin".parse().unwrap(),
                     "security".parse().unwrap(),
                 ]
-                .into()
+                .into();
             }),
             plain(),
         ),

@@ -764,8 +764,8 @@ fn what_cedar_itself_would_let_through() {
         for (name, condition, loads) in &cases {
             let with = |effect: &str| {
                 let mut sources = shipped_sources();
-                let mut text = "@id(\"standing\")\npermit (principal in Role::\"reader\", action in Action::\"read\", resource);\n".to_owned();
-                text.push_str(&format!("@id(\"x\")\n{effect} (principal is Agent, action in Action::\"read\", resource is Command)\nwhen {{ {condition} }};"));
+                let standing = "@id(\"standing\")\npermit (principal in Role::\"reader\", action in Action::\"read\", resource);\n";
+                let text = format!("{standing}@id(\"x\")\n{effect} (principal is Agent, action in Action::\"read\", resource is Command)\nwhen {{ {condition} }};");
                 sources.policies = vec![crate::Source { name: "a.cedar".to_owned(), text }];
                 sources
             };

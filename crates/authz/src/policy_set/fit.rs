@@ -10,12 +10,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use cedar_policy::{Context, Entities, EntityUid, Request, Schema};
 use serde_json::json;
 
-use super::{finding::Finding, index};
+use super::{TypedAction, TypedActions, finding::Finding, index};
 use crate::{
     agent::Agent,
     approval::{Ask, DURATIONS, Reach},
     arguments,
-    command::{Arguments, Environment, Risk, Service, Target},
+    command::{Arguments, CommandKey, Environment, Risk, Service, Target},
     entities::{self, Malformed, TYPES, malformed},
     grant::{Grant, Scope},
     id::{AgentId, ApprovalRequestId, GrantId},
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Checks the samples against the schema.
-pub(super) fn check(schema: &Schema, file: &str) -> Result<(), Vec<Finding>> {
+pub(super) fn check(schema: &Schema, file: &str, typed: &TypedActions) -> Result<(), Vec<Finding>> {
     let mut findings: Vec<Finding> = Vec::new();
     for env in [Environment::Dev, Environment::Staging, Environment::Prod] {
         for full in [false, true] {
@@ -35,6 +35,19 @@ pub(super) fn check(schema: &Schema, file: &str) -> Result<(), Vec<Finding>> {
                 if !findings.contains(&finding) {
                     findings.push(finding);
                 }
+            }
+        }
+    }
+    if findings.is_empty() {
+        for (key, action) in typed {
+            if let Err(error) = fits_typed(schema, key, action) {
+                let message = format!(
+                    "the typed action `{key}` does not fit what policies are told: {error}"
+                );
+                let finding = Finding::error(file, message).help(
+                    "its principal is Agent, its resource Command, its context that of `write` and `input`",
+                );
+                findings.push(finding);
             }
         }
     }
@@ -148,6 +161,33 @@ fn fits(schema: &Schema, env: Environment, full: bool) -> Result<(), Malformed> 
             &moment
         };
         request(schema, principal, action, resource, context.clone())?;
+    }
+    Ok(())
+}
+
+/// Checks samples of a typed action's requests.
+fn fits_typed(schema: &Schema, key: &CommandKey, action: &TypedAction) -> Result<(), Malformed> {
+    for full in [false, true] {
+        let sample = action.input.sample(full);
+        let values = sample.as_object().cloned().unwrap_or_default();
+        let call = entities::call_context(
+            Timestamp::from_millis(1_700_000_000_000),
+            Ipv4Addr::LOCALHOST.into(),
+            "0",
+            "probe/probe#0",
+            arguments::uids(),
+        )?;
+        let input = action.input.input(&values)?;
+        let call = call
+            .merge([("input".to_owned(), input)])
+            .map_err(malformed)?;
+        request(
+            schema,
+            entities::agent_uid(AgentId::LOCAL),
+            &key.to_string(),
+            entities::command_uid(key),
+            call,
+        )?;
     }
     Ok(())
 }

@@ -12,7 +12,10 @@ use cedar_policy::{
     ResourceConstraint, Schema,
 };
 
-use crate::entities::{self, Malformed, TYPES, malformed};
+use crate::{
+    command::CommandKey,
+    entities::{self, Malformed, TYPES, malformed},
+};
 
 /// What the gateway and the orchestrator ask about, with the types of who acts on what.
 pub(crate) fn actions() -> [(
@@ -66,7 +69,11 @@ struct ByPrincipal {
 
 impl Index {
     /// Indexes by the actions of the schema, as the schema groups them.
-    pub(super) fn new(policies: Vec<Policy>, schema: &Schema) -> Result<Self, Malformed> {
+    pub(super) fn new<'a>(
+        policies: Vec<Policy>,
+        schema: &Schema,
+        typed: impl Iterator<Item = &'a CommandKey>,
+    ) -> Result<Self, Malformed> {
         let groups = schema.action_entities().map_err(malformed)?;
         let scopes: Vec<_> = policies
             .iter()
@@ -79,8 +86,10 @@ impl Index {
             })
             .collect();
         let mut by_action = HashMap::new();
-        for (name, principal_type, resource_type) in actions() {
-            let action = entities::action_uid(name);
+        let typed = typed.map(|key| (key.to_string(), &TYPES.agent, &TYPES.command));
+        let all = actions().map(|(name, who, what)| (name.to_owned(), who, what));
+        for (name, principal_type, resource_type) in all.into_iter().chain(typed) {
+            let action = entities::action_uid(&name);
             let ancestors: Vec<&EntityUid> =
                 groups.ancestors(&action).into_iter().flatten().collect();
             let mut index = ByResource::default();
@@ -171,12 +180,9 @@ impl Candidates<'_> {
 
     /// Those that can match somebody who is one of `principals` and in all the others,
     /// and nowhere else.
-    pub(crate) fn of<'b>(
-        &self,
-        principals: impl Iterator<Item = &'b EntityUid> + Clone,
-    ) -> Result<PolicySet, Malformed> {
+    pub(crate) fn of(&self, principals: &[EntityUid]) -> Result<PolicySet, Malformed> {
         self.collect(self.parts.iter().flat_map(|part| {
-            let of = principals.clone().filter_map(|who| part.of.get(who));
+            let of = principals.iter().filter_map(|who| part.of.get(who));
             part.any.iter().chain(of.flatten())
         }))
     }
