@@ -261,8 +261,20 @@ impl<'a> Call<'a> {
         })
     }
 
-    pub(crate) fn context(&self) -> &Context {
-        &self.context
+    /// What policies are told of the call: with its typed `input`, where the slice's set
+    /// has types for the command. What does not fit them is refused before any is asked.
+    pub(crate) fn context(&self, slice: &Slice) -> Result<Context, Malformed> {
+        let context = self.context.clone();
+        if slice.action() != Action::Invoke {
+            return Ok(context);
+        }
+        let Some(typed) = slice.policy_set().typed(&self.command.target.key) else {
+            return Ok(context);
+        };
+        let input = typed.input.input(self.command.arguments.values())?;
+        context
+            .merge([("input".to_owned(), input)])
+            .map_err(malformed)
     }
 
     pub(crate) fn arguments(&self) -> &[Entity; 4] {
@@ -275,16 +287,7 @@ impl<'a> Call<'a> {
         agent: &EntityUid,
         about_agent: Entities,
     ) -> Result<Verdict, Malformed> {
-        let mut context = self.context.clone();
-        // Before any policy is asked: what does not fit is refused.
-        if slice.action() == Action::Invoke
-            && let Some(typed) = slice.policy_set().typed(&self.command.target.key)
-        {
-            let input = typed.input.input(self.command.arguments.values())?;
-            context = context
-                .merge([("input".to_owned(), input)])
-                .map_err(malformed)?;
-        }
+        let context = self.context(slice)?;
         evaluate(slice, agent, about_agent, self.arguments.clone(), context)
     }
 }

@@ -76,11 +76,10 @@ pub fn trace(
     let Ok(world) = World::new(slice, agent, command, at) else {
         return Vec::new();
     };
-    let Ok(cedar) = slice.cedar() else {
+    let Ok(policies) = slice.for_anyone() else {
         return Vec::new();
     };
-    let mut traces: Vec<PolicyTrace> = cedar
-        .policies
+    let mut traces: Vec<PolicyTrace> = policies
         .policies()
         .map(|policy| world.policy(policy))
         .collect();
@@ -107,7 +106,7 @@ impl World {
             (crate::entities::time_context(at.now)?, None)
         } else {
             let call = Call::new(command, at)?;
-            (call.context().clone(), Some(call.arguments().clone()))
+            (call.context(slice)?, Some(call.arguments().clone()))
         };
         let entities = agent
             .entities()?

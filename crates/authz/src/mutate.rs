@@ -123,7 +123,12 @@ impl Workshop {
                 Some(part.policy.clone())
             }
         });
-        assemble(self.version.clone(), &self.parts.schema, policies.collect())
+        assemble(
+            self.version.clone(),
+            &self.parts.schema,
+            self.parts.typed.clone(),
+            policies.collect(),
+        )
             .map(Arc::new)
             .map_err(|error| error.0)
     }

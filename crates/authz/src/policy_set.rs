@@ -146,7 +146,7 @@ pub struct PolicySet {
 pub(crate) type TypedActions = BTreeMap<CommandKey, TypedAction>;
 
 /// What a schema says of a command's arguments.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TypedAction {
     /// The group that the action is in.
     pub(crate) risk: Risk,
@@ -308,6 +308,7 @@ impl PolicySet {
 /// A policy set taken apart, to be put together again with one policy changed.
 pub(crate) struct Parts {
     pub(crate) schema: Schema,
+    pub(crate) typed: TypedActions,
     pub(crate) policies: Vec<Part>,
 }
 
@@ -325,7 +326,7 @@ pub(crate) struct Part {
 /// Takes a valid set apart.
 pub(crate) fn parts(sources: &PolicySources) -> Result<Parts, Vec<Finding>> {
     let (schema_file, files) = scan(sources)?;
-    let (schema, _) = read_schema(&schema_file)?;
+    let (schema, typed, _) = read_schema(&schema_file)?;
     let policies = read_policies(&files)?;
     validate(&schema, &policies)?;
     let part = |placed: Placed<'_>| {
@@ -345,6 +346,7 @@ pub(crate) fn parts(sources: &PolicySources) -> Result<Parts, Vec<Finding>> {
     Ok(Parts {
         policies: policies.into_iter().map(part).collect(),
         schema,
+        typed,
     })
 }
 
@@ -352,13 +354,14 @@ pub(crate) fn parts(sources: &PolicySources) -> Result<Parts, Vec<Finding>> {
 pub(crate) fn assemble(
     version: PolicySetVersion,
     schema: &Schema,
+    typed: TypedActions,
     policies: Vec<Policy>,
 ) -> Result<PolicySet, Malformed> {
     let notes = policies
         .iter()
         .map(|policy| (policy.id().to_string(), notes(policy)))
         .collect();
-    build(version, schema, policies, notes)
+    build(version, schema, typed, policies, notes)
 }
 
 /// Runs work that recurses as deep as policies nest, on a thread with a large stack.

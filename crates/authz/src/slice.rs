@@ -176,6 +176,15 @@ impl Slice {
         Ok(policies)
     }
 
+    /// Every policy that can match, whoever acts.
+    pub(crate) fn for_anyone(&self) -> Result<Arc<cedar_policy::PolicySet>, Malformed> {
+        let cedar = self.cedar()?;
+        match &cedar.policies {
+            Policies::Whole(policies) => Ok(Arc::clone(policies)),
+            Policies::Candidates { .. } => cedar.candidates(&self.policies)?.all().map(Arc::new),
+        }
+    }
+
     /// The same, but with every policy of the set: the same answers, later. For
     /// benchmarks and fuzzing, which compare the two.
     #[must_use]

@@ -187,7 +187,8 @@ impl Candidates<'_> {
         }))
     }
 
-    fn all(&self) -> Result<PolicySet, Malformed> {
+    /// All of them, whoever acts.
+    pub(crate) fn all(&self) -> Result<PolicySet, Malformed> {
         self.collect(self.parts.iter().flat_map(|part| part.positions()))
     }
 

@@ -329,6 +329,7 @@ pub(crate) fn invoke(
         Escalation::Liftable {
             approvals,
             workflow,
+            policies: _,
         } => Answer {
             verdict: Verdict::Escalate,
             policies: refused.policies.clone(),
