@@ -119,17 +119,29 @@ pub(crate) async fn spend(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /api/gateway/policy-set`.
+/// `GET /api/gateway/policy-set`: the one that the store has as active. It is announced in
+/// the transaction that makes it so, and whoever asks at once upon that must not be told of
+/// the one before, which this process may still hold for a moment.
 pub(crate) async fn policy_set(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
-) -> Json<PolicySetBundle> {
-    let in_force = orchestrator.in_force();
-    Json(PolicySetBundle {
-        version: in_force.set.version().clone(),
-        sources: in_force.sources.clone(),
-        activated: in_force.activated,
-    })
+) -> Result<Json<PolicySetBundle>, Error> {
+    let bundle = match orchestrator.store().active_policy_set().await? {
+        Some(stored) => PolicySetBundle {
+            version: stored.version,
+            sources: stored.sources,
+            activated: stored.activated,
+        },
+        None => {
+            let in_force = orchestrator.in_force();
+            PolicySetBundle {
+                version: in_force.set.version().clone(),
+                sources: in_force.sources.clone(),
+                activated: in_force.activated,
+            }
+        }
+    };
+    Ok(Json(bundle))
 }
 
 /// `POST /api/gateway/journal`: each line is checked against its own hash and the one before.
