@@ -126,22 +126,19 @@ pub(crate) async fn policy_set(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Json<PolicySetBundle>, Error> {
-    let bundle = match orchestrator.store().active_policy_set().await? {
-        Some(stored) => PolicySetBundle {
+    if let Some(stored) = orchestrator.store().active_policy_set().await? {
+        return Ok(Json(PolicySetBundle {
             version: stored.version,
             sources: stored.sources,
             activated: stored.activated,
-        },
-        None => {
-            let in_force = orchestrator.in_force();
-            PolicySetBundle {
-                version: in_force.set.version().clone(),
-                sources: in_force.sources.clone(),
-                activated: in_force.activated,
-            }
-        }
-    };
-    Ok(Json(bundle))
+        }));
+    }
+    let in_force = orchestrator.in_force();
+    Ok(Json(PolicySetBundle {
+        version: in_force.set.version().clone(),
+        sources: in_force.sources.clone(),
+        activated: in_force.activated,
+    }))
 }
 
 /// `POST /api/gateway/journal`: each line is checked against its own hash and the one before.
