@@ -314,6 +314,10 @@ async fn rpc_errors(system: System) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "the three calls, one after the other"
+)]
 async fn legacy_permissions(system: System) -> anyhow::Result<()> {
     let agent = system
         .create_agent(json!({"name": "legacy", "allowed_mcps": ["github"]}))

@@ -159,30 +159,7 @@ impl Config {
             )));
         }
         let gateway_token = settings.secret("gateway.token_file")?;
-        if let (Some(control), Some(gateway)) = (&control_token, &gateway_token)
-            && control.expose_secret() == gateway.expose_secret()
-        {
-            return Err(ConfigError::Missing(
-                "MCP_GATEWAY_TOKEN and CEDARGATE_CONTROL_TOKEN are the same: who may speak for agents \
-                 could speak for the gateway too; make another with `cedargate tokens generate`"
-                    .to_owned(),
-            ));
-        }
-        // One credential that opens two doors could be taken from the lesser one.
-        for (name, token) in [
-            ("CEDARGATE_CONTROL_TOKEN", &control_token),
-            ("MCP_GATEWAY_TOKEN", &gateway_token),
-        ] {
-            let of_someone = |token: &SecretString| {
-                let token = token.expose_secret();
-                token.starts_with("cgt_") || token.starts_with("cgu_")
-            };
-            if token.as_ref().is_some_and(of_someone) {
-                return Err(ConfigError::Missing(format!(
-                    "{name} is an agent's or a user's credential; make one of its own with `cedargate tokens generate`"
-                )));
-            }
-        }
+        separate(control_token.as_ref(), gateway_token.as_ref())?;
         let gateway = gateway::Config {
             name: settings.required("gateway.name", gateway_name)?,
             listen: SocketAddr::new(host, settings.required("gateway.port", port)?),
@@ -266,6 +243,37 @@ impl Config {
             open_limit: self.open_limit,
         }
     }
+}
+
+/// One credential that opened two doors could be taken from the lesser one.
+fn separate(
+    control: Option<&SecretString>,
+    gateway: Option<&SecretString>,
+) -> Result<(), ConfigError> {
+    if let (Some(control), Some(gateway)) = (control, gateway)
+        && control.expose_secret() == gateway.expose_secret()
+    {
+        return Err(ConfigError::Missing(
+            "MCP_GATEWAY_TOKEN and CEDARGATE_CONTROL_TOKEN are the same: who may speak for agents \
+             could speak for the gateway too; make another with `cedargate tokens generate`"
+                .to_owned(),
+        ));
+    }
+    for (name, token) in [
+        ("CEDARGATE_CONTROL_TOKEN", control),
+        ("MCP_GATEWAY_TOKEN", gateway),
+    ] {
+        let of_someone = token.is_some_and(|token| {
+            let token = token.expose_secret();
+            token.starts_with("cgt_") || token.starts_with("cgu_")
+        });
+        if of_someone {
+            return Err(ConfigError::Missing(format!(
+                "{name} is an agent's or a user's credential; make one of its own with `cedargate tokens generate`"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Shorter control tokens can be guessed.

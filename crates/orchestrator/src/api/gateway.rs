@@ -120,7 +120,9 @@ pub(crate) async fn spend(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /api/gateway/policy-set`.
+/// `GET /api/gateway/policy-set`: the one that the store has as active. It is announced in
+/// the transaction that makes it so, and whoever asks at once upon that must not be told of
+/// the one before, which this process may still hold for a moment.
 pub(crate) async fn policy_set(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
