@@ -82,22 +82,9 @@ pub(crate) enum Shape {
     Record(BTreeMap<String, (Shape, bool)>),
 }
 
-/// Words of JSON Schema that say what a type alone does not.
-const BEYOND: [&str; 13] = [
-    "$ref",
-    "$dynamicRef",
-    "allOf",
-    "anyOf",
-    "oneOf",
-    "not",
-    "if",
-    "then",
-    "else",
-    "dependentSchemas",
-    "patternProperties",
-    "prefixItems",
-    "contains",
-];
+/// Words of JSON Schema with which `type` and `items` do not say what a value may be.
+/// Others (`anyOf`, `not`, `if`, …) only narrow what `type` says.
+const BEYOND: [&str; 4] = ["$ref", "$dynamicRef", "$recursiveRef", "prefixItems"];
 
 fn typed(
     schema: &Value,

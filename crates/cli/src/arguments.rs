@@ -438,6 +438,16 @@ pub enum Services {
         /// Its name or an alias
         name: String,
     },
+    /// Typed actions of its commands, to add to schema.cedarschema
+    ///
+    /// Policies about `Action::"service/command"` then find the arguments in
+    /// `context.input`, with their types. What cannot be typed is named in a comment.
+    Schema {
+        /// The service's name or an alias
+        name: String,
+        /// One command only
+        command: Option<String>,
+    },
 }
 
 /// `cedargate policy …`

@@ -181,3 +181,37 @@ fn a_link_to_nowhere_and_odd_names_are_findings() {
     assert_eq!(code, 1);
     assert!(!out.contains('\u{1b}'), "{out:?}");
 }
+
+#[test]
+fn typed_actions_of_a_service_fit_the_shipped_schema() {
+    let folder = folder();
+    let schema = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_cedargate"))
+            .current_dir(folder.path())
+            .env_clear()
+            .args(["services", "schema"])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let output = schema(&["coolify"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("action \"coolify/list-servers\" in [Action::\"read\"] appliesTo {"),
+        "{text}"
+    );
+    let path = folder.path().join("schema.cedarschema");
+    let own = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{own}\n{text}")).unwrap();
+    let (code, value) = check_json(folder.path());
+    assert_eq!((code, &value["valid"]), (0, &Value::Bool(true)), "{value}");
+
+    let one = schema(&["coolify", "list-servers", "--json"]);
+    let one: Value = serde_json::from_slice(&one.stdout).unwrap();
+    assert_eq!(one[0]["command"], "coolify/list-servers");
+    assert_eq!(one.as_array().unwrap().len(), 1);
+    for unknown in [&["nothing"][..], &["coolify", "nothing"]] {
+        assert_eq!(schema(unknown).status.code(), Some(4), "{unknown:?}");
+    }
+}

@@ -44,6 +44,9 @@ fn schema() -> Value {
             "either": {"type": ["string", "null"]},
             "any": {},
             "yes": true,
+            "narrowed": {"type": "string", "not": {"const": "x"}},
+            "tuple": {"type": "array", "prefixItems": [{"type": "integer"}], "items": {"type": "string"}},
+            "referred": {"type": "string", "$ref": "#/$defs/x"},
             "one": {"oneOf": [{"type": "string"}]},
             "free": {"type": "object"},
             "matrix": {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
@@ -51,6 +54,7 @@ fn schema() -> Value {
             "\u{202e}\n\u{0}é": {"type": "string"},
         },
         "required": ["uuid", "ratio"],
+        "anyOf": [{"required": ["force"]}, {"required": ["env"]}],
     })
 }
 
@@ -72,6 +76,7 @@ fn a_fragment_types_what_can_be_typed_and_lists_the_rest() {
       "limits"?: {
         "memory \"max\"": Long,
       },
+      "narrowed"?: String,
       "ports"?: Set<Long>,
       "replicas"?: Long,
       "uuid": String,
@@ -94,6 +99,8 @@ fn a_fragment_types_what_can_be_typed_and_lists_the_rest() {
             "matrix",
             "one",
             "ratio",
+            "referred",
+            "tuple",
             "yes"
         ]
     );

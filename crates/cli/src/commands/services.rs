@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use handlers::catalog::ServiceInfo;
+use authz::{CommandKey, typed};
+use handlers::catalog::{Catalog, ServiceInfo};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
     arguments::{Global, Services},
     config::Environment,
     exit::NotFound,
-    output::Output,
+    output::{Output, printable},
     planes,
 };
 
@@ -36,14 +38,90 @@ pub(super) fn run(
             )
         }),
         Services::Show { name } => {
-            let service = catalog.service(name).ok_or_else(|| {
-                NotFound(format!(
-                    "there is no service `{name}`; `cedargate services list` has them"
-                ))
-            })?;
+            let service = known(&catalog, name)?;
             output.print(&as_json(service), |output| detail(output, service))
         }
+        Services::Schema { name, command } => {
+            let service = known(&catalog, name)?;
+            let fragments = fragments(service, command.as_deref())?;
+            output.print(&fragments, |_| {
+                fragments
+                    .iter()
+                    .map(schema_text)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            })
+        }
     }
+}
+
+fn known<'a>(catalog: &'a Catalog, name: &str) -> anyhow::Result<&'a ServiceInfo> {
+    let missing = || {
+        NotFound(format!(
+            "there is no service `{name}`; `cedargate services list` has them"
+        ))
+    };
+    Ok(catalog.service(name).ok_or_else(missing)?)
+}
+
+/// The typed action of one command.
+#[derive(Serialize)]
+struct TypedAction {
+    command: CommandKey,
+    /// Cedar schema text.
+    cedarschema: String,
+    left_out: Vec<LeftOut>,
+}
+
+#[derive(Serialize)]
+struct LeftOut {
+    argument: String,
+    why: String,
+}
+
+/// Of one command, or of all.
+fn fragments(service: &ServiceInfo, only: Option<&str>) -> anyhow::Result<Vec<TypedAction>> {
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    let fragments: Vec<TypedAction> = service
+        .commands
+        .iter()
+        .filter(|command| wanted(&command.name))
+        .map(|command| {
+            let target = &command.target;
+            let fragment = typed::fragment(&target.key, target.risk, &command.arguments);
+            let left_out = fragment.left_out.into_iter();
+            TypedAction {
+                command: target.key.clone(),
+                cedarschema: fragment.text,
+                left_out: left_out
+                    .map(|(argument, why)| LeftOut { argument, why })
+                    .collect(),
+            }
+        })
+        .collect();
+    if fragments.is_empty() {
+        let message = format!(
+            "`{}` has no command `{}`; `cedargate services show {0}` has them",
+            service.name,
+            only.unwrap_or_default()
+        );
+        return Err(NotFound(message).into());
+    }
+    Ok(fragments)
+}
+
+/// With what was left out as comments before it.
+fn schema_text(action: &TypedAction) -> String {
+    let mut text = String::new();
+    for LeftOut { argument, why } in &action.left_out {
+        text.push_str("// Left out: `");
+        text.push_str(&printable(argument));
+        text.push_str("`: ");
+        text.push_str(&printable(why));
+        text.push_str(".\n");
+    }
+    text.push_str(&action.cedarschema);
+    text
 }
 
 /// With what policy is told of each command, which the wire leaves out.
