@@ -129,8 +129,8 @@ impl Workshop {
             self.parts.typed.clone(),
             policies.collect(),
         )
-            .map(Arc::new)
-            .map_err(|error| error.0)
+        .map(Arc::new)
+        .map_err(|error| error.0)
     }
 
     fn of_policy(&self, at: usize, part: &Part, validator: &Validator) -> Vec<Mutant> {
