@@ -332,13 +332,14 @@ impl Policies {
                 self.metrics
                     .shadow_loaded(set.as_ref().map(|set| (set.version(), set.len())));
                 if let Some(set) = set {
-                    tracing::info!(
-                        version = set.version().short(),
-                        policies = set.len(),
-                        "policy set evaluated as shadow; it is not enforced"
-                    );
+                    let (version, policies) = (set.version().clone(), set.len());
                     self.shadow
                         .store(Some(Arc::new(Active::new(set, self.clock.now()))));
+                    tracing::info!(
+                        version = version.short(),
+                        policies,
+                        "policy set evaluated as shadow; it is not enforced"
+                    );
                 } else {
                     tracing::info!("no policy set is evaluated as shadow");
                 }
@@ -355,16 +356,14 @@ impl Policies {
     }
 
     fn swap(&self, set: PolicySet, from_disk: bool) {
-        self.metrics.policy_set_loaded(set.version(), set.len());
-        self.metrics.last_known_good(from_disk);
-        tracing::info!(
-            version = set.version().short(),
-            policies = set.len(),
-            "policy set in force"
-        );
+        let (version, policies) = (set.version().clone(), set.len());
         self.active
             .store(Some(Arc::new(Active::new(set, self.clock.now()))));
         self.unconfirmed.store(from_disk, Ordering::Release);
+        // Told when it is so, and not before.
+        self.metrics.policy_set_loaded(&version, policies);
+        self.metrics.last_known_good(from_disk);
+        tracing::info!(version = version.short(), policies, "policy set in force");
         self.report();
     }
 

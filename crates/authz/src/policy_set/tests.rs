@@ -287,7 +287,7 @@ fn a_schema_must_fit_what_policies_are_told() {
             .schema
             .text
             .replacen("  pinned: Bool,", "  pinned: Bool, cost?: Long,", 1);
-    sources.schema.text.push_str("action \"coolify/deploy\" in [Action::\"write\"] appliesTo { principal: Agent, resource: Command, context: Call };");
+    sources.schema.text.push_str("action audit appliesTo { principal: User, resource: ControlPlane, context: { now: datetime } };");
     assert_eq!(PolicySet::load(&sources).unwrap().1, []);
 }
 
