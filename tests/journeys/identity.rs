@@ -3,8 +3,9 @@
 use cedargate_tests::{Layout, System};
 use reqwest::{Method, StatusCode, header::HeaderValue};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-journeys![odd_agent_ids, agent_tokens, suspended];
+journeys![odd_agent_ids, line_breaks, agent_tokens, suspended];
 
 async fn odd_agent_ids(system: System) -> anyhow::Result<()> {
     let agent = system
@@ -60,6 +61,34 @@ async fn odd_agent_ids(system: System) -> anyhow::Result<()> {
             "{reference}"
         );
     }
+    Ok(())
+}
+
+/// What no HTTP client would send: line breaks within the header.
+async fn line_breaks(system: System) -> anyhow::Result<()> {
+    let agent = system
+        .create_agent(json!({"name": "broken", "allowed_mcps": ["coolify"]}))
+        .await?;
+    let address = system.gateway_url.trim_start_matches("http://").to_owned();
+    let body = json!({"command": "/mcp-coolify servers list"}).to_string();
+    for value in [
+        format!("{agent}\nX-Other: 1\n x"),
+        format!("nobody\r\n {agent}"),
+        format!("\u{b}{agent}"),
+        format!("{agent}\0"),
+    ] {
+        let request = format!(
+            "POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\nX-Agent-Id: {value}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = tokio::net::TcpStream::connect(&address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        cedargate_tests::soon("an answer", stream.read_to_end(&mut answer)).await??;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{value:?}: {answer}");
+    }
+    assert!(system.coolify.count() == 0);
     Ok(())
 }
 
