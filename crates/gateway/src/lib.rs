@@ -10,6 +10,7 @@
 mod answer;
 mod authenticate;
 mod authorize;
+mod config;
 mod facts;
 mod follow;
 pub mod journal;
@@ -23,27 +24,28 @@ mod routes;
 mod server;
 mod service;
 mod shadow;
+mod status;
+mod waiting;
 
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use authz::{ApprovalRequestId, Clock, Command, DecisionId};
+use authz::{Clock, Command, DecisionId};
 use bytes::Bytes;
-use contract::approvals::ApprovalStatus;
 use handlers::{Answer, Catalog, HandlerError, Parsed};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{BoxError, service_fn, util::BoxCloneSyncService};
 use tracing::Instrument;
+
+pub use config::{Config, StartError};
 
 use crate::{
     answer::Body,
@@ -62,42 +64,6 @@ use crate::{
     service::{RequestId, millis},
 };
 
-/// How a gateway is set up. Checked before a port opens.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Names this gateway in its journal; letters, digits, `-`, `_`, `.`.
-    pub name: String,
-    /// Where agents connect. Default `127.0.0.1:8100`.
-    pub listen: SocketAddr,
-    /// Where Prometheus reads. Default `127.0.0.1:9090`.
-    pub metrics: SocketAddr,
-    /// A trusted caller that speaks for its agents presents this. Without it, and on
-    /// loopback, `X-Agent-Id` alone is believed.
-    pub gateway_token: Option<SecretString>,
-    /// Believe `X-Agent-Id` alone from any address. Only for closed networks.
-    pub trust_agent_header: bool,
-    /// How long a decision may rely on facts read earlier. Default five seconds.
-    ///
-    /// The feed makes a revocation quick; this makes it certain, even when the
-    /// feed is cut. Zero asks for every command.
-    pub max_staleness: Duration,
-    /// Largest body of a request, in bytes. Default 1 MiB.
-    pub max_body_bytes: usize,
-    /// How long one request may take. Default 60 seconds.
-    pub deadline: Duration,
-    /// How many requests may be under way. Default 1,024; more are answered 503.
-    pub max_concurrent: usize,
-    /// Where the journal is kept: created if missing.
-    pub journal: PathBuf,
-    /// A journal file is rotated beyond so many bytes. Default 64 MiB.
-    pub journal_file_bytes: u64,
-    /// Where the policy set in force is kept, for a start without the orchestrator: a
-    /// file that is made if missing.
-    pub last_known_good: PathBuf,
-    /// Where approval requests are decided: put before `/approvals/{id}` in refusals.
-    pub approvals_url: String,
-}
-
 /// A gateway that is up.
 #[derive(Debug)]
 pub struct Running {
@@ -108,30 +74,6 @@ pub struct Running {
     /// Ends when the gateway has: after the shutdown token, when what was under way is
     /// done and the journal is written.
     pub finished: tokio::task::JoinHandle<()>,
-}
-
-/// Why a gateway did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration contradicts itself or is unsafe.
-    #[error("{0}")]
-    Config(String),
-    /// A port is taken, or may not be opened.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The journal cannot be opened or continued.
-    #[error("the journal in `{}` cannot be continued", .path.display())]
-    Journal {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
 }
 
 /// Starts a gateway. It answers at once; until it has a policy set it refuses every
@@ -192,53 +134,8 @@ const DRAIN_EXTRA: Duration = Duration::from_secs(5);
 /// At shutdown, the journal is sent on for at most so long; the rest is sent at the next start.
 const SHIP_AT_END: Duration = Duration::from_secs(3);
 
-/// A pending request is waited for no longer than this, whatever `Prefer: wait` says.
-const MAX_WAIT: Duration = Duration::from_secs(30);
-
 /// One in so many requests under way may be waiting for people; the next are answered at once.
 const WAITING_PART: usize = 4;
-
-impl Config {
-    /// Whether the settings are safe together.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Config`] with the way out.
-    fn check(&self) -> Result<(), StartError> {
-        let wrong = |message: String| Err(StartError::Config(message));
-        let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if self.name.is_empty() || self.name.len() > 128 || !self.name.bytes().all(word) {
-            return wrong(format!(
-                "the gateway's name `{}` may hold letters, digits, `-`, `_` and `.` only",
-                self.name
-            ));
-        }
-        if self.max_concurrent == 0 || self.max_body_bytes == 0 || self.deadline.is_zero() {
-            return wrong("the limits on requests, body and time must not be zero".to_owned());
-        }
-        let token = self
-            .gateway_token
-            .as_ref()
-            .map(|token| token.expose_secret().len());
-        if token.is_some_and(|length| length < 16) {
-            return wrong("the gateway token is shorter than 16 characters; leave it out, or use `openssl rand -hex 32`".to_owned());
-        }
-        if token.is_some() && self.trust_agent_header {
-            return wrong("a gateway token protects nothing while `X-Agent-Id` is trusted from everywhere; set one or the other".to_owned());
-        }
-        if token.is_none()
-            && !self.trust_agent_header
-            && !self.listen.ip().to_canonical().is_loopback()
-        {
-            return wrong(format!(
-                "listening on {} without a gateway token would leave callers on this machine trusted by address alone; \
-                 set MCP_GATEWAY_TOKEN, or listen on 127.0.0.1, or say --trust-agent-header on a closed network",
-                self.listen
-            ));
-        }
-        Ok(())
-    }
-}
 
 /// Everything that answering a request needs.
 #[derive(Debug)]
@@ -651,163 +548,6 @@ impl Gateway {
         let body = json!({"service": service, "status": "success", "result": answer.data, "timestamp": self.clock.now()});
         Ok(answer::json(StatusCode::OK, &body))
     }
-
-    /// `GET /approvals/{id}`: where a request of this agent's stands; `Prefer: wait=30`
-    /// waits until it is decided.
-    async fn approval(
-        &self,
-        caller: &Caller,
-        id: &str,
-        headers: &HeaderMap,
-    ) -> Result<Response<Body>, Refusal> {
-        let id: ApprovalRequestId = id.parse().map_err(|_| Refusal::NoSuchApproval)?;
-        let agent = caller.held.principal.agent().id;
-        // Before the first look, so that no change falls between the two.
-        let mut changes = self.changes.subscribe();
-        let place = self.waits.try_acquire();
-        let longest = match &place {
-            Ok(_) => self.config.deadline / 2,
-            Err(_) => Duration::ZERO,
-        };
-        let wait = tokio::time::sleep(preferred_wait(headers).min(longest));
-        let mut wait = std::pin::pin!(wait);
-        loop {
-            let approval = self
-                .orchestrator
-                .approval_of(agent, id)
-                .await
-                .map_err(|error| {
-                    if contract::client::is_not_found(&error) {
-                        Refusal::NoSuchApproval
-                    } else {
-                        Refusal::Orchestrator(Arc::new(error))
-                    }
-                })?;
-            let pending = approval.status == ApprovalStatus::Pending;
-            let news = async {
-                loop {
-                    match changes.recv().await {
-                        Ok(change) if change.agent() == Some(agent) => return,
-                        Ok(_) => {}
-                        // Some were missed: look again.
-                        Err(broadcast::error::RecvError::Lagged(_)) => return,
-                        Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-                    }
-                }
-            };
-            let again = pending
-                && tokio::select! {
-                    () = news => true,
-                    () = &mut wait => false,
-                };
-            if !again {
-                let mut body = json!(approval);
-                let url = format!(
-                    "{}/approvals/{id}",
-                    self.config.approvals_url.trim_end_matches('/')
-                );
-                answer::put(&mut body, "url", url);
-                let mut response = answer::json(StatusCode::OK, &body);
-                if pending {
-                    response
-                        .headers_mut()
-                        .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-                }
-                return Ok(response);
-            }
-        }
-    }
-
-    /// `GET /mcp/catalog` for who shows no identity: which services are set up, so that a
-    /// deployment can be checked, and none of their commands.
-    fn services(&self) -> Response<Body> {
-        let services: Vec<_> = self
-            .catalog
-            .services()
-            .iter()
-            .map(|service| {
-                json!({
-                    "name": service.name,
-                    "version": service.version,
-                    "status": service.status,
-                })
-            })
-            .collect();
-        let body = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "services": services,
-            "message": "Commands are shown to agents: send a credential.",
-            "timestamp": self.clock.now(),
-        });
-        answer::json(StatusCode::OK, &body)
-    }
-
-    /// `GET /health`: that this process answers.
-    fn health(&self) -> Response<Body> {
-        let body = json!({
-            "status": "healthy",
-            "timestamp": self.clock.now(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime": self.started.elapsed().as_secs(),
-        });
-        answer::json(StatusCode::OK, &body)
-    }
-
-    /// `GET /ready`: whether commands can be decided, recorded and carried out.
-    fn ready(&self) -> Response<Body> {
-        let check = |ok: bool, error: &str| {
-            if ok {
-                json!({"status": "ok"})
-            } else {
-                json!({"status": "error", "error": error})
-            }
-        };
-        let (policies, orchestrator, journal) = (
-            self.policies.current(),
-            self.connected.get(),
-            self.journal.is_writable(),
-        );
-        let policy_set = match &policies {
-            None => check(false, "no policy set is loaded yet"),
-            Some(active) => json!({
-                "status": "ok",
-                "version": active.version(),
-                "since": active.since(),
-                "source": if self.policies.is_last_known_good() { "last_known_good" } else { "orchestrator" },
-            }),
-        };
-        let ready = policies.is_some() && orchestrator && journal;
-        let body = json!({
-            "status": if ready { "ready" } else { "not_ready" },
-            "timestamp": self.clock.now(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "checks": {
-                "policy_set": policy_set,
-                "orchestrator": check(orchestrator, "the orchestrator cannot be reached"),
-                "journal": check(journal, "the journal cannot be written"),
-            },
-        });
-        answer::json(
-            if ready {
-                StatusCode::OK
-            } else {
-                StatusCode::SERVICE_UNAVAILABLE
-            },
-            &body,
-        )
-    }
-
-    /// `GET /info`: what this is, and nothing that helps an attacker.
-    fn info(&self) -> Response<Body> {
-        let body = json!({
-            "name": "cedargate",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": "An authorization gateway for AI agents",
-            "uptime": self.started.elapsed().as_secs(),
-            "timestamp": self.clock.now(),
-        });
-        answer::json(StatusCode::OK, &body)
-    }
 }
 
 fn close(entry: journal::Entry, outcome: &Result<Answer, HandlerError>) {
@@ -832,24 +572,6 @@ fn unknown_service(listing: &Listing<'_>, name: &str) -> Refusal {
         nearest: None,
         available: listing.names(),
     })
-}
-
-/// How long a client is ready to wait: `Prefer: wait=30`, RFC 7240.
-fn preferred_wait(headers: &HeaderMap) -> Duration {
-    let seconds = headers
-        .get_all("prefer")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .find_map(|preference| {
-            preference
-                .trim()
-                .strip_prefix("wait=")?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        });
-    Duration::from_secs(seconds.unwrap_or(0)).min(MAX_WAIT)
 }
 
 /// What listens on the port of the metrics: `GET /metrics` and nothing else.

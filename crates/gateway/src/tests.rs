@@ -1210,7 +1210,7 @@ async fn the_catalog_shows_what_an_agent_may_list() {
 #[tokio::test]
 async fn a_stranger_is_told_which_services_there_are_and_no_more() {
     let world = World::with(|config| {
-        config.gateway_token = Some(SecretString::from(world::GATEWAY_TOKEN));
+        config.gateway_token = Some(secrecy::SecretString::from(world::GATEWAY_TOKEN));
     })
     .await;
     let listed = world.get("/mcp/catalog", &[]).await;
