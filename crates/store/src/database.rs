@@ -118,6 +118,8 @@ impl Store {
     /// processes may do so at once.
     ///
     /// SQLite's file is made if need be, readable by its owner only; its folder must exist.
+    /// What is only in memory is gone when its one connection is, which a cancelled call may
+    /// cause: good for a short test, and for nothing else.
     ///
     /// # Errors
     ///

@@ -31,7 +31,9 @@ const PATIENT: Pace = Pace {
     recovery: NEVER,
 };
 
-async fn orchestrator() -> Orchestrator {
+/// One on a database of its own, which lives as long as the folder.
+async fn orchestrator() -> (Orchestrator, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let config = Config {
         control_token: None,
@@ -43,10 +45,12 @@ async fn orchestrator() -> Orchestrator {
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 1_000,
     };
-    let store = Store::open("sqlite::memory:").await.unwrap();
-    Orchestrator::open(config, store, Clock::new(|| NOW))
+    let database = format!("sqlite://{}", folder.path().join("plane.db").display());
+    let store = Store::open(&database).await.unwrap();
+    let orchestrator = Orchestrator::open(config, store, Clock::new(|| NOW))
         .await
-        .unwrap()
+        .unwrap();
+    (orchestrator, folder)
 }
 
 /// Serves `/ws` at this pace, with small buffers; says when a socket has ended.
@@ -171,7 +175,7 @@ async fn open_requests(orchestrator: &Orchestrator, count: usize) {
 
 #[tokio::test]
 async fn a_socket_without_a_credential_is_closed_after_a_while() {
-    let orchestrator = orchestrator().await;
+    let (orchestrator, _folder) = orchestrator().await;
     let pace = Pace {
         unauthenticated: Duration::from_millis(20),
         ..PATIENT
@@ -190,7 +194,7 @@ async fn a_socket_without_a_credential_is_closed_after_a_while() {
 
 #[tokio::test]
 async fn a_heartbeat_counts_the_open_sockets() {
-    let orchestrator = orchestrator().await;
+    let (orchestrator, _folder) = orchestrator().await;
     let token = admin(&orchestrator).await;
     let pace = Pace {
         heartbeat: Duration::from_millis(20),
@@ -211,7 +215,7 @@ async fn a_heartbeat_counts_the_open_sockets() {
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_let_go_and_finds_everything_on_return() {
-    let orchestrator = orchestrator().await;
+    let (orchestrator, _folder) = orchestrator().await;
     let token = admin(&orchestrator).await;
     open_requests(&orchestrator, 60).await;
     let pace = Pace {

@@ -94,7 +94,10 @@ impl Plane {
             let now = Arc::clone(&now);
             Clock::new(move || Timestamp::from_millis(now.load(Ordering::SeqCst)))
         };
-        let store = store::Store::open("sqlite::memory:").await.unwrap();
+        // A file, as in service: what is only in memory goes with its connection, and a
+        // request that is cut off may take that along.
+        let database = format!("sqlite://{}", folder.path().join("plane.db").display());
+        let store = store::Store::open(&database).await.unwrap();
         let orchestrator = Orchestrator::open(config(folder.path()), store, clock)
             .await
             .unwrap();
