@@ -165,6 +165,8 @@ async fn servers_are_listed_with_what_the_next_command_needs() {
             "is_reachable": true, "is_usable": true,
         }]})
     );
+    let first = data.as_object().and_then(|data| data.keys().next());
+    assert_eq!(first.map(String::as_str), Some("operation"), "it comes first");
     let seen = raw.last();
     assert_eq!(seen.line, "GET /api/v1/servers HTTP/1.1");
     assert!(
