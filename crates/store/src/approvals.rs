@@ -5,7 +5,6 @@ use std::time::Duration;
 use authz::{
     AgentId, AgentRef, ApprovalRequestId, CommandKey, Grant, GrantId, PolicySetVersion, UserId,
     approval::{Ask, Reach},
-    command::ArgumentsDigest,
     time::Timestamp,
 };
 use serde_json::{Map, Value, json};
@@ -859,28 +858,6 @@ impl Store {
             write.commit().await?;
         }
         Ok(expired)
-    }
-
-    /// Whether the agent's same call was rejected and its cool-down lasts at `now`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn cooling_down(
-        &self,
-        agent: AgentId,
-        command: &CommandKey,
-        digest: &ArgumentsDigest,
-        now: Timestamp,
-    ) -> Result<Option<StoredApproval>, StoreError> {
-        let rows: Vec<ApprovalRow> = on!(self, |pool| sqlx::query_as(COOLING_DOWN)
-            .bind(agent.to_string())
-            .bind(command.to_string())
-            .bind(digest.as_str())
-            .bind(now.as_millis())
-            .fetch_all(pool)
-            .await?);
-        Ok(gather(rows, now)?.pop())
     }
 }
 

@@ -166,7 +166,11 @@ async fn servers_are_listed_with_what_the_next_command_needs() {
         }]})
     );
     let first = data.as_object().and_then(|data| data.keys().next());
-    assert_eq!(first.map(String::as_str), Some("operation"), "it comes first");
+    assert_eq!(
+        first.map(String::as_str),
+        Some("operation"),
+        "it comes first"
+    );
     let seen = raw.last();
     assert_eq!(seen.line, "GET /api/v1/servers HTTP/1.1");
     assert!(
