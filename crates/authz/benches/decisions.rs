@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p authz --bench decisions              prints times and ratios
 //! cargo bench -p authz --bench decisions -- --check   and fails where a promise is broken
+//! cargo bench -p authz --bench decisions -- grants    only that part: policies, grants or fleet
 //! ```
 //!
 //! Ratios are what to look at: both sides of each are measured in the same run, so a
@@ -230,8 +231,20 @@ fn main() -> ExitCode {
         arguments: Arguments::new(arguments()),
     };
     let bot = Principal::new(facts(AgentId::LOCAL, 3));
-    by_policies(&mut promises, &target, &command, &bot);
-    by_grants(&mut promises, &target, &command);
+    let parts: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    if wanted("policies") {
+        by_policies(&mut promises, &target, &command, &bot);
+    }
+    if wanted("grants") {
+        by_grants(&mut promises, &target, &command);
+    }
+    if wanted("fleet") {
+        by_fleet(&mut promises, &target, &command);
+    }
 
     let mut broken = false;
     println!();
@@ -329,6 +342,11 @@ fn by_grants(promises: &mut Promises, target: &Arc<Target>, command: &Command) {
             building < Duration::from_millis(1),
         );
     }
+}
+
+fn by_fleet(promises: &mut Promises, target: &Arc<Target>, command: &Command) {
+    let (set, _) = load(10, Differ::Both);
+    let slice = Slice::new(&set, target, Action::Invoke);
 
     println!("\nGrants in the fleet, ten on each agent:\ncount  decision µs  ×10");
     let mut least = None;

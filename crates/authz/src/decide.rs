@@ -202,32 +202,39 @@ fn judge(
     if slice.action() != Action::Invoke || !same {
         return Err(Malformed("the slice is not that of the command".to_owned()));
     }
-    let call = Call::new(command, at)?;
-    let verdict = call.evaluate(slice, agent.uid(), agent.entities()?)?;
-    let mut grants: Vec<(&String, &Grant)> = keys
+    let call = Call::with_key(command, &keys[0], at)?;
+    let others = slice.policy_set().looks_beyond_own_grants();
+    let judged = |kept: [bool; 3]| {
+        let about_agent = agent.toward(keys, kept, others)?;
+        call.evaluate(slice, agent.uid(), about_agent)
+    };
+    let verdict = judged([true; 3])?;
+    if !verdict.permitted {
+        return Ok((verdict, None));
+    }
+    let mut grants: Vec<(usize, &Grant)> = keys
         .iter()
-        .filter_map(|key| Some((key, agent.grant(key)?)))
+        .enumerate()
+        .filter_map(|(place, key)| Some((place, agent.grant(key)?)))
         .collect();
-    if !verdict.permitted || grants.is_empty() {
+    if grants.is_empty() || slice.permits_without_grants(&verdict.policies) {
         return Ok((verdict, None));
     }
 
     // Which grant does the permit rest on? One for many uses rather than one that
     // this call would spend; then the narrowest.
-    grants.sort_by_key(|(_, grant)| grant.single_use);
-    let with_only = |kept: Option<&String>| -> Result<bool, Malformed> {
-        let entities = agent.with_grants(
-            |key| kept.is_some_and(|kept| kept == key) || !keys.iter().any(|own| own == key),
-            None,
-        )?;
-        Ok(call.evaluate(slice, agent.uid(), entities)?.permitted)
-    };
-    if with_only(None)? {
+    if judged([false; 3])?.permitted {
         return Ok((verdict, None));
     }
+    grants.sort_by_key(|(_, grant)| grant.single_use);
     let mut used = None;
-    for (key, grant) in &grants {
-        if with_only(Some(key))? {
+    // A single one needs no trial: with it, all was said already.
+    for (place, grant) in grants.iter().filter(|_| grants.len() > 1) {
+        let mut kept = [false; 3];
+        if let Some(kept) = kept.get_mut(*place) {
+            *kept = true;
+        }
+        if judged(kept)?.permitted {
             used = Some(*grant);
             break;
         }
@@ -247,16 +254,21 @@ fn judge(
 pub(crate) struct Call<'a> {
     command: &'a Command,
     context: Context,
-    arguments: [Entity; 4],
+    arguments: Vec<Entity>,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn new(command: &'a Command, at: Circumstances) -> Result<Self, Malformed> {
         let [key, _, _] = keys(command);
+        Self::with_key(command, &key, at)
+    }
+
+    /// As [`Self::new`], where the first of the command's keys is known.
+    fn with_key(command: &'a Command, key: &str, at: Circumstances) -> Result<Self, Malformed> {
         let digest = command.arguments.digest().as_str();
         Ok(Self {
             command,
-            context: entities::call_context(at.now, at.ip, digest, &key, arguments::uids())?,
+            context: entities::call_context(at.now, at.ip, digest, key, arguments::uids())?,
             arguments: arguments::entities(&command.arguments)?,
         })
     }
@@ -277,7 +289,7 @@ impl<'a> Call<'a> {
             .map_err(malformed)
     }
 
-    pub(crate) fn arguments(&self) -> &[Entity; 4] {
+    pub(crate) fn arguments(&self) -> &[Entity] {
         &self.arguments
     }
 

@@ -106,7 +106,7 @@ impl World {
             (crate::entities::time_context(at.now)?, None)
         } else {
             let call = Call::new(command, at)?;
-            (call.context(slice)?, Some(call.arguments().clone()))
+            (call.context(slice)?, Some(call.arguments().to_vec()))
         };
         let entities = agent
             .entities()?

@@ -1,6 +1,10 @@
 //! Facts: what Cedar is told about an agent.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    sync::{OnceLock, PoisonError, RwLock},
+};
 
 use cedar_policy::{Entities, EntityUid, RestrictedExpression};
 use serde::{Deserialize, Serialize};
@@ -9,6 +13,7 @@ use crate::{
     agent::Agent,
     entities::{self, Malformed, malformed},
     grant::Grant,
+    id::GrantId,
 };
 
 /// Everything about one agent that a decision rests on, at one version.
@@ -27,20 +32,24 @@ pub struct Facts {
 pub struct Principal {
     facts: Facts,
     uid: EntityUid,
-    tags: BTreeMap<String, Tag>,
-    /// What decisions start from. An error refuses whatever is asked.
-    entities: Result<Entities, Malformed>,
+    /// The grants, by where policies look for them.
+    grants: BTreeMap<String, Grant>,
+    /// The agent with all its grants. An error refuses whatever is asked.
+    whole: OnceLock<Result<Entities, Malformed>>,
+    /// The agent without any grant: what most decisions need.
+    bare: OnceLock<Result<Entities, Malformed>>,
+    /// The agent with just these grants: what commands need that they are for.
+    some: RwLock<HashMap<Own, Entities>>,
 }
 
-/// One grant where policies look for it.
-#[derive(Debug)]
-pub(crate) struct Tag {
-    pub(crate) grant: Grant,
-    value: Result<RestrictedExpression, Malformed>,
-}
+/// The grants that cover one command, narrowest first.
+type Own = [Option<GrantId>; 3];
+
+/// How many combinations of grants are kept; beyond that it begins anew.
+const MAX_SOME: usize = 256;
 
 impl Principal {
-    /// Builds the entities: the agent with its grants as tags, its teams and roles.
+    /// The agent with its grants as tags, its teams and roles.
     ///
     /// Of several grants under one key, the tag is the one with most approvers, then
     /// the highest risk, then one for many uses, then the latest expiry; the others
@@ -49,12 +58,12 @@ impl Principal {
     /// refusal is decided again on fresh facts, from which it has disappeared.
     #[must_use]
     pub fn new(facts: Facts) -> Self {
-        let mut grants: Vec<&Grant> = facts
+        let mut sorted: Vec<&Grant> = facts
             .grants
             .iter()
             .filter(|grant| grant.agent == facts.agent.id)
             .collect();
-        grants.sort_by_key(|grant| {
+        sorted.sort_by_key(|grant| {
             // The same person twice is one approver; policy says so as well.
             let two = grant
                 .second
@@ -68,19 +77,19 @@ impl Principal {
                 grant.id,
             )
         });
-        let mut tags = BTreeMap::new();
-        for grant in grants {
-            tags.entry(grant.scope.key()).or_insert_with(|| Tag {
-                value: entities::grant(grant),
-                grant: grant.clone(),
-            });
+        let mut grants = BTreeMap::new();
+        for grant in sorted {
+            grants
+                .entry(grant.scope.key())
+                .or_insert_with(|| grant.clone());
         }
-        let entities = build(&facts.agent, &tags, |_| true, None);
         Self {
             uid: entities::agent_uid(facts.agent.id),
             facts,
-            tags,
-            entities,
+            grants,
+            whole: OnceLock::new(),
+            bare: OnceLock::new(),
+            some: RwLock::default(),
         }
     }
 
@@ -102,12 +111,60 @@ impl Principal {
 
     /// The grant that policies find under a key.
     pub(crate) fn grant(&self, key: &str) -> Option<&Grant> {
-        self.tags.get(key).map(|tag| &tag.grant)
+        self.grants.get(key)
     }
 
     /// The agent as it is.
     pub(crate) fn entities(&self) -> Result<Entities, Malformed> {
-        self.entities.clone()
+        self.whole
+            .get_or_init(|| self.with_grants(|_| true, None))
+            .clone()
+    }
+
+    /// The agent as a command sees it, of whose `keys` only those in `kept` count.
+    ///
+    /// Its other grants are there too where `others`; else they are left out, which
+    /// changes nothing for policies that look for a grant under those keys only.
+    pub(crate) fn toward(
+        &self,
+        keys: &[String; 3],
+        kept: [bool; 3],
+        others: bool,
+    ) -> Result<Entities, Malformed> {
+        if others {
+            let dropped = |key: &str| keys.iter().zip(kept).any(|(own, kept)| own == key && !kept);
+            return if kept == [true; 3] {
+                self.entities()
+            } else {
+                self.with_grants(|key| !dropped(key), None)
+            };
+        }
+        let mut own: Own = [None; 3];
+        for ((own, key), kept) in own.iter_mut().zip(keys).zip(kept) {
+            *own = self.grant(key).filter(|_| kept).map(|grant| grant.id);
+        }
+        if own == [None; 3] {
+            let bare = || self.with_grants(|_| false, None);
+            return self.bare.get_or_init(bare).clone();
+        }
+        // What is kept is whole even if another thread panicked meanwhile.
+        let known = self.some.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entities) = known.get(&own) {
+            return Ok(entities.clone());
+        }
+        drop(known);
+        let wanted = |key: &str| {
+            keys.iter()
+                .zip(own)
+                .any(|(name, own)| name == key && own.is_some())
+        };
+        let entities = self.with_grants(wanted, None)?;
+        let mut known = self.some.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_SOME {
+            known.clear();
+        }
+        known.insert(own, entities.clone());
+        Ok(entities)
     }
 
     /// The agent as it would be with only the grants that `keep` wants, by key, and
@@ -117,24 +174,15 @@ impl Principal {
         keep: impl Fn(&str) -> bool,
         more: Option<(String, RestrictedExpression)>,
     ) -> Result<Entities, Malformed> {
-        build(&self.facts.agent, &self.tags, keep, more)
-    }
-}
-
-fn build(
-    agent: &Agent,
-    tags: &BTreeMap<String, Tag>,
-    keep: impl Fn(&str) -> bool,
-    more: Option<(String, RestrictedExpression)>,
-) -> Result<Entities, Malformed> {
-    let replaced = more.as_ref().map(|(key, _)| key.clone());
-    let mut values = Vec::with_capacity(tags.len() + 1);
-    for (key, tag) in tags {
-        if keep(key) && replaced.as_ref() != Some(key) {
-            values.push((key.clone(), tag.value.clone()?));
+        let replaced = more.as_ref().map(|(key, _)| key.as_str());
+        let mut tags = Vec::new();
+        for (key, grant) in &self.grants {
+            if keep(key) && replaced != Some(key.as_str()) {
+                tags.push((key.clone(), entities::grant(grant)?));
+            }
         }
+        tags.extend(more);
+        let agent = entities::agent(&self.facts.agent, tags)?;
+        Entities::from_entities([agent], None).map_err(malformed)
     }
-    values.extend(more);
-    let agent = entities::agent(agent, values)?;
-    Entities::from_entities([agent], None).map_err(malformed)
 }

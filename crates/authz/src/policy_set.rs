@@ -5,6 +5,7 @@ mod fit;
 pub(crate) mod index;
 mod layout;
 mod lint;
+mod syntax;
 mod text;
 
 use std::{
@@ -29,6 +30,7 @@ pub use self::{
 };
 use self::{
     index::Index,
+    syntax::Syntax,
     text::{Language, Scanned},
 };
 use crate::{
@@ -134,6 +136,8 @@ pub struct PolicySet {
     version: PolicySetVersion,
     index: Index,
     notes: HashMap<String, Notes>,
+    /// Whether some policy looks at grants that do not cover what is asked for.
+    looks_beyond_own_grants: bool,
     /// What people's rights are decided by, per action: few policies, asked seldom.
     people: HashMap<&'static str, cedar_policy::PolicySet>,
     /// The entity of each action that we ask about, with the groups that it is in.
@@ -160,6 +164,8 @@ pub(crate) struct Notes {
     pub(crate) forbids: bool,
     pub(crate) advice: Option<String>,
     pub(crate) workflow: Option<String>,
+    /// Whether it looks at grants.
+    pub(crate) looks_at_grants: bool,
 }
 
 /// How many attributes deep a policy may look from principal, action or resource.
@@ -237,6 +243,11 @@ impl PolicySet {
         self.notes.get(id)
     }
 
+    /// Whether decisions need grants that do not cover the command which is asked for.
+    pub(crate) fn looks_beyond_own_grants(&self) -> bool {
+        self.looks_beyond_own_grants
+    }
+
     /// The `@advice` of these policies, in their order, without repetition.
     pub(crate) fn advice<'a>(&self, ids: impl IntoIterator<Item = &'a String>) -> Vec<String> {
         let mut advice: Vec<String> = Vec::new();
@@ -290,12 +301,8 @@ impl PolicySet {
         let (schema_file, files) = scan(sources).unwrap();
         let (schema, typed, _) = read_schema(&schema_file).unwrap();
         let policies = read_policies(&files).unwrap();
-        let notes = policies
-            .iter()
-            .map(|placed| (placed.id.clone(), notes(&placed.policy)))
-            .collect();
-        let policies = policies.into_iter().map(|placed| placed.policy).collect();
-        build(sources.version(), &schema, typed, policies, notes).unwrap()
+        let policies = policies.into_iter().map(Placed::read).collect();
+        build(sources.version(), &schema, typed, policies).unwrap()
     }
 
     /// Every policy, to compare slices with.
@@ -357,11 +364,16 @@ pub(crate) fn assemble(
     typed: TypedActions,
     policies: Vec<Policy>,
 ) -> Result<PolicySet, Malformed> {
-    let notes = policies
-        .iter()
-        .map(|policy| (policy.id().to_string(), notes(policy)))
+    let policies: Result<Vec<Read>, Malformed> = policies
+        .into_iter()
+        .map(|policy| {
+            Ok(Read {
+                syntax: Syntax::of(&policy)?,
+                policy,
+            })
+        })
         .collect();
-    build(version, schema, typed, policies, notes)
+    build(version, schema, typed, policies?)
 }
 
 /// Runs work that recurses as deep as policies nest, on a thread with a large stack.
@@ -379,15 +391,32 @@ pub(crate) fn on_large_stack<T: Send>(
     })
 }
 
+/// A policy, and what its expressions are made of.
+#[derive(Debug)]
+struct Read {
+    policy: Policy,
+    syntax: Syntax,
+}
+
 /// A policy, and where it stands.
 struct Placed<'a> {
     id: String,
     policy: Policy,
+    syntax: Syntax,
     file: &'a Scanned<'a>,
     at: usize,
+    /// How many operators that chain it holds.
+    chain: usize,
 }
 
 impl Placed<'_> {
+    fn read(self) -> Read {
+        Read {
+            policy: self.policy,
+            syntax: self.syntax,
+        }
+    }
+
     /// An error about this policy.
     fn error(&self, message: impl Into<String>) -> Finding {
         Finding::error(self.file.name, message)
@@ -403,12 +432,8 @@ fn load(sources: &PolicySources) -> Result<(PolicySet, Vec<Finding>), Vec<Findin
     warnings.extend(validate(&schema, &policies)?);
     warnings.extend(lint::check(&schema, &policies)?);
 
-    let notes = policies
-        .iter()
-        .map(|placed| (placed.id.clone(), notes(&placed.policy)))
-        .collect();
-    let policies = policies.into_iter().map(|placed| placed.policy).collect();
-    let set = build(sources.version(), &schema, typed, policies, notes)
+    let policies = policies.into_iter().map(Placed::read).collect();
+    let set = build(sources.version(), &schema, typed, policies)
         .map_err(|error| vec![Finding::error(schema_file.name, error.0)])?;
     warnings.truncate(MAX_FINDINGS);
     Ok((set, warnings))
@@ -418,9 +443,15 @@ fn build(
     version: PolicySetVersion,
     schema: &Schema,
     typed: TypedActions,
-    policies: Vec<Policy>,
-    notes: HashMap<String, Notes>,
+    policies: Vec<Read>,
 ) -> Result<PolicySet, Malformed> {
+    let notes = policies
+        .iter()
+        .map(|read| (read.policy.id().to_string(), notes(read)))
+        .collect();
+    let looks_beyond_own_grants = policies
+        .iter()
+        .any(|read| read.syntax.looks_beyond_own_grants());
     let index = Index::new(policies, schema, typed.keys())?;
     let groups = schema.action_entities().map_err(malformed)?;
     let mut people = HashMap::new();
@@ -445,21 +476,23 @@ fn build(
         version,
         index,
         notes,
+        looks_beyond_own_grants,
         people,
         actions,
         typed,
     })
 }
 
-fn notes(policy: &Policy) -> Notes {
+fn notes(read: &Read) -> Notes {
     let note = |key| {
-        policy
+        read.policy
             .annotation(key)
             .filter(|text| !text.is_empty())
             .map(str::to_owned)
     };
     Notes {
-        forbids: policy.effect() == Effect::Forbid,
+        forbids: read.policy.effect() == Effect::Forbid,
+        looks_at_grants: read.syntax.looks_at_grants(),
         advice: note("advice"),
         workflow: note("workflow"),
     }
@@ -577,7 +610,8 @@ fn typed_action(action: &Value) -> Result<TypedAction, String> {
 fn read_policies<'a>(files: &'a [Scanned<'a>]) -> Result<Vec<Placed<'a>>, Vec<Finding>> {
     let mut findings = Vec::new();
     let mut placed: Vec<Placed<'a>> = Vec::new();
-    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    // Where in `placed` an id is.
+    let mut known: HashMap<String, usize> = HashMap::new();
     for file in files {
         let set = match cedar_policy::PolicySet::from_str(file.text) {
             Ok(set) => set,
@@ -590,12 +624,13 @@ fn read_policies<'a>(files: &'a [Scanned<'a>]) -> Result<Vec<Placed<'a>>, Vec<Fi
                 continue;
             }
         };
-        let at = |id: &PolicyId| {
+        let of = |each: &[usize], id: &PolicyId| {
             position(id)
-                .and_then(|number| file.statements.get(number))
+                .and_then(|number| each.get(number))
                 .copied()
                 .unwrap_or(0)
         };
+        let at = |id: &PolicyId| of(&file.statements, id);
         for template in set.templates() {
             let finding = Finding::error(
                 file.name,
@@ -608,16 +643,28 @@ fn read_policies<'a>(files: &'a [Scanned<'a>]) -> Result<Vec<Placed<'a>>, Vec<Fi
         policies.sort_by_key(|policy| position(policy.id()));
         for policy in policies {
             let at = at(policy.id());
+            let chain = of(&file.chains, policy.id());
             match id_of(policy) {
                 Ok(id) => {
                     let policy = policy.new_id(PolicyId::new(&id));
-                    let one = Placed { id, policy, file, at };
-                    if let Some(other) = known.get(&one.id) {
-                        let message = format!("the id `{}` is used already, at {other}", one.id);
+                    let syntax = Syntax::of(&policy).map_err(|error| {
+                        vec![Finding::error(file.name, error.0).at(file.text, at)]
+                    })?;
+                    let one = Placed {
+                        id,
+                        policy,
+                        syntax,
+                        file,
+                        at,
+                        chain,
+                    };
+                    if let Some(other) = known.get(&one.id).and_then(|at| placed.get(*at)) {
+                        let line = other.error("").line.unwrap_or_default();
+                        let other = other.file.name;
+                        let message = format!("the id `{}` is used already, at {other}:{line}", one.id);
                         findings.push(one.error(message));
                     } else {
-                        let line = one.error("").line.unwrap_or_default();
-                        known.insert(one.id.clone(), format!("{}:{line}", file.name));
+                        known.insert(one.id.clone(), placed.len());
                     }
                     placed.push(one);
                 }

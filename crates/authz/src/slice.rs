@@ -39,6 +39,8 @@ pub(crate) struct Prepared {
     pub(crate) resource: EntityUid,
     /// The command, its service, and the action with its groups.
     pub(crate) entities: [Entity; 3],
+    /// Whether one of the policies forbids and looks at grants.
+    has_walls: bool,
 }
 
 /// The policies of a slice.
@@ -135,6 +137,17 @@ impl Slice {
 
     pub(crate) fn cedar(&self) -> Result<&Prepared, Malformed> {
         self.cedar.as_ref().map_err(Clone::clone)
+    }
+
+    /// Whether what these policies permit does not rest on any grant: one of them does not
+    /// look at grants, and neither does any that forbids. False where that is not certain.
+    pub(crate) fn permits_without_grants(&self, permitting: &[String]) -> bool {
+        self.cedar.as_ref().is_ok_and(|cedar| !cedar.has_walls)
+            && permitting.iter().any(|id| {
+                self.policies
+                    .notes(id)
+                    .is_some_and(|notes| !notes.forbids && !notes.looks_at_grants)
+            })
     }
 
     /// What a decision about this agent evaluates; `about_agent` holds its entity.
@@ -241,6 +254,7 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
     ];
     let candidates = policies.candidates(&action, &resource, &ancestors)?;
     Ok(Prepared {
+        has_walls: candidates.have_walls(),
         policies: Policies::Candidates {
             count: candidates.len(),
             common: candidates.of(&[])?.into(),

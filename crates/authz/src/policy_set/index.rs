@@ -8,10 +8,11 @@
 use std::collections::HashMap;
 
 use cedar_policy::{
-    ActionConstraint, EntityTypeName, EntityUid, Policy, PolicySet, PrincipalConstraint,
+    ActionConstraint, Effect, EntityTypeName, EntityUid, Policy, PolicySet, PrincipalConstraint,
     ResourceConstraint, Schema,
 };
 
+use super::Read;
 use crate::{
     command::CommandKey,
     entities::{self, Malformed, TYPES, malformed},
@@ -44,6 +45,8 @@ pub(crate) fn actions() -> [(
 #[derive(Debug)]
 pub(super) struct Index {
     policies: Vec<Policy>,
+    /// The same without their scopes, for where these match for certain.
+    conditions: Vec<Policy>,
     by_action: HashMap<EntityUid, ByResource>,
 }
 
@@ -65,16 +68,27 @@ struct ByPrincipal {
     any: Vec<usize>,
     /// `principal == this`, or `principal in this`.
     of: HashMap<EntityUid, Vec<usize>>,
+    /// Whether one of them forbids and looks at grants.
+    has_walls: bool,
 }
 
 impl Index {
     /// Indexes by the actions of the schema, as the schema groups them.
     pub(super) fn new<'a>(
-        policies: Vec<Policy>,
+        policies: Vec<Read>,
         schema: &Schema,
         typed: impl Iterator<Item = &'a CommandKey>,
     ) -> Result<Self, Malformed> {
         let groups = schema.action_entities().map_err(malformed)?;
+        let conditions = policies
+            .iter()
+            .map(|read| read.syntax.without_scope(read.policy.id()))
+            .collect::<Result<_, _>>()?;
+        let is_wall: Vec<bool> = policies
+            .iter()
+            .map(|read| read.policy.effect() == Effect::Forbid && read.syntax.looks_at_grants())
+            .collect();
+        let policies: Vec<Policy> = policies.into_iter().map(|read| read.policy).collect();
         let scopes: Vec<_> = policies
             .iter()
             .map(|policy| {
@@ -93,7 +107,9 @@ impl Index {
             let ancestors: Vec<&EntityUid> =
                 groups.ancestors(&action).into_iter().flatten().collect();
             let mut index = ByResource::default();
-            for (at, (principal, acts, resource)) in scopes.iter().enumerate() {
+            for ((at, (principal, acts, resource)), is_wall) in
+                scopes.iter().enumerate().zip(&is_wall)
+            {
                 let acts = match acts {
                     ActionConstraint::Any => true,
                     ActionConstraint::Eq(other) => *other == action,
@@ -103,12 +119,14 @@ impl Index {
                 };
                 if acts && let Some(place) = index.place(resource, resource_type) {
                     place.add(at, principal, principal_type);
+                    place.has_walls |= is_wall;
                 }
             }
             by_action.insert(action, index);
         }
         Ok(Self {
             policies,
+            conditions,
             by_action,
         })
     }
@@ -179,31 +197,41 @@ impl Candidates<'_> {
     }
 
     /// Those that can match somebody who is one of `principals` and in all the others,
-    /// and nowhere else.
+    /// and nowhere else: their scopes match, so they are left out.
     pub(crate) fn of(&self, principals: &[EntityUid]) -> Result<PolicySet, Malformed> {
-        self.collect(self.parts.iter().flat_map(|part| {
+        let positions = self.parts.iter().flat_map(|part| {
             let of = principals.iter().filter_map(|who| part.of.get(who));
             part.any.iter().chain(of.flatten())
-        }))
+        });
+        collect(&self.index.conditions, positions)
     }
 
     /// All of them, whoever acts.
     pub(crate) fn all(&self) -> Result<PolicySet, Malformed> {
-        self.collect(self.parts.iter().flat_map(|part| part.positions()))
+        collect(&self.index.policies, self.positions())
     }
 
-    fn collect<'b>(
-        &self,
-        positions: impl Iterator<Item = &'b usize>,
-    ) -> Result<PolicySet, Malformed> {
-        let mut set = PolicySet::new();
-        for at in positions {
-            if let Some(policy) = self.index.policies.get(*at) {
-                set.add(policy.clone()).map_err(malformed)?;
-            }
-        }
-        Ok(set)
+    /// Whether one of them may forbid and looks at grants, whoever acts.
+    pub(crate) fn have_walls(&self) -> bool {
+        self.parts.iter().any(|part| part.has_walls)
     }
+
+    fn positions(&self) -> impl Iterator<Item = &usize> {
+        self.parts.iter().flat_map(|part| part.positions())
+    }
+}
+
+fn collect<'a>(
+    policies: &[Policy],
+    positions: impl Iterator<Item = &'a usize>,
+) -> Result<PolicySet, Malformed> {
+    let mut set = PolicySet::new();
+    for at in positions {
+        if let Some(policy) = policies.get(*at) {
+            set.add(policy.clone()).map_err(malformed)?;
+        }
+    }
+    Ok(set)
 }
 
 impl ByResource {

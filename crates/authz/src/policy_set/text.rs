@@ -42,6 +42,8 @@ pub(super) struct Scanned<'a> {
     pub(super) text: &'a str,
     /// Where each statement begins, in bytes.
     pub(super) statements: Vec<usize>,
+    /// How many operators that chain each statement holds.
+    pub(super) chains: Vec<usize>,
 }
 
 /// Measures a file; the error is what forbids giving it to Cedar.
@@ -72,6 +74,7 @@ pub(super) fn scan<'a>(
         annotations: 0,
         begun: None,
         statements: Vec::new(),
+        chains: Vec::new(),
     };
     if let Err(fault) = scanner.run() {
         return Err(Box::new(
@@ -82,6 +85,7 @@ pub(super) fn scan<'a>(
         name,
         text,
         statements: scanner.statements,
+        chains: scanner.chains,
     })
 }
 
@@ -116,6 +120,7 @@ struct Scanner<'a> {
     /// Where this statement began.
     begun: Option<usize>,
     statements: Vec<usize>,
+    chains: Vec<usize>,
 }
 
 impl Scanner<'_> {
@@ -187,6 +192,7 @@ impl Scanner<'_> {
         if self.begun.is_none() {
             self.begun = Some(at);
             self.statements.push(at);
+            self.chains.push(0);
             if self.language == Language::Schema && self.statements.len() > MAX_DECLARATIONS {
                 return Err(fault(
                     format!("the schema has more than {MAX_DECLARATIONS} declarations"),
@@ -253,6 +259,9 @@ impl Scanner<'_> {
 
     fn link(&mut self, at: usize) -> Result<(), Fault> {
         self.chain += 1;
+        if let Some(chain) = self.chains.last_mut() {
+            *chain = self.chain;
+        }
         if self.chain > MAX_CHAIN {
             let message = format!("the statement has more than {MAX_CHAIN} operators");
             return Err(fault(message, at));
