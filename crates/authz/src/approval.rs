@@ -99,7 +99,7 @@ fn ladder(
     }
 
     let call = Call::new(command, at)?;
-    let asking = call.evaluate(escalate, agent.uid(), agent.entities()?)?;
+    let asking = call.evaluate(escalate, agent.uid(), &agent.entity()?)?;
     if !asking.permitted {
         return Ok(hard(policies, refused, &asking.policies));
     }
@@ -113,8 +113,8 @@ fn ladder(
     for people in 1..=2 {
         let grant =
             entities::hypothetical_grant(at.now, SHORTEST, command.target.risk.level(), people)?;
-        let entities = agent.with_grants(|_| true, Some((key.clone(), grant)))?;
-        let verdict = call.evaluate(invoke, agent.uid(), entities)?;
+        let granted = agent.with_grants(|_| true, Some((key.clone(), grant)))?;
+        let verdict = call.evaluate(invoke, agent.uid(), &granted)?;
         if verdict.permitted {
             // The walls that the grant opened, or, where nothing but permission was
             // missing, the policies that give it.

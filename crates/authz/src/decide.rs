@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Context, Entities, Entity, EntityUid, EvaluationError, Request,
+    AuthorizationError, Authorizer, Context, Entities, EntityUid, EvaluationError, Request,
     Response,
 };
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::{
     facts::Principal,
     grant::{Grant, Scope},
     id::{AgentId, GrantId},
+    internals::Shared,
     policy_set::{PolicySet, PolicySetVersion},
     slice::{Action, Slice},
     time::Timestamp,
@@ -168,7 +169,7 @@ pub fn list(slice: &Slice, agent: &Principal, now: Timestamp) -> Ruling {
             return Err(Malformed("the slice is for another action".to_owned()));
         }
         let context = entities::time_context(now)?;
-        evaluate(slice, agent.uid(), agent.entities()?, [], context)
+        evaluate(slice, agent.uid(), &agent.entity()?, &[], context)
     };
     Ruling::of(slice.policy_set(), listed())
 }
@@ -206,7 +207,7 @@ fn judge(
     let others = slice.policy_set().looks_beyond_own_grants();
     let judged = |kept: [bool; 3]| {
         let about_agent = agent.toward(keys, kept, others)?;
-        call.evaluate(slice, agent.uid(), about_agent)
+        call.evaluate(slice, agent.uid(), &about_agent)
     };
     let verdict = judged([true; 3])?;
     if !verdict.permitted {
@@ -254,7 +255,7 @@ fn judge(
 pub(crate) struct Call<'a> {
     command: &'a Command,
     context: Context,
-    arguments: Vec<Entity>,
+    arguments: Vec<Shared>,
 }
 
 impl<'a> Call<'a> {
@@ -269,7 +270,10 @@ impl<'a> Call<'a> {
         Ok(Self {
             command,
             context: entities::call_context(at.now, at.ip, digest, key, arguments::uids())?,
-            arguments: arguments::entities(&command.arguments)?,
+            arguments: arguments::entities(&command.arguments)?
+                .into_iter()
+                .map(Shared::from)
+                .collect(),
         })
     }
 
@@ -289,18 +293,24 @@ impl<'a> Call<'a> {
             .map_err(malformed)
     }
 
-    pub(crate) fn arguments(&self) -> &[Entity] {
-        &self.arguments
+    /// Everything that is known of the call and of who sends it.
+    pub(crate) fn entities(
+        &self,
+        slice: &Slice,
+        about_agent: &Shared,
+    ) -> Result<Entities, Malformed> {
+        let more = self.arguments.iter().chain([about_agent]);
+        slice.cedar()?.entities.with(more)
     }
 
     pub(crate) fn evaluate(
         &self,
         slice: &Slice,
         agent: &EntityUid,
-        about_agent: Entities,
+        about_agent: &Shared,
     ) -> Result<Verdict, Malformed> {
         let context = self.context(slice)?;
-        evaluate(slice, agent, about_agent, self.arguments.clone(), context)
+        evaluate(slice, agent, about_agent, &self.arguments, context)
     }
 }
 
@@ -308,15 +318,13 @@ impl<'a> Call<'a> {
 fn evaluate(
     slice: &Slice,
     agent: &EntityUid,
-    about_agent: Entities,
-    more: impl IntoIterator<Item = Entity>,
+    about_agent: &Shared,
+    arguments: &[Shared],
     context: Context,
 ) -> Result<Verdict, Malformed> {
     let cedar = slice.cedar()?;
-    let policies = slice.policies_for(agent, &about_agent)?;
-    let entities = about_agent
-        .add_entities(cedar.entities.iter().cloned().chain(more), None)
-        .map_err(malformed)?;
+    let policies = slice.policies_for(agent, about_agent)?;
+    let entities = cedar.entities.with(arguments.iter().chain([about_agent]))?;
     // Checked against the schema once, at load, for everything that we build.
     let request = Request::new(
         agent.clone(),

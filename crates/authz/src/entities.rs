@@ -14,6 +14,7 @@ use crate::{
     command::{CommandKey, Environment, Service, Target},
     grant::Grant,
     id::{AgentId, GrantId, RoleName, ServiceName, TeamName, UserId, ZoneName},
+    internals::{DATETIME, IP},
     time::Timestamp,
     user::User,
 };
@@ -136,7 +137,7 @@ fn env(value: Environment) -> RestrictedExpression {
 }
 
 fn datetime(value: Timestamp) -> RestrictedExpression {
-    RestrictedExpression::new_datetime(value.to_string())
+    DATETIME.of(value.to_string(), RestrictedExpression::new_datetime)
 }
 
 fn duration(value: Duration) -> RestrictedExpression {
@@ -147,14 +148,15 @@ fn duration(value: Duration) -> RestrictedExpression {
 /// An address as Cedar writes it. An IPv4 address that arrived in IPv6 clothes is
 /// the IPv4 address: otherwise a policy on `10.0.0.0/8` would miss half of them.
 fn ip(value: IpAddr) -> RestrictedExpression {
-    RestrictedExpression::new_ip(match value.to_canonical() {
+    let text = match value.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
         // Written out: Cedar does not read the forms that end in dotted decimals.
         IpAddr::V6(v6) => v6
             .segments()
             .map(|segment| format!("{segment:x}"))
             .join(":"),
-    })
+    };
+    IP.of(text, RestrictedExpression::new_ip)
 }
 
 fn record(fields: Vec<(&str, RestrictedExpression)>) -> Result<RestrictedExpression, Malformed> {

@@ -102,23 +102,16 @@ impl World {
         at: Circumstances,
     ) -> Result<Self, Malformed> {
         let cedar = slice.cedar()?;
-        let (context, arguments) = if slice.action() == Action::List {
-            (crate::entities::time_context(at.now)?, None)
+        let about_agent = agent.entity()?;
+        let (context, entities) = if slice.action() == Action::List {
+            (
+                crate::entities::time_context(at.now)?,
+                cedar.entities.with([&about_agent])?,
+            )
         } else {
             let call = Call::new(command, at)?;
-            (call.context(slice)?, Some(call.arguments().to_vec()))
+            (call.context(slice)?, call.entities(slice, &about_agent)?)
         };
-        let entities = agent
-            .entities()?
-            .add_entities(
-                cedar
-                    .entities
-                    .iter()
-                    .cloned()
-                    .chain(arguments.into_iter().flatten()),
-                None,
-            )
-            .map_err(malformed)?;
         let request = Request::new(
             agent.uid().clone(),
             cedar.action.clone(),

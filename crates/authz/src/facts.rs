@@ -6,14 +6,15 @@ use std::{
     sync::{OnceLock, PoisonError, RwLock},
 };
 
-use cedar_policy::{Entities, EntityUid, RestrictedExpression};
+use cedar_policy::{EntityUid, RestrictedExpression};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::Agent,
-    entities::{self, Malformed, malformed},
+    entities::{self, Malformed},
     grant::Grant,
     id::GrantId,
+    internals::Shared,
 };
 
 /// Everything about one agent that a decision rests on, at one version.
@@ -35,11 +36,11 @@ pub struct Principal {
     /// The grants, by where policies look for them.
     grants: BTreeMap<String, Grant>,
     /// The agent with all its grants. An error refuses whatever is asked.
-    whole: OnceLock<Result<Entities, Malformed>>,
+    whole: OnceLock<Result<Shared, Malformed>>,
     /// The agent without any grant: what most decisions need.
-    bare: OnceLock<Result<Entities, Malformed>>,
+    bare: OnceLock<Result<Shared, Malformed>>,
     /// The agent with just these grants: what commands need that they are for.
-    some: RwLock<HashMap<Own, Entities>>,
+    some: RwLock<HashMap<Own, Shared>>,
 }
 
 /// The grants that cover one command, narrowest first.
@@ -115,7 +116,7 @@ impl Principal {
     }
 
     /// The agent as it is.
-    pub(crate) fn entities(&self) -> Result<Entities, Malformed> {
+    pub(crate) fn entity(&self) -> Result<Shared, Malformed> {
         self.whole
             .get_or_init(|| self.with_grants(|_| true, None))
             .clone()
@@ -130,11 +131,11 @@ impl Principal {
         keys: &[String; 3],
         kept: [bool; 3],
         others: bool,
-    ) -> Result<Entities, Malformed> {
+    ) -> Result<Shared, Malformed> {
         if others {
             let dropped = |key: &str| keys.iter().zip(kept).any(|(own, kept)| own == key && !kept);
             return if kept == [true; 3] {
-                self.entities()
+                self.entity()
             } else {
                 self.with_grants(|key| !dropped(key), None)
             };
@@ -149,8 +150,8 @@ impl Principal {
         }
         // What is kept is whole even if another thread panicked meanwhile.
         let known = self.some.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entities) = known.get(&own) {
-            return Ok(entities.clone());
+        if let Some(entity) = known.get(&own) {
+            return Ok(entity.clone());
         }
         drop(known);
         let wanted = |key: &str| {
@@ -158,13 +159,13 @@ impl Principal {
                 .zip(own)
                 .any(|(name, own)| name == key && own.is_some())
         };
-        let entities = self.with_grants(wanted, None)?;
+        let entity = self.with_grants(wanted, None)?;
         let mut known = self.some.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_SOME {
             known.clear();
         }
-        known.insert(own, entities.clone());
-        Ok(entities)
+        known.insert(own, entity.clone());
+        Ok(entity)
     }
 
     /// The agent as it would be with only the grants that `keep` wants, by key, and
@@ -173,7 +174,7 @@ impl Principal {
         &self,
         keep: impl Fn(&str) -> bool,
         more: Option<(String, RestrictedExpression)>,
-    ) -> Result<Entities, Malformed> {
+    ) -> Result<Shared, Malformed> {
         let replaced = more.as_ref().map(|(key, _)| key.as_str());
         let mut tags = Vec::new();
         for (key, grant) in &self.grants {
@@ -182,7 +183,6 @@ impl Principal {
             }
         }
         tags.extend(more);
-        let agent = entities::agent(&self.facts.agent, tags)?;
-        Entities::from_entities([agent], None).map_err(malformed)
+        entities::agent(&self.facts.agent, tags).map(Shared::from)
     }
 }

@@ -19,6 +19,7 @@ pub mod facts;
 mod fixtures;
 pub mod grant;
 pub mod id;
+mod internals;
 pub mod mutate;
 pub mod policy_set;
 pub mod redact;

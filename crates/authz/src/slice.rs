@@ -5,11 +5,12 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use cedar_policy::{Entities, Entity, EntityUid};
+use cedar_policy::EntityUid;
 
 use crate::{
     command::Target,
     entities::{self, Malformed},
+    internals::{Complete, Shared},
     policy_set::{Candidates, PolicySet},
 };
 
@@ -38,7 +39,7 @@ pub(crate) struct Prepared {
     pub(crate) action: EntityUid,
     pub(crate) resource: EntityUid,
     /// The command, its service, and the action with its groups.
-    pub(crate) entities: [Entity; 3],
+    pub(crate) entities: Complete,
     /// Whether one of the policies forbids and looks at grants.
     has_walls: bool,
 }
@@ -154,7 +155,7 @@ impl Slice {
     pub(crate) fn policies_for(
         &self,
         agent: &EntityUid,
-        about_agent: &Entities,
+        about_agent: &Shared,
     ) -> Result<Arc<cedar_policy::PolicySet>, Malformed> {
         let cedar = self.cedar()?;
         let (common, narrowed) = match &cedar.policies {
@@ -164,11 +165,10 @@ impl Slice {
             } => (common, narrowed),
         };
         let candidates = cedar.candidates(&self.policies)?;
-        let groups = about_agent.ancestors(agent).into_iter().flatten();
-        let mut mentioned: Vec<EntityUid> = groups
-            .chain([agent])
+        let mut mentioned: Vec<EntityUid> = about_agent
+            .ancestors()
+            .chain([agent.clone()])
             .filter(|who| candidates.mention(who))
-            .cloned()
             .collect();
         if mentioned.is_empty() {
             return Ok(Arc::clone(common));
@@ -247,11 +247,11 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
     // A zone may be the command's and its service's: no policy is to be there twice.
     ancestors.sort();
     ancestors.dedup();
-    let entities = [
+    let entities = Complete::new([
         entities::command(target)?,
         entities::service(&target.service)?,
         policies.action(&name)?.clone(),
-    ];
+    ])?;
     let candidates = policies.candidates(&action, &resource, &ancestors)?;
     Ok(Prepared {
         has_walls: candidates.have_walls(),
@@ -378,7 +378,7 @@ mod tests {
                 let command = command(target, json!({}));
                 let call = Call::new(&command, at(NOON)).unwrap();
                 for action in [Action::Invoke, Action::Escalate, Action::List] {
-                    let answer = |slice: &Slice| call.evaluate(slice, bot.uid(), bot.entities().unwrap());
+                    let answer = |slice: &Slice| call.evaluate(slice, bot.uid(), &bot.entity().unwrap());
                     let slice = Slice::new(&policies, &command.target, action);
                     let whole = Slice::whole(&policies, &command.target, action);
                     prop_assert!(slice.len() <= whole.len());
@@ -423,7 +423,7 @@ mod tests {
                 ..agent()
             };
             let bot = principal(agent, Vec::new());
-            let policies = slice.policies_for(bot.uid(), &bot.entities().unwrap());
+            let policies = slice.policies_for(bot.uid(), &bot.entity().unwrap());
             policies.unwrap().num_of_policies()
         };
         assert_eq!(evaluated(&[]), 0);

@@ -66,8 +66,13 @@ impl Syntax {
 
     /// The attribute that holds a person whose attributes, tags or groups are asked for.
     pub(super) fn person_looked_into(&self) -> Option<String> {
-        self.conditions()
-            .find_map(|condition| condition.reduce(&person_looked_into, &Option::or, None))
+        self.conditions().find_map(|condition| {
+            condition.reduce(
+                &|part| person_looked_into(part).map(Some),
+                &Option::or,
+                None,
+            )
+        })
     }
 
     /// The policy without its scope: the same, where the scope is known to match.
@@ -108,42 +113,41 @@ fn tag(expression: &Expr) -> Option<&Expr> {
         return None;
     };
     let of_arguments = matches!(&**left, Expr::GetAttr { expr, .. }
-        if is_attribute(expr, Var::Context, "args"));
+        if is_attribute(expr, &Var::Context, "args"));
     (!of_arguments).then_some(right)
 }
 
 /// The keys under which a grant covers the command that is asked for.
 fn is_own_key(key: &Expr) -> bool {
-    is_attribute(key, Var::Context, "callKey")
-        || is_attribute(key, Var::Resource, "key")
-        || is_attribute(key, Var::Resource, "serviceKey")
+    is_attribute(key, &Var::Context, "callKey")
+        || is_attribute(key, &Var::Resource, "key")
+        || is_attribute(key, &Var::Resource, "serviceKey")
 }
 
-fn is_attribute(expression: &Expr, of: Var, name: &str) -> bool {
+fn is_attribute(expression: &Expr, of: &Var, name: &str) -> bool {
     matches!(expression, Expr::GetAttr { expr, attr }
-        if attr == name && matches!(&**expr, Expr::Var(var) if *var == of))
+        if attr == name && matches!(&**expr, Expr::Var(var) if var == of))
 }
 
-/// Some, if this part settles it; [`Expr::reduce`] goes on into the others.
-fn person_looked_into(expression: &Expr) -> Option<Option<String>> {
-    let into = match expression {
-        Expr::GetAttr { expr, .. } | Expr::HasAttr { expr, .. } => expr,
-        Expr::BinaryOp {
-            op: BinaryOp::In | BinaryOp::HasTag | BinaryOp::GetTag,
-            left,
-            ..
-        } => left,
-        Expr::Is {
-            expr,
-            in_expr: Some(_),
-            ..
-        } => expr,
-        _ => return None,
+/// The attribute that holds a person whom this expression looks into.
+fn person_looked_into(expression: &Expr) -> Option<String> {
+    let (Expr::GetAttr { expr: into, .. }
+    | Expr::HasAttr { expr: into, .. }
+    | Expr::Is {
+        expr: into,
+        in_expr: Some(_),
+        ..
+    }
+    | Expr::BinaryOp {
+        op: BinaryOp::In | BinaryOp::HasTag | BinaryOp::GetTag,
+        left: into,
+        ..
+    }) = expression
+    else {
+        return None;
     };
     match &**into {
-        Expr::GetAttr { attr, .. } if PEOPLE.contains(&attr.as_str()) => {
-            Some(Some(attr.to_string()))
-        }
+        Expr::GetAttr { attr, .. } if PEOPLE.contains(&attr.as_str()) => Some(attr.to_string()),
         _ => None,
     }
 }
