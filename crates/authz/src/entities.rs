@@ -53,7 +53,7 @@ pub(crate) struct Types {
     pub(crate) numbers: EntityTypeName,
     reach: EntityTypeName,
     role: EntityTypeName,
-    service: EntityTypeName,
+    pub(crate) service: EntityTypeName,
     team: EntityTypeName,
     pub(crate) texts: EntityTypeName,
     pub(crate) user: EntityTypeName,

@@ -21,6 +21,8 @@ pub mod grant;
 pub mod id;
 pub mod mutate;
 pub mod policy_set;
+#[cfg(feature = "prove")]
+pub mod prove;
 pub mod redact;
 pub mod shadow;
 pub mod slice;

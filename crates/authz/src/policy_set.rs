@@ -310,6 +310,12 @@ pub(crate) struct Parts {
     pub(crate) schema: Schema,
     pub(crate) typed: TypedActions,
     pub(crate) policies: Vec<Part>,
+    /// What the validator warns of.
+    #[cfg_attr(
+        not(feature = "prove"),
+        allow(dead_code, reason = "only proofs are strict about it")
+    )]
+    pub(crate) warnings: Vec<Finding>,
 }
 
 /// One policy, and its text.
@@ -328,7 +334,7 @@ pub(crate) fn parts(sources: &PolicySources) -> Result<Parts, Vec<Finding>> {
     let (schema_file, files) = scan(sources)?;
     let (schema, typed, _) = read_schema(&schema_file)?;
     let policies = read_policies(&files)?;
-    validate(&schema, &policies)?;
+    let warnings = validate(&schema, &policies)?;
     let part = |placed: Placed<'_>| {
         let end = placed.file.statements.iter().find(|at| **at > placed.at);
         let text = placed
@@ -347,6 +353,7 @@ pub(crate) fn parts(sources: &PolicySources) -> Result<Parts, Vec<Finding>> {
         policies: policies.into_iter().map(part).collect(),
         schema,
         typed,
+        warnings,
     })
 }
 

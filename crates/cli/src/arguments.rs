@@ -6,6 +6,10 @@
     reason = "the doc comments of arguments are what `--help` prints, as plain text"
 )]
 
+mod prove;
+
+pub use self::prove::{PolicyProve, ProofFormat};
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use authz::{
@@ -484,6 +488,9 @@ pub enum Policy {
         after_help = "Example: git worktree add ../before main && cedargate policy diff ../before/policies policies"
     )]
     Diff(PolicyDiff),
+    /// Prove what holds whatever is asked: exit code 1 if it does not, with a counterexample
+    #[command(after_help = prove::POLICY_PROVE)]
+    Prove(PolicyProve),
     /// What is in force, and what beside it.
     #[command(flatten)]
     Sets(PolicySets),

@@ -164,9 +164,31 @@ pub fn shipped_sources() -> authz::PolicySources {
         schema: source("schema.cedarschema", shipped::schema()),
         policies: shipped::policies()
             .iter()
+            .filter(|(name, _)| !is_invariant(name))
             .map(|(name, text)| source(name, text))
             .collect(),
     }
+}
+
+/// What must hold of the policies that this binary was built with.
+#[must_use]
+pub fn shipped_invariants() -> Vec<authz::Source> {
+    shipped::policies()
+        .iter()
+        .filter(|(name, _)| is_invariant(name))
+        .map(|(name, text)| authz::Source {
+            // Within their own folder, as they would be read.
+            name: name
+                .split_once('/')
+                .map_or(*name, |(_, name)| name)
+                .to_owned(),
+            text: (*text).to_owned(),
+        })
+        .collect()
+}
+
+fn is_invariant(name: &str) -> bool {
+    Path::new(name).starts_with(orchestrator::policy_folder::INVARIANTS)
 }
 
 fn write_shipped(schema: &Path, policies: &Path) -> std::io::Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! `format.rs` is what a file may say, `fixtures.rs` whom it speaks of, `read.rs` makes
 //! cases of it, `case.rs` asks a policy set and compares, `report.rs` tells, and
-//! `coverage.rs` finds out what the tests would not notice. A call goes through the
+//! `coverage.rs` finds out what the tests would not notice, and `tell.rs` writes a test of
+//! what a proof found. A call goes through the
 //! gateway's own catalog and the same decision, so the mapping is tested as well.
 
 mod case;
@@ -12,6 +13,7 @@ mod format;
 mod matrix;
 mod read;
 mod report;
+mod tell;
 
 use std::{
     fs, io,
@@ -29,7 +31,8 @@ pub(crate) use self::{
     format::{Call, Verdict},
     matrix::Matrix,
     read::{cases, fixtures},
-    report::{Report, Told},
+    report::{Report, Told, github_data, github_property},
+    tell::tell,
 };
 
 /// How a test file's name ends.

@@ -3,6 +3,7 @@
 mod explain;
 mod fmt;
 mod matrix;
+mod prove;
 mod source;
 mod test;
 
@@ -43,6 +44,7 @@ pub(super) async fn run(
         Policy::Matrix(arguments) => matrix::matrix(global, environment, &arguments),
         Policy::Diff(arguments) => matrix::diff(global, environment, arguments),
         Policy::Explain(arguments) => explain::run(global, environment, &arguments),
+        Policy::Prove(arguments) => prove::run(global, environment, &arguments),
         Policy::Fmt(arguments) => fmt::run(global, &arguments),
         Policy::Sets(command) => policy_sets::run(global, environment, command).await,
     }
@@ -121,6 +123,14 @@ fn check(
     } else {
         exit::FAILED
     })
+}
+
+fn count_policies(number: usize) -> String {
+    if number == 1 {
+        "1 policy".to_owned()
+    } else {
+        format!("{number} policies")
+    }
 }
 
 fn count(number: usize, word: &str) -> String {

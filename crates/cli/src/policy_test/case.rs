@@ -98,7 +98,7 @@ impl Case {
     pub(crate) fn mismatches(&self, policies: &Arc<PolicySet>, came: &Answer) -> Vec<String> {
         let mut wrong = Vec::new();
         let details = &self.expect.details;
-        if came.verdict != self.expect.verdict {
+        if !self.expect.verdict.expects(came.verdict) {
             wrong.push(format!(
                 "expected {}, came {}",
                 self.expect.verdict, came.verdict

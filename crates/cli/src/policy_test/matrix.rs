@@ -75,7 +75,7 @@ impl Matrix {
                 match answer.verdict {
                     Verdict::Permit => Cell::Permit,
                     Verdict::Escalate => Cell::Ask(answer.approvals.unwrap_or(1)),
-                    Verdict::Hard => Cell::Hard,
+                    Verdict::Hard | Verdict::Refuse => Cell::Hard,
                 }
             });
             rows.insert(target.key.to_string(), (target.risk, cells.collect()));

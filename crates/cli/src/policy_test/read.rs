@@ -254,7 +254,7 @@ impl Reader {
             return Err(Box::new(self.source.finding(
                 Some(at),
                 "the test expects nothing",
-                Some("say `expect: permit`, `hard` or `escalate`"),
+                Some("say `expect: permit`, `hard`, `escalate` or `refuse`"),
             )));
         };
         let mut fixtures = self.fixtures.clone();
