@@ -17,8 +17,8 @@ use authz::{
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use self::policy::{
-    Policy, PolicyCoverage, PolicyDiff, PolicyExplain, PolicyFmt, PolicyFrom, PolicyMatrix,
-    PolicySets, PolicyTest, ReportFormat,
+    Policy, PolicyCoverage, PolicyDiff, PolicyExplain, PolicyExport, PolicyFmt, PolicyFrom,
+    PolicyMatrix, PolicySets, PolicyTest, ReportFormat,
 };
 use crate::config::{SETTINGS, Setting};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use authz::AgentName;
+use authz::AgentRef;
 use clap::{Args, Subcommand, ValueEnum};
 
 /// `cedargate policy …`
@@ -22,6 +22,9 @@ pub enum Policy {
     /// Run the tests beside the policies: exit code 1 if one fails, 2 if one cannot be read
     #[command(after_help = POLICY_TEST)]
     Test(PolicyTest),
+    /// Write the tests in the form of Cedar's own tool, `cedar run-tests`
+    #[command(after_help = POLICY_EXPORT)]
+    Export(PolicyExport),
     /// Find the small faults in policies that no test would notice
     #[command(after_help = POLICY_COVERAGE)]
     Coverage(PolicyCoverage),
@@ -34,10 +37,9 @@ pub enum Policy {
     /// Lay policies out in one way, keeping comments
     #[command(after_help = "Example: cedargate policy fmt --check policies")]
     Fmt(PolicyFmt),
-    /// What changes for the agents of the fixtures from one policy folder to another
-    #[command(
-        after_help = "Example: git worktree add ../before main && cedargate policy diff ../before/policies policies"
-    )]
+    /// What changes from one policy set to another, for the agents of the fixtures and for
+    /// recorded calls
+    #[command(after_help = POLICY_DIFF)]
     Diff(PolicyDiff),
     /// What is in force, and what beside it.
     #[command(flatten)]
@@ -121,7 +123,7 @@ pub struct PolicyFrom {
 /// `cedargate policy test`
 #[derive(Debug, Args)]
 pub struct PolicyTest {
-    /// *.test.yaml, or folders of them [default: the folder of the policies]
+    /// *.test.yaml, tests of `cedar run-tests` in JSON, or folders of them [default: the folder of the policies]
     #[arg(value_name = "PATHS")]
     pub paths: Vec<PathBuf>,
     /// Which policies.
@@ -133,6 +135,9 @@ pub struct PolicyTest {
     /// How to tell
     #[arg(long, value_enum, default_value_t)]
     pub format: ReportFormat,
+    /// Stay, and run them again whenever a policy, a test or the schema is saved, until Ctrl-C
+    #[arg(long, conflicts_with = "coverage")]
+    pub watch: bool,
     /// Afterwards, find the faults that no test would notice, as `policy coverage` does
     #[arg(long)]
     pub coverage: bool,
@@ -153,6 +158,20 @@ pub enum ReportFormat {
     Junit,
     /// Annotations of GitHub Actions
     Github,
+}
+
+/// `cedargate policy export`
+#[derive(Debug, Args)]
+pub struct PolicyExport {
+    /// *.test.yaml, or folders of them [default: the folder of the policies]
+    #[arg(value_name = "PATHS")]
+    pub paths: Vec<PathBuf>,
+    /// Which policies.
+    #[command(flatten)]
+    pub from: PolicyFrom,
+    /// Write to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
 }
 
 /// `cedargate policy coverage`
@@ -195,13 +214,21 @@ pub struct PolicyExplain {
     /// The agents, as in a test file [default: fixtures.yaml beside the policies]
     #[arg(long, value_name = "FILE")]
     pub fixtures: Option<PathBuf>,
-    /// Which of them
+    /// Ask the orchestrator for the agent and its grants as they are now, and for the policies
+    /// in force unless --policies names others
+    #[arg(long, conflicts_with = "fixtures")]
+    pub live: bool,
+    /// Which of them; with --live an id will do
     #[arg(long, value_name = "NAME")]
-    pub agent: AgentName,
+    pub agent: AgentRef,
     /// What it sends
     #[arg(long, value_name = "COMMAND")]
     pub call: String,
-    /// When [default: as the fixtures say]
+    /// As if it had this grant, too, as a test writes it: `{call: this, by: [dan], for: 1h}`;
+    /// may be repeated
+    #[arg(long = "grant", value_name = "GRANT")]
+    pub grants: Vec<String>,
+    /// When [default: as the fixtures say; with --live, now]
     #[arg(long, value_name = "TIME")]
     pub now: Option<authz::Timestamp>,
     /// From which address
@@ -223,13 +250,22 @@ pub struct PolicyFmt {
 /// `cedargate policy diff`
 #[derive(Debug, Args)]
 pub struct PolicyDiff {
-    /// The folder before
-    pub before: PathBuf,
-    /// The folder after
-    pub after: PathBuf,
-    /// The agents, as in a test file [default: fixtures.yaml in the folder after]
+    /// Before: a folder, the first digits of a stored version, `active` or `shadow`
+    #[arg(value_name = "BEFORE")]
+    pub before: String,
+    /// After: likewise
+    #[arg(value_name = "AFTER")]
+    pub after: String,
+    /// The agents, as in a test file [default: fixtures.yaml in the folder after, or before]
     #[arg(long, value_name = "FILE")]
     pub fixtures: Option<PathBuf>,
+    /// Decide recorded calls again: the folder of a gateway's journal, or one of its files;
+    /// may be repeated
+    #[arg(long = "journal", value_name = "PATH")]
+    pub journals: Vec<PathBuf>,
+    /// Decide the calls in the orchestrator's audit trail again
+    #[arg(long)]
+    pub audit: bool,
 }
 
 const POLICY_TEST: &str = "\
@@ -245,6 +281,23 @@ A test says what an agent sends and what should come of it (docs/policies.md has
 
 Example: cedargate policy test policies --format junit > policies.xml";
 
+const POLICY_EXPORT: &str = "\
+Cedar's tool knows neither people who can lift a refusal nor how a call becomes a request: what a
+test says of these stays behind, and is counted on standard error.
+
+Example: cedargate policy export policies --write tests.json
+         cat policies/*.cedar > all.cedar
+         cedar run-tests --policies all.cedar --schema schema.cedarschema --tests tests.json";
+
+const POLICY_DIFF: &str = "\
+A recorded call is decided again as it was sent, at its time, on the facts that the journal's line
+holds. What the record has not whole (arguments that are redacted or too long, lines without facts)
+is decided on what there is, and counted apart. Exit code 1 if a line is damaged.
+
+Examples: git worktree add ../before main && cedargate policy diff ../before/policies policies
+          cedargate policy diff active policies --audit
+          cedargate policy diff active shadow --journal /var/lib/cedargate/journal";
+
 const POLICY_COVERAGE: &str = "\
 Each policy is dropped once, each condition removed and turned round, each operand dropped, each
 boundary moved, each scope widened. What still validates is tried on the tests; what none of them
@@ -256,4 +309,6 @@ const POLICY_MATRIX: &str = "\
 Example: cedargate policy matrix --policies policies --check policies/matrix.golden.txt";
 
 const POLICY_EXPLAIN: &str = "\
-Example: cedargate policy explain --policies policies --agent reader-bot --call '/mcp-coolify servers list'";
+Example: cedargate policy explain --policies policies --agent reader-bot --call '/mcp-coolify servers list'
+         cedargate policy explain --live --agent deploy-bot --call '/mcp-coolify deploy app-1' \\
+           --grant '{call: this, by: [dan], for: 1h}'";

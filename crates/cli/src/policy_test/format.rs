@@ -305,6 +305,12 @@ pub(crate) enum Verdict {
     Permit,
     Hard,
     Escalate,
+    /// Of a test in the form of `cedar run-tests`: Cedar by itself permits.
+    #[serde(skip_deserializing)]
+    Allow,
+    /// Likewise: it does not.
+    #[serde(skip_deserializing)]
+    Deny,
 }
 
 impl fmt::Display for Verdict {
@@ -313,6 +319,8 @@ impl fmt::Display for Verdict {
             Self::Permit => "permit",
             Self::Hard => "hard",
             Self::Escalate => "escalate",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
         })
     }
 }
@@ -329,6 +337,9 @@ pub(super) struct Details {
     pub(super) advice: Option<String>,
     /// Exactly the policies that cannot be evaluated; none where it is not said.
     pub(super) errors: BTreeSet<String>,
+    /// How many policies fail, where a test of `cedar run-tests` only counts them.
+    #[serde(skip)]
+    pub(super) num_errors: Option<usize>,
     /// Whether the permit rests on a grant.
     pub(super) grant: Option<bool>,
     /// How many people must approve.
