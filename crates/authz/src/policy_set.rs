@@ -146,7 +146,7 @@ pub struct PolicySet {
 pub(crate) type TypedActions = BTreeMap<CommandKey, TypedAction>;
 
 /// What a schema says of a command's arguments.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TypedAction {
     /// The group that the action is in.
     pub(crate) risk: Risk,
@@ -167,7 +167,7 @@ pub(crate) struct Notes {
 const LEVELS: u32 = 3;
 
 /// Stack of the thread that parses and validates.
-const STACK: usize = 256 * 1024 * 1024;
+pub(crate) const STACK: usize = 256 * 1024 * 1024;
 
 /// How many findings are reported; the first ones explain the rest.
 const MAX_FINDINGS: usize = 100;
@@ -260,7 +260,7 @@ impl PolicySet {
     pub(crate) fn action(&self, name: &str) -> Result<&Entity, Malformed> {
         self.actions
             .get(name)
-            .ok_or_else(|| Malformed(format!("there is no action `{name}`")))
+            .ok_or_else(|| Malformed::new(format!("there is no action `{name}`")))
     }
 
     /// The commands whose arguments policies see with types: the schema declares an
@@ -416,7 +416,7 @@ fn load(sources: &PolicySources) -> Result<(PolicySet, Vec<Finding>), Vec<Findin
         .collect();
     let policies = policies.into_iter().map(|placed| placed.policy).collect();
     let set = build(sources.version(), &schema, typed, policies, notes)
-        .map_err(|error| vec![Finding::error(schema_file.name, error.0)])?;
+        .map_err(|error| vec![Finding::error(schema_file.name, error.text)])?;
     warnings.truncate(MAX_FINDINGS);
     Ok((set, warnings))
 }
@@ -445,7 +445,7 @@ fn build(
         let uid = crate::entities::action_uid(&name);
         let entity = groups
             .get(&uid)
-            .ok_or_else(|| Malformed(format!("the schema has no action {uid}")))?;
+            .ok_or_else(|| Malformed::new(format!("the schema has no action {uid}")))?;
         actions.insert(name, entity.clone());
     }
     Ok(PolicySet {

@@ -31,8 +31,8 @@ use self::{oracle::Oracle, world::World};
 use crate::{
     entities::{Malformed, malformed},
     policy_set::{
-        Finding, Part, Parts, PolicySet, PolicySetVersion, PolicySources, Source, TypedActions,
-        assemble, on_large_stack, parts,
+        Finding, Part, Parts, PolicySet, PolicySetVersion, PolicySources, STACK, Source,
+        TypedActions, assemble, on_large_stack, parts,
     },
 };
 
@@ -151,7 +151,7 @@ impl Theory {
         invariants: &[Source],
         old: Option<&[Source]>,
     ) -> Result<Self, Vec<Finding>> {
-        let broken = |error: Malformed| vec![Finding::error(&sources.schema.name, error.0)];
+        let broken = |error: Malformed| vec![Finding::error(&sources.schema.name, error.text)];
         let Parts {
             schema,
             typed,
@@ -287,13 +287,15 @@ impl Theory {
     }
 
     /// Whether a claim holds for one of its kinds of request.
-    ///
-    /// Recurses as deep as policies nest: run it on a thread with a large stack.
     #[must_use]
     pub fn settle(&self, claim: &Claim, environment: usize, solve: Solve<'_>) -> Verdict {
         let Some(environment) = self.environments.get(environment) else {
             return Verdict::Unknown("there is no such kind of request".to_owned());
         };
+        apart(|| Ok(self.verdict(claim, environment, solve))).unwrap_or_else(Verdict::Unknown)
+    }
+
+    fn verdict(&self, claim: &Claim, environment: &Environment, solve: Solve<'_>) -> Verdict {
         let found = match self.ask(claim, environment, false, solve) {
             Ok(None) => return Verdict::Holds,
             Ok(Some(found)) => found,
@@ -328,14 +330,14 @@ impl Theory {
         else {
             return Ok(false);
         };
-        let policy = environment.world.before(&part.policy, false)?;
-        let policy = self.compile(&policy, environment)?;
-        let found = Oracle::ask(solve, async |oracle| {
-            oracle
-                .check_never_matches_with_counterexample_opt(&policy)
-                .await
-        })?;
-        Ok(found.is_some())
+        apart(|| {
+            let policy = environment.world.before(&part.policy, false)?;
+            let policy = self.compile(&policy, environment)?;
+            let never = Oracle::ask(solve, async |oracle| {
+                oracle.check_never_matches_opt(&policy).await
+            })?;
+            Ok(!never)
+        })
     }
 
     /// The set that a counterexample is about, and one that answers as is claimed; there is
@@ -356,7 +358,7 @@ impl Theory {
                 policies,
             )
             .map(Arc::new)
-            .map_err(|error| error.0)
+            .map_err(|error| error.text)
         };
         let subject = match (claim.kind, &claim.policy, &self.old) {
             (Kind::NeverFails, Some(place), _) if place.of == Of::Invariants => {
@@ -485,10 +487,10 @@ impl Theory {
         policies: Vec<Policy>,
         environment: &Environment,
     ) -> Result<CompiledPolicySet, String> {
-        let set =
-            cedar_policy::PolicySet::from_policies(policies).map_err(|error| malformed(error).0)?;
+        let set = cedar_policy::PolicySet::from_policies(policies)
+            .map_err(|error| malformed(error).text)?;
         CompiledPolicySet::compile(&set, &environment.cedar, &self.schema)
-            .map_err(|error| malformed(error).0)
+            .map_err(|error| malformed(error).text)
     }
 
     fn compile(
@@ -497,7 +499,7 @@ impl Theory {
         environment: &Environment,
     ) -> Result<CompiledPolicy, String> {
         CompiledPolicy::compile(policy, &environment.cedar, &self.schema)
-            .map_err(|error| malformed(error).0)
+            .map_err(|error| malformed(error).text)
     }
 
     /// Those that can match such a request.
@@ -571,9 +573,24 @@ fn same(a: &Policy, b: &Policy) -> bool {
     a.is_some() && a == b
 }
 
+/// Does work that recurses as deep as policies nest, on a thread with a large stack. A
+/// panic in the compiler that we call is no proof, and no end of all others.
+fn apart<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, work)
+            .map_err(|error| format!("there is no thread to find out on: {error}"))?
+            .join()
+            .unwrap_or_else(|_| {
+                Err("the question cannot be written: the compiler panicked".to_owned())
+            })
+    })
+}
+
 /// A policy of ours, from its text.
 fn own(id: &str, text: &str) -> Result<Policy, String> {
-    Policy::parse(Some(PolicyId::new(id)), text).map_err(|error| malformed(error).0)
+    Policy::parse(Some(PolicyId::new(id)), text).map_err(|error| malformed(error).text)
 }
 
 #[cfg(test)]

@@ -280,10 +280,15 @@ mod tests {
         let sources = shipped_sources();
         assert!(!sources.policies.is_empty());
         assert_eq!(fs::read_to_string(&schema).unwrap(), sources.schema.text);
-        assert_eq!(
-            fs::read_dir(&policies).unwrap().count(),
-            sources.policies.len()
-        );
+        let count = |folder: &Path| fs::read_dir(folder).unwrap().count();
+        // The folder of invariants is one more, and none of it is a policy.
+        assert_eq!(count(&policies), sources.policies.len() + 1);
+        let invariants = shipped_invariants();
+        assert_eq!(count(&policies.join("invariants")), invariants.len());
+        for invariant in invariants {
+            let path = policies.join("invariants").join(&invariant.name);
+            assert_eq!(fs::read_to_string(path).unwrap(), invariant.text);
+        }
         let edited = policies.join(&sources.policies[0].name);
         fs::write(&edited, "// mine").unwrap();
         folder.policies(&PolicyPaths::Shipped).unwrap();

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cedar_policy::{Authorizer, Decision, Policy, PolicySet, Response};
+use cedar_policy::{AuthorizationError, Authorizer, Decision, Effect, Policy, PolicySet, Response};
 use cedar_policy_symcc::Env;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Claim, Environment, Kind, Of, Theory};
-use crate::{Timestamp, entities::malformed};
+use crate::{Timestamp, entities::malformed, policy_set::Part};
 
 /// A request that shows a claim to be wrong.
 #[derive(Clone, Debug, Serialize)]
@@ -166,15 +166,28 @@ impl Theory {
             .entities
             .clone()
             .upsert_entities(self.actions.iter().cloned(), None)
-            .map_err(|error| wrong(malformed(error).0))?;
+            .map_err(|error| wrong(malformed(error).text))?;
         let decide = |policies: Vec<Policy>| -> Result<Response, String> {
             let set =
-                PolicySet::from_policies(policies).map_err(|error| wrong(malformed(error).0))?;
+                PolicySet::from_policies(policies).map_err(|error| wrong(malformed(error).text))?;
             Ok(Authorizer::new().is_authorized(&found.request, &set, &entities))
         };
         let permits = |response: &Response| response.decision() == Decision::Allow;
         let of = |parts| self.applying(parts, environment);
         let of_set = decide(of(&self.policies))?;
+        // Where a `forbid` fails, the gateway refuses, whatever Cedar says.
+        let failing = of_set.diagnostics().errors().find_map(|error| {
+            let AuthorizationError::PolicyEvaluationError(error) = error;
+            let id: &str = error.policy_id().as_ref();
+            let forbids = |part: &&Part| part.id == id && part.policy.effect() == Effect::Forbid;
+            self.policies.iter().find(forbids)
+        });
+        if let Some(part) = failing.filter(|_| matches!(claim.kind, Kind::Never | Kind::NotWider)) {
+            return Err(format!(
+                "it would not be so where `{}` fails, but failing refuses: prove first that it cannot fail",
+                part.id
+            ));
+        }
         let told = match (claim.kind, self.part(claim)) {
             (Kind::NeverFails, Some(part)) => {
                 let alone = decide(vec![part.policy.clone()])?;
@@ -220,7 +233,7 @@ impl Theory {
             |context| {
                 context
                     .to_json_value()
-                    .map_err(|error| wrong(malformed(error).0))
+                    .map_err(|error| wrong(malformed(error).text))
             },
         )?;
         let ids = |ids: Vec<String>| {
@@ -231,7 +244,7 @@ impl Theory {
         let entities = found
             .entities
             .to_json_value()
-            .map_err(|error| wrong(malformed(error).0))?;
+            .map_err(|error| wrong(malformed(error).text))?;
         let (principal, resource) = (names(request.principal()), names(request.resource()));
         let (context, entities) = tidy(context, entities, [principal.clone(), resource.clone()]);
         Ok(Counterexample {
@@ -250,7 +263,7 @@ impl Theory {
                 .diagnostics()
                 .errors()
                 .map(|error| match error {
-                    cedar_policy::AuthorizationError::PolicyEvaluationError(error) => {
+                    AuthorizationError::PolicyEvaluationError(error) => {
                         error.policy_id().to_string()
                     }
                 })

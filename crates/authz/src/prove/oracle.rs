@@ -45,7 +45,7 @@ impl<'a> Oracle<'a> {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(Error::SolverUnknown)) => Err("the solver does not know".to_owned()),
             Some(Err(Error::SolverError(SolverError::Solver(why)))) => Err(why),
-            Some(Err(error)) => Err(malformed(error).0),
+            Some(Err(error)) => Err(malformed(error).text),
         }
     }
 

@@ -106,13 +106,13 @@ impl World {
         let condition = |conjuncts: &[String]| {
             let text = format!(
                 "permit (principal, action, resource) when {{ {} }};",
-                conjuncts.join(" && ")
+                balanced(conjuncts)
             );
-            let policy = own("?world", &text).map_err(Malformed)?;
+            let policy = own("?world", &text).map_err(Malformed::new)?;
             let mut json = policy.to_json().map_err(malformed)?;
             json.pointer_mut("/conditions/0/body")
                 .map(Value::take)
-                .ok_or_else(|| Malformed("a condition has no body".to_owned()))
+                .ok_or_else(|| Malformed::new("a condition has no body".to_owned()))
         };
         plain.splice(0..0, always.iter().cloned());
         Ok(Self {
@@ -127,12 +127,12 @@ impl World {
 
     /// A policy that looks at the world first.
     pub(super) fn before(&self, policy: &Policy, plain: bool) -> Result<Policy, String> {
-        let mut json = policy.to_json().map_err(|error| malformed(error).0)?;
+        let mut json = policy.to_json().map_err(|error| malformed(error).text)?;
         if let Some(conditions) = json.get_mut("conditions").and_then(Value::as_array_mut) {
             let world = json!({"kind": "when", "body": self.condition(plain)});
             conditions.insert(0, world);
         }
-        Policy::from_json(Some(policy.id().clone()), json).map_err(|error| malformed(error).0)
+        Policy::from_json(Some(policy.id().clone()), json).map_err(|error| malformed(error).text)
     }
 
     /// A set that permits in this world only.
@@ -150,8 +150,20 @@ impl World {
         });
         // No `@id` can be this.
         let policy = Policy::from_json(Some(PolicyId::new("?world")), json);
-        policies.push(policy.map_err(|error| malformed(error).0)?);
+        policies.push(policy.map_err(|error| malformed(error).text)?);
         Ok(policies)
+    }
+}
+
+/// All of these, in a tree as flat as can be: a chain would be as deep as it is long.
+fn balanced(conjuncts: &[String]) -> String {
+    match conjuncts {
+        [] => "true".to_owned(),
+        [one] => format!("({one})"),
+        several => {
+            let (left, right) = several.split_at(several.len() / 2);
+            format!("({} && {})", balanced(left), balanced(right))
+        }
     }
 }
 

@@ -308,12 +308,18 @@ pub(crate) enum Verdict {
     Escalate,
     /// Only expected, never an answer: hard or escalate.
     Refuse,
+    /// Of a test in the form of `cedar run-tests`: Cedar by itself permits.
+    #[serde(skip_deserializing)]
+    Allow,
+    /// Likewise: it does not.
+    #[serde(skip_deserializing)]
+    Deny,
 }
 
 impl Verdict {
     /// Whether an answer is what is expected.
     pub(crate) fn expects(self, came: Self) -> bool {
-        self == came || (self == Self::Refuse && came != Self::Permit)
+        self == came || (self == Self::Refuse && matches!(came, Self::Hard | Self::Escalate))
     }
 }
 
@@ -324,6 +330,8 @@ impl fmt::Display for Verdict {
             Self::Hard => "hard",
             Self::Escalate => "escalate",
             Self::Refuse => "refuse",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
         })
     }
 }
@@ -340,6 +348,9 @@ pub(super) struct Details {
     pub(super) advice: Option<String>,
     /// Exactly the policies that cannot be evaluated; none where it is not said.
     pub(super) errors: BTreeSet<String>,
+    /// How many policies fail, where a test of `cedar run-tests` only counts them.
+    #[serde(skip)]
+    pub(super) num_errors: Option<usize>,
     /// Whether the permit rests on a grant.
     pub(super) grant: Option<bool>,
     /// How many people must approve.

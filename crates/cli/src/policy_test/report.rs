@@ -109,7 +109,7 @@ impl Report<'_> {
             let _ = writeln!(text, "  advice: {advice}");
         }
         // What would have to apply for the expected answer: a permit, or a forbid.
-        let forbids = case.expected != Verdict::Permit;
+        let forbids = !matches!(case.expected, Verdict::Permit | Verdict::Allow);
         let nearly = case
             .traces
             .iter()

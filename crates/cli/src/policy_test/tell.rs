@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs, sync::Arc};
 
 use authz::{
-    AgentName, CommandKey, RoleName, ServiceName, TeamName, UserId, ZoneName, prove::Counterexample,
+    AgentName, CommandKey, RoleName, ServiceName, TeamName, UserId, ZoneName, mutate::Workshop,
+    prove::Counterexample,
 };
 use handlers::Catalog;
 use serde_json::{Map, Value, json};
@@ -22,23 +23,25 @@ pub(crate) fn tell(
     found: &Counterexample,
     name: &str,
     verdict: Verdict,
-    catalog: &Arc<Catalog>,
+    (catalog, workshop): (&Arc<Catalog>, &Workshop),
     shows: impl Fn(&Case) -> bool,
 ) -> Option<String> {
     let folder = tempfile::tempdir().ok()?;
     let path = folder.path().join(format!("told{SUFFIX}"));
     let works = |draft: &Value| {
         fs::write(&path, text(draft)).is_ok()
-            && cases(std::slice::from_ref(&path), catalog)
+            && cases(std::slice::from_ref(&path), catalog, workshop)
                 .is_ok_and(|cases| cases.first().is_some_and(&shows))
     };
     let mut draft = Teller::new(found, catalog).draft(name, verdict)?;
     if !works(&draft) {
         return None;
     }
-    let plain = plain_times(&draft);
-    if works(&plain) {
-        draft = plain;
+    for plain in [plain_times, one_environment] {
+        let plain = plain(&draft);
+        if works(&plain) {
+            draft = plain;
+        }
     }
     for _ in 0..ROUNDS {
         let before = draft.clone();
@@ -66,6 +69,20 @@ fn plain_times(draft: &Value) -> Value {
     {
         grant.remove("issued");
         grant.insert("for".to_owned(), json!("1h"));
+    }
+    plain
+}
+
+/// Agents and services all in the environment that is not mentioned.
+fn one_environment(draft: &Value) -> Value {
+    let mut plain = draft.clone();
+    for key in ["agents", "services"] {
+        let members = plain.get_mut(key).and_then(Value::as_object_mut);
+        for member in members.into_iter().flat_map(Map::values_mut) {
+            if let Some(member) = member.as_object_mut() {
+                member.remove("env");
+            }
+        }
     }
     plain
 }
@@ -164,6 +181,8 @@ impl<'a> Teller<'a> {
         let (kind, id) = (found.resource.0.as_str(), found.resource.1.as_str());
         match (found.principal.0.as_str(), found.action.as_str()) {
             ("Agent", action) => {
+                // The first of its kind has the plainest name.
+                self.command(id)?;
                 let agent = self.agent(&found.principal.1);
                 let grants = self.grants();
                 set(&mut test, "agent", json!(agent));

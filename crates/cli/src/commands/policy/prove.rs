@@ -19,6 +19,7 @@ use std::{
 use anyhow::Context as _;
 use authz::{
     PolicySources, Source,
+    mutate::Workshop,
     prove::{Claim, Counterexample, Kind, Of, Theory, Verdict},
 };
 use handlers::Catalog;
@@ -36,9 +37,6 @@ use crate::{
     output::write_line,
     policy_test::{Progress, SUFFIX, Verdict as Answer, tell},
 };
-
-/// Cedar's symbolic compiler recurses as deep as policies nest.
-const STACK: usize = 256 * 1024 * 1024;
 
 pub(super) fn run(
     global: &Global,
@@ -88,6 +86,7 @@ pub(super) fn run(
     );
     let settled = settle(&theory, &chosen, &solver, jobs);
     let catalog = source::catalog()?;
+    let workshop = Workshop::new(&sources).map_err(|findings| source::wrong(&findings))?;
     let mut outcomes = Vec::new();
     for (claim, results) in chosen.iter().zip(settled) {
         let results = results.into_iter().map(|(environment, result)| {
@@ -95,7 +94,7 @@ pub(super) fn run(
                 Settled::Verdict(Verdict::Holds) => Came::Holds,
                 Settled::Verdict(Verdict::Unknown(why)) => Came::Unknown(why),
                 Settled::Verdict(Verdict::Refuted(found)) => Came::Refuted {
-                    test: test(&theory, claim, &found, &catalog),
+                    test: test(&theory, claim, &found, (&catalog, &workshop)),
                     found,
                 },
                 Settled::Vacuous => Came::Vacuous,
@@ -206,20 +205,15 @@ fn settle(
             else {
                 continue;
             };
-            // A fault in the compiler that we call is no proof, and no end of all others.
-            let verdict = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                let verdict = theory.settle(claim, environment, &ask);
-                let of_invariant = matches!(claim.kind, Kind::Never | Kind::Always);
-                if of_invariant && !matched.load(Ordering::Relaxed) {
-                    match theory.can_match(claim, environment, &ask) {
-                        Ok(true) => matched.store(true, Ordering::Relaxed),
-                        Ok(false) => {}
-                        Err(why) => locked(&doubts).push((at, environment, why)),
-                    }
+            let verdict = theory.settle(claim, environment, &ask);
+            let of_invariant = matches!(claim.kind, Kind::Never | Kind::Always);
+            if of_invariant && !matched.load(Ordering::Relaxed) {
+                match theory.can_match(claim, environment, &ask) {
+                    Ok(true) => matched.store(true, Ordering::Relaxed),
+                    Ok(false) => {}
+                    Err(why) => locked(&doubts).push((at, environment, why)),
                 }
-                verdict
-            }))
-            .unwrap_or_else(|_| Verdict::Unknown("the question cannot be written".to_owned()));
+            }
             locked(place).push((environment, Settled::Verdict(verdict)));
             let _ = done.send(());
         }
@@ -228,9 +222,7 @@ fn settle(
     thread::scope(|scope| {
         let mut workers = 0;
         for _ in 0..jobs.min(tasks.len()) {
-            let worker = thread::Builder::new()
-                .stack_size(STACK)
-                .spawn_scoped(scope, work);
+            let worker = thread::Builder::new().spawn_scoped(scope, work);
             workers += usize::from(worker.is_ok());
         }
         if workers == 0 {
@@ -288,7 +280,7 @@ fn test(
     theory: &Theory,
     claim: &Claim,
     found: &Counterexample,
-    catalog: &std::sync::Arc<Catalog>,
+    known: (&std::sync::Arc<Catalog>, &Workshop),
 ) -> Option<String> {
     let (subject, standard) = theory.sets(claim).ok()?;
     let failing = claim
@@ -306,7 +298,7 @@ fn test(
         _ if escalates => Answer::Hard,
         _ => Answer::Refuse,
     };
-    tell(found, &report::name(claim), expected, catalog, |case| {
+    tell(found, &report::name(claim), expected, known, |case| {
         let came = case.ask(&subject);
         match (&standard, failing) {
             (None, Some(place)) => came.errors.contains(&place.id),
