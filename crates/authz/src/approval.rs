@@ -6,7 +6,7 @@ pub use self::person::{Right, Ruling, ruling};
 
 use std::{sync::Arc, time::Duration};
 
-use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, Request};
+use cedar_policy::{Context, Entities, Entity, EntityUid, Request};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     grant::Scope,
     id::UserId,
     policy_set::PolicySet,
+    question::Question,
     slice::{Action, Slice},
     time::Timestamp,
     user::User,
@@ -88,13 +89,13 @@ fn ladder(
     let fitting =
         |slice: &Slice, action| slice.action() == action && **slice.target() == *command.target;
     if !fitting(invoke, Action::Invoke) || !fitting(escalate, Action::Escalate) {
-        return Err(Malformed(
-            "the slices are not those of the refused command".to_owned(),
+        return Err(Malformed::new(
+            "the slices are not those of the refused command",
         ));
     }
     let policies = invoke.policy_set();
-    // What could not be evaluated is for whoever writes policies, not for approvers.
-    if refused.policy_error {
+    // What could not be evaluated is for whoever writes policies or arguments, not for approvers.
+    if refused.policy_error || refused.misfit {
         return Ok(hard(policies, refused, &[]));
     }
 
@@ -299,6 +300,29 @@ impl<'a> Asking<'a> {
         })
     }
 
+    fn question(
+        &self,
+        policies: &PolicySet,
+        action: &'static str,
+        reach: Reach,
+        life: Duration,
+    ) -> Result<Question, Malformed> {
+        let escalation = entities::escalation(self.ask, reach, life)?;
+        let entities = self
+            .entities
+            .clone()
+            .add_entities([escalation], None)
+            .map_err(malformed)?;
+        question(
+            policies,
+            self.person.clone(),
+            action,
+            entities::escalation_uid(),
+            entities,
+            self.context.clone(),
+        )
+    }
+
     fn judge(
         &self,
         policies: &PolicySet,
@@ -306,19 +330,10 @@ impl<'a> Asking<'a> {
         reach: Reach,
         life: Duration,
     ) -> Result<Verdict, Malformed> {
-        let escalation = entities::escalation(self.ask, reach, life)?;
-        let entities = self
-            .entities
-            .clone()
-            .add_entities([escalation], None)
-            .map_err(malformed)?;
         judge(
             policies,
-            self.person.clone(),
             action,
-            entities::escalation_uid(),
-            entities,
-            self.context.clone(),
+            &self.question(policies, action, reach, life)?,
         )
     }
 
@@ -332,17 +347,15 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// What policies say of something that a person is about to do.
-fn judge(
+/// Something that a person is about to do, as a question to policies.
+fn question(
     policies: &PolicySet,
     person: EntityUid,
     action: &'static str,
     resource: EntityUid,
     entities: Entities,
     context: Context,
-) -> Result<Verdict, Malformed> {
-    let missing = || Malformed(format!("there is no action `{action}`"));
-    let relevant = policies.people(action).ok_or_else(missing)?;
+) -> Result<Question, Malformed> {
     let entities = entities
         .add_entities([policies.action(action)?.clone()], None)
         .map_err(malformed)?;
@@ -354,13 +367,41 @@ fn judge(
         None,
     )
     .map_err(malformed)?;
-    Ok(Verdict::of(
-        policies,
-        &Authorizer::new().is_authorized(&request, relevant, &entities),
-    ))
+    Ok(Question { request, entities })
 }
 
-/// The same about a resource that stands for itself.
+/// What policies say of it.
+fn judge(
+    policies: &PolicySet,
+    action: &'static str,
+    question: &Question,
+) -> Result<Verdict, Malformed> {
+    let missing = || Malformed::new(format!("there is no action `{action}`"));
+    let relevant = policies.people(action).ok_or_else(missing)?;
+    Ok(Verdict::of(policies, &question.put(relevant)))
+}
+
+/// A question about a resource that stands for itself.
+fn about(
+    policies: &PolicySet,
+    user: &User,
+    action: &'static str,
+    resource: Entity,
+    now: Timestamp,
+) -> Result<Question, Malformed> {
+    let uid = resource.uid();
+    let entities =
+        Entities::from_entities([entities::user(user)?, resource], None).map_err(malformed)?;
+    question(
+        policies,
+        entities::user_uid(&user.id),
+        action,
+        uid,
+        entities,
+        entities::time_context(now)?,
+    )
+}
+
 fn simple(
     policies: &PolicySet,
     user: &User,
@@ -369,17 +410,10 @@ fn simple(
     now: Timestamp,
 ) -> Result<(), NotPermitted> {
     let verdict = || {
-        let resource = resource?;
-        let uid = resource.uid();
-        let entities =
-            Entities::from_entities([entities::user(user)?, resource], None).map_err(malformed)?;
         judge(
             policies,
-            entities::user_uid(&user.id),
             action,
-            uid,
-            entities,
-            entities::time_context(now)?,
+            &about(policies, user, action, resource?, now)?,
         )
     };
     permitted(policies, verdict())

@@ -62,7 +62,7 @@ pub(crate) fn uids() -> [EntityUid; 4] {
 pub(crate) fn entities(arguments: &Arguments) -> Result<Vec<Entity>, Malformed> {
     let told = told(arguments);
     if told.len() > MAX_VALUES {
-        return Err(Malformed(format!(
+        return Err(Malformed::misfit(format!(
             "the command has {} arguments, and policies can be told {MAX_VALUES}",
             told.len()
         )));

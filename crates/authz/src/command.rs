@@ -212,6 +212,14 @@ impl Arguments {
         Self { values, digest }
     }
 
+    /// Arguments as a record keeps them: some may be left out or redacted, and the digest
+    /// is that of the exact ones. To ask policies what they would have said; such a
+    /// command must never be carried out.
+    #[must_use]
+    pub fn recorded(values: Map<String, Value>, digest: ArgumentsDigest) -> Self {
+        Self { values, digest }
+    }
+
     /// By name.
     #[must_use]
     pub fn values(&self) -> &Map<String, Value> {

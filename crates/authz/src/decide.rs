@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     approval::Ruling,
     arguments,
-    command::Command,
+    command::{ArgumentsDigest, Command, CommandKey},
     entities::{self, Malformed, malformed},
     facts::Principal,
     grant::{Grant, Scope},
@@ -98,6 +98,9 @@ pub struct Refused {
     pub errors: Vec<PolicyError>,
     /// Whether an erroring `forbid` decided (reason `policy_error`).
     pub policy_error: bool,
+    /// Whether no policy was asked, because the arguments cannot be judged as they are:
+    /// `advice` says which of them is not as the schema's typed action wants it.
+    pub misfit: bool,
     /// The policy set that decided.
     pub policy_set: PolicySetVersion,
 }
@@ -149,6 +152,7 @@ pub fn decide(slice: &Slice, agent: &Principal, command: Command, at: Circumstan
             policies: verdict.policies,
             errors: verdict.errors,
             policy_error: verdict.policy_error,
+            misfit: verdict.misfit,
             policy_set,
         }))
     }
@@ -166,7 +170,7 @@ pub fn may_list(slice: &Slice, agent: &Principal, now: Timestamp) -> bool {
 pub fn list(slice: &Slice, agent: &Principal, now: Timestamp) -> Ruling {
     let listed = || {
         if slice.action() != Action::List {
-            return Err(Malformed("the slice is for another action".to_owned()));
+            return Err(Malformed::new("the slice is for another action"));
         }
         let context = entities::time_context(now)?;
         evaluate(slice, agent.uid(), &agent.entity()?, &[], context)
@@ -176,11 +180,14 @@ pub fn list(slice: &Slice, agent: &Principal, now: Timestamp) -> Ruling {
 
 /// Under which keys a grant may cover a command, narrowest first.
 fn keys(command: &Command) -> [String; 3] {
-    let key = &command.target.key;
+    keys_of(&command.target.key, command.arguments.digest())
+}
+
+pub(crate) fn keys_of(key: &CommandKey, digest: &ArgumentsDigest) -> [String; 3] {
     [
         Scope::Call {
             command: key.clone(),
-            digest: command.arguments.digest().clone(),
+            digest: digest.clone(),
         },
         Scope::Command {
             command: key.clone(),
@@ -201,7 +208,7 @@ fn judge(
 ) -> Result<(Verdict, Option<UsedGrant>), Malformed> {
     let same = Arc::ptr_eq(slice.target(), &command.target) || *slice.target() == command.target;
     if slice.action() != Action::Invoke || !same {
-        return Err(Malformed("the slice is not that of the command".to_owned()));
+        return Err(Malformed::new("the slice is not that of the command"));
     }
     let call = Call::with_key(command, &keys[0], at)?;
     let others = slice.policy_set().looks_beyond_own_grants();
@@ -348,6 +355,8 @@ pub(crate) struct Verdict {
     pub(crate) policies: Vec<String>,
     pub(crate) errors: Vec<PolicyError>,
     pub(crate) policy_error: bool,
+    /// Nothing could be evaluated, because of the arguments.
+    pub(crate) misfit: bool,
 }
 
 impl Verdict {
@@ -381,6 +390,7 @@ impl Verdict {
             policies: decided,
             errors,
             policy_error,
+            misfit: false,
         }
     }
 
@@ -388,19 +398,28 @@ impl Verdict {
     pub(crate) fn unable(error: Malformed) -> Self {
         let errors = vec![PolicyError {
             policy: String::new(),
-            message: error.0,
+            message: error.text,
         }];
         Self {
             permitted: false,
             policies: Vec::new(),
             errors,
-            policy_error: true,
+            // What an agent got wrong is no fault of whoever writes policies.
+            policy_error: !error.misfit,
+            misfit: error.misfit,
         }
     }
 
     /// What to tell whoever was refused.
     pub(crate) fn advice(&self, policies: &PolicySet) -> Vec<String> {
         let mut advice = policies.advice(&self.policies);
+        if self.misfit {
+            let reasons = self.errors.iter().map(|error| error.message.as_str());
+            let reasons = reasons.collect::<Vec<_>>().join("; ");
+            advice.push(format!(
+                "The arguments cannot be judged: {reasons}. Send them so that they fit."
+            ));
+        }
         if self.policy_error {
             advice.push("A policy could not be evaluated, and then nothing is permitted. Tell whoever writes policies.".to_owned());
         }

@@ -22,8 +22,31 @@ use crate::{
 /// Cedar did not take a value that was built for it. It means a fault of ours, or
 /// arguments beyond the bounds of [`crate::arguments`]; whatever it is, it refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Malformed(pub(crate) String);
+#[error("{text}")]
+pub(crate) struct Malformed {
+    /// Without the values of arguments, which may be secrets.
+    pub(crate) text: String,
+    /// Whether the agent can mend it: its arguments do not fit.
+    pub(crate) misfit: bool,
+}
+
+impl Malformed {
+    /// A fault that no agent can mend.
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            misfit: false,
+        }
+    }
+
+    /// Arguments that cannot be judged as they are.
+    pub(crate) fn misfit(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            misfit: true,
+        }
+    }
+}
 
 /// The error with what caused it, as Cedar's say little by themselves.
 pub(crate) fn malformed(error: impl std::error::Error) -> Malformed {
@@ -38,7 +61,7 @@ pub(crate) fn malformed(error: impl std::error::Error) -> Malformed {
         }
         cause = error.source();
     }
-    Malformed(text)
+    Malformed::new(text)
 }
 
 /// The names of the entity types, parsed once.
@@ -54,7 +77,7 @@ pub(crate) struct Types {
     pub(crate) numbers: EntityTypeName,
     reach: EntityTypeName,
     role: EntityTypeName,
-    service: EntityTypeName,
+    pub(crate) service: EntityTypeName,
     team: EntityTypeName,
     pub(crate) texts: EntityTypeName,
     pub(crate) user: EntityTypeName,

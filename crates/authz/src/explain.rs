@@ -2,16 +2,20 @@
 
 use std::collections::HashSet;
 
-use cedar_policy::{Authorizer, Entities, Expression, Policy, PolicyId, Request, eval_expression};
+use cedar_policy::{Expression, Policy, PolicyId, eval_expression};
 use serde_json::{Value, json};
 
 use crate::{
+    approval::Right,
     command::Command,
-    decide::{Call, Circumstances},
-    entities::{Malformed, malformed},
+    decide::Circumstances,
     facts::Principal,
     mutate::{probe, text, whole},
-    slice::{Action, Slice},
+    policy_set::PolicySet,
+    question::Question,
+    slice::Slice,
+    time::Timestamp,
+    user::User,
 };
 
 /// One policy, and what was true of it.
@@ -41,6 +45,8 @@ impl PolicyTrace {
 pub struct PartTrace {
     /// As Cedar writes it; `unless` stands before what must be false.
     pub text: String,
+    /// Whether it is of the policy's scope, and not of its conditions.
+    pub scope: bool,
     /// Whether it was as the policy wants it.
     pub outcome: Outcome,
     /// What it looked at, with its value.
@@ -73,54 +79,44 @@ pub fn trace(
     command: &Command,
     at: Circumstances,
 ) -> Vec<PolicyTrace> {
-    let Ok(world) = World::new(slice, agent, command, at) else {
-        return Vec::new();
-    };
-    let Ok(policies) = slice.for_anyone() else {
-        return Vec::new();
-    };
-    let mut traces: Vec<PolicyTrace> = policies
-        .policies()
-        .map(|policy| world.policy(policy))
-        .collect();
-    traces.sort_by(|a, b| {
-        (!a.matched, a.missing().count(), &a.id).cmp(&(!b.matched, b.missing().count(), &b.id))
-    });
-    traces
+    match (
+        Question::of_agent(slice, agent, command, at),
+        slice.for_anyone(),
+    ) {
+        (Ok(question), Ok(policies)) => question.trace(&policies),
+        _ => Vec::new(),
+    }
 }
 
-struct World {
-    request: Request,
-    entities: Entities,
+/// Every policy about what a person is about to do, and what was true of it, as [`trace`].
+#[must_use]
+pub fn trace_person(
+    policies: &PolicySet,
+    user: &User,
+    right: &Right,
+    now: Timestamp,
+) -> Vec<PolicyTrace> {
+    match (
+        right.question(policies, user, now),
+        policies.people(right.action()),
+    ) {
+        (Ok(question), Some(policies)) => question.trace(policies),
+        _ => Vec::new(),
+    }
 }
 
-impl World {
-    fn new(
-        slice: &Slice,
-        agent: &Principal,
-        command: &Command,
-        at: Circumstances,
-    ) -> Result<Self, Malformed> {
-        let cedar = slice.cedar()?;
-        let about_agent = agent.entity()?;
-        let (context, entities) = if slice.action() == Action::List {
-            (
-                crate::entities::time_context(at.now)?,
-                cedar.entities.with([&about_agent])?,
-            )
-        } else {
-            let call = Call::new(command, at)?;
-            (call.context(slice)?, call.entities(slice, &about_agent)?)
-        };
-        let request = Request::new(
-            agent.uid().clone(),
-            cedar.action.clone(),
-            cedar.resource.clone(),
-            context,
-            None,
-        )
-        .map_err(malformed)?;
-        Ok(Self { request, entities })
+impl Question {
+    /// What is true of each of these policies: those that apply first, then those that
+    /// come nearest.
+    pub(crate) fn trace(&self, policies: &cedar_policy::PolicySet) -> Vec<PolicyTrace> {
+        let mut traces: Vec<PolicyTrace> = policies
+            .policies()
+            .map(|policy| self.policy(policy))
+            .collect();
+        traces.sort_by(|a, b| {
+            (!a.matched, a.missing().count(), &a.id).cmp(&(!b.matched, b.missing().count(), &b.id))
+        });
+        traces
     }
 
     fn policy(&self, policy: &Policy) -> PolicyTrace {
@@ -192,6 +188,7 @@ impl World {
         };
         PartTrace {
             text: shown.unwrap_or(inside).to_owned(),
+            scope: true,
             outcome,
             facts: Vec::new(),
         }
@@ -216,6 +213,7 @@ impl World {
             } else {
                 written
             },
+            scope: false,
             outcome,
             facts,
         }
@@ -224,7 +222,7 @@ impl World {
     /// Whether a policy permits; none where it fails.
     fn truth(&self, policy: Policy) -> Option<bool> {
         let set = cedar_policy::PolicySet::from_policies([policy]).ok()?;
-        let response = Authorizer::new().is_authorized(&self.request, &set, &self.entities);
+        let response = self.put(&set);
         if response.diagnostics().errors().next().is_some() {
             return None;
         }

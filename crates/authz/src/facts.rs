@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{OnceLock, PoisonError, RwLock},
 };
 
@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::Agent,
+    command::{ArgumentsDigest, CommandKey, Environment},
     entities::{self, Malformed},
     grant::Grant,
-    id::GrantId,
+    id::{AgentId, AgentName, GrantId, RoleName, ServiceName, TeamName, UserId},
     internals::Shared,
 };
 
@@ -26,6 +27,65 @@ pub struct Facts {
     pub grants: Vec<Grant>,
     /// The feed's head when this was read: facts of a later version are newer.
     pub version: i64,
+}
+
+/// What a decision about one command rested on, as a record keeps it: the agent without its
+/// names, and its grants that may cover the command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Basis {
+    /// As [`Agent::owner`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// As [`Agent::teams`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub teams: BTreeSet<TeamName>,
+    /// As [`Agent::roles`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub roles: BTreeSet<RoleName>,
+    /// As [`Agent::env`].
+    pub env: Environment,
+    /// As [`Agent::trust`].
+    pub trust: u8,
+    /// As [`Agent::suspended`].
+    #[serde(skip_serializing_if = "is_false")]
+    pub suspended: bool,
+    /// As [`Agent::allowed_mcps`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub allowed_mcps: BTreeSet<ServiceName>,
+    /// The grants under the command's keys, narrowest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Basis {
+    /// The facts of an agent of that id and name.
+    #[must_use]
+    pub fn facts(self, id: AgentId, name: AgentName) -> Facts {
+        Facts {
+            agent: Agent {
+                id,
+                name,
+                owner: self.owner,
+                teams: self.teams,
+                roles: self.roles,
+                env: self.env,
+                trust: self.trust,
+                suspended: self.suspended,
+                allowed_mcps: self.allowed_mcps,
+            },
+            grants: self.grants,
+            version: 0,
+        }
+    }
 }
 
 /// An agent's facts as Cedar entities: built once per facts, used for many decisions.
@@ -104,6 +164,25 @@ impl Principal {
     #[must_use]
     pub fn agent(&self) -> &Agent {
         &self.facts.agent
+    }
+
+    /// What a decision about this command with arguments of that digest rests on, to be kept.
+    #[must_use]
+    pub fn basis(&self, command: &CommandKey, digest: &ArgumentsDigest) -> Basis {
+        let agent = &self.facts.agent;
+        Basis {
+            owner: agent.owner.clone(),
+            teams: agent.teams.clone(),
+            roles: agent.roles.clone(),
+            env: agent.env,
+            trust: agent.trust,
+            suspended: agent.suspended,
+            allowed_mcps: agent.allowed_mcps.clone(),
+            grants: crate::decide::keys_of(command, digest)
+                .iter()
+                .filter_map(|key| self.grant(key).cloned())
+                .collect(),
+        }
     }
 
     pub(crate) fn uid(&self) -> &EntityUid {

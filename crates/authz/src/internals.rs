@@ -79,6 +79,11 @@ impl Complete {
         Ok(Self(entities.as_ref().clone()))
     }
 
+    /// Whether the same is known of the same entities.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        self.0.deep_eq(&other.0)
+    }
+
     /// These and more. Neither is `more` in any of these, nor these in any of `more`,
     /// and what `more` are in is not among them: so nobody's ancestors change.
     pub(crate) fn with<'a>(

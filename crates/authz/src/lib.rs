@@ -22,7 +22,11 @@ pub mod id;
 mod internals;
 pub mod mutate;
 pub mod policy_set;
+#[cfg(feature = "prove")]
+pub mod prove;
+mod question;
 pub mod redact;
+pub mod run_tests;
 pub mod shadow;
 pub mod slice;
 pub mod time;

@@ -82,6 +82,11 @@ impl Workshop {
         })
     }
 
+    /// What the policies were validated against.
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.parts.schema
+    }
+
     /// Where each policy stands, in the order of files.
     #[must_use]
     pub fn places(&self) -> Vec<Place> {
@@ -130,7 +135,7 @@ impl Workshop {
             policies.collect(),
         )
         .map(Arc::new)
-        .map_err(|error| error.0)
+        .map_err(|error| error.text)
     }
 
     fn of_policy(&self, at: usize, part: &Part, validator: &Validator) -> Vec<Mutant> {

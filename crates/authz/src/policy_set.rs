@@ -150,7 +150,7 @@ pub struct PolicySet {
 pub(crate) type TypedActions = BTreeMap<CommandKey, TypedAction>;
 
 /// What a schema says of a command's arguments.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TypedAction {
     /// The group that the action is in.
     pub(crate) risk: Risk,
@@ -173,7 +173,7 @@ pub(crate) struct Notes {
 const LEVELS: u32 = 3;
 
 /// Stack of the thread that parses and validates.
-const STACK: usize = 256 * 1024 * 1024;
+pub(crate) const STACK: usize = 256 * 1024 * 1024;
 
 /// How many findings are reported; the first ones explain the rest.
 const MAX_FINDINGS: usize = 100;
@@ -271,7 +271,7 @@ impl PolicySet {
     pub(crate) fn action(&self, name: &str) -> Result<&Entity, Malformed> {
         self.actions
             .get(name)
-            .ok_or_else(|| Malformed(format!("there is no action `{name}`")))
+            .ok_or_else(|| Malformed::new(format!("there is no action `{name}`")))
     }
 
     /// The commands whose arguments policies see with types: the schema declares an
@@ -317,6 +317,12 @@ pub(crate) struct Parts {
     pub(crate) schema: Schema,
     pub(crate) typed: TypedActions,
     pub(crate) policies: Vec<Part>,
+    /// What the validator warns of.
+    #[cfg_attr(
+        not(feature = "prove"),
+        allow(dead_code, reason = "only proofs are strict about it")
+    )]
+    pub(crate) warnings: Vec<Finding>,
 }
 
 /// One policy, and its text.
@@ -335,7 +341,7 @@ pub(crate) fn parts(sources: &PolicySources) -> Result<Parts, Vec<Finding>> {
     let (schema_file, files) = scan(sources)?;
     let (schema, typed, _) = read_schema(&schema_file)?;
     let policies = read_policies(&files)?;
-    validate(&schema, &policies)?;
+    let warnings = validate(&schema, &policies)?;
     let part = |placed: Placed<'_>| {
         let end = placed.file.statements.iter().find(|at| **at > placed.at);
         let text = placed
@@ -354,6 +360,7 @@ pub(crate) fn parts(sources: &PolicySources) -> Result<Parts, Vec<Finding>> {
         policies: policies.into_iter().map(part).collect(),
         schema,
         typed,
+        warnings,
     })
 }
 
@@ -434,7 +441,7 @@ fn load(sources: &PolicySources) -> Result<(PolicySet, Vec<Finding>), Vec<Findin
 
     let policies = policies.into_iter().map(Placed::read).collect();
     let set = build(sources.version(), &schema, typed, policies)
-        .map_err(|error| vec![Finding::error(schema_file.name, error.0)])?;
+        .map_err(|error| vec![Finding::error(schema_file.name, error.text)])?;
     warnings.truncate(MAX_FINDINGS);
     Ok((set, warnings))
 }
@@ -469,7 +476,7 @@ fn build(
         let uid = crate::entities::action_uid(&name);
         let entity = groups
             .get(&uid)
-            .ok_or_else(|| Malformed(format!("the schema has no action {uid}")))?;
+            .ok_or_else(|| Malformed::new(format!("the schema has no action {uid}")))?;
         actions.insert(name, entity.clone());
     }
     Ok(PolicySet {
@@ -648,7 +655,7 @@ fn read_policies<'a>(files: &'a [Scanned<'a>]) -> Result<Vec<Placed<'a>>, Vec<Fi
                 Ok(id) => {
                     let policy = policy.new_id(PolicyId::new(&id));
                     let syntax = Syntax::of(&policy).map_err(|error| {
-                        vec![Finding::error(file.name, error.0).at(file.text, at)]
+                        vec![Finding::error(file.name, error.text).at(file.text, at)]
                     })?;
                     let one = Placed {
                         id,

@@ -198,6 +198,25 @@ impl Slice {
         }
     }
 
+    /// Whether another slice has the same policies about the same command, and so decides
+    /// whatever is asked as this one does.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        let typed = |slice: &Self| slice.policies.typed(&slice.target.key).cloned();
+        let (Ok(own), Ok(others)) = (self.cedar(), other.cedar()) else {
+            return false;
+        };
+        self.action == other.action
+            && self.target == other.target
+            && own.action == others.action
+            && own.entities.same(&others.entities)
+            && typed(self) == typed(other)
+            && match (self.for_anyone(), other.for_anyone()) {
+                (Ok(own), Ok(others)) => own == others,
+                _ => false,
+            }
+    }
+
     /// The same, but with every policy of the set: the same answers, later. For
     /// benchmarks and fuzzing, which compare the two.
     #[must_use]
@@ -228,7 +247,7 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
         Some(typed) if typed.risk == target.risk => target.key.to_string(),
         // Its policies were written for a command of another risk.
         Some(typed) => {
-            return Err(Malformed(format!(
+            return Err(Malformed::new(format!(
                 "the schema declares the typed action of `{}` in `{}`, and the command's risk is `{}`",
                 target.key, typed.risk, target.risk
             )));

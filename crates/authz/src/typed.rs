@@ -246,7 +246,7 @@ impl Shape {
     ) -> Result<RestrictedExpression, Malformed> {
         match self {
             Self::Record(fields) => record(fields, values, ""),
-            _ => Err(Malformed("`input` is not a record".to_owned())),
+            _ => Err(Malformed::new("`input` is not a record")),
         }
     }
 
@@ -292,7 +292,7 @@ fn record(
         match values.get(name) {
             Some(value) => attributes.push((name.clone(), one(shape, value, &path)?)),
             None if *must => {
-                return Err(Malformed(format!(
+                return Err(Malformed::misfit(format!(
                     "the typed action needs the argument `{}`",
                     path.escape_debug()
                 )));
@@ -323,7 +323,7 @@ fn one(shape: &Shape, value: &Value, path: &str) -> Result<RestrictedExpression,
 
 /// Without the value, which may be a secret.
 fn misfit(shape: &Shape, path: &str) -> Malformed {
-    Malformed(format!(
+    Malformed::misfit(format!(
         "the typed action wants {} as the argument `{}`",
         shape.word(),
         path.escape_debug()

@@ -164,9 +164,31 @@ pub fn shipped_sources() -> authz::PolicySources {
         schema: source("schema.cedarschema", shipped::schema()),
         policies: shipped::policies()
             .iter()
+            .filter(|(name, _)| !is_invariant(name))
             .map(|(name, text)| source(name, text))
             .collect(),
     }
+}
+
+/// What must hold of the policies that this binary was built with.
+#[must_use]
+pub fn shipped_invariants() -> Vec<authz::Source> {
+    shipped::policies()
+        .iter()
+        .filter(|(name, _)| is_invariant(name))
+        .map(|(name, text)| authz::Source {
+            // Within their own folder, as they would be read.
+            name: name
+                .split_once('/')
+                .map_or(*name, |(_, name)| name)
+                .to_owned(),
+            text: (*text).to_owned(),
+        })
+        .collect()
+}
+
+fn is_invariant(name: &str) -> bool {
+    Path::new(name).starts_with(orchestrator::policy_folder::INVARIANTS)
 }
 
 fn write_shipped(schema: &Path, policies: &Path) -> std::io::Result<()> {
@@ -258,10 +280,15 @@ mod tests {
         let sources = shipped_sources();
         assert!(!sources.policies.is_empty());
         assert_eq!(fs::read_to_string(&schema).unwrap(), sources.schema.text);
-        assert_eq!(
-            fs::read_dir(&policies).unwrap().count(),
-            sources.policies.len()
-        );
+        let count = |folder: &Path| fs::read_dir(folder).unwrap().count();
+        // The folder of invariants is one more, and none of it is a policy.
+        assert_eq!(count(&policies), sources.policies.len() + 1);
+        let invariants = shipped_invariants();
+        assert_eq!(count(&policies.join("invariants")), invariants.len());
+        for invariant in invariants {
+            let path = policies.join("invariants").join(&invariant.name);
+            assert_eq!(fs::read_to_string(path).unwrap(), invariant.text);
+        }
         let edited = policies.join(&sources.policies[0].name);
         fs::write(&edited, "// mine").unwrap();
         folder.policies(&PolicyPaths::Shipped).unwrap();

@@ -12,6 +12,10 @@ pub const USAGE: u8 = 2;
 pub const REFUSED: u8 = 3;
 /// What the command names does not exist.
 pub const NOT_FOUND: u8 = 4;
+/// `policy prove` found no solver, or one that does not answer.
+pub const NO_SOLVER: u8 = 5;
+/// Something was neither proved nor refuted.
+pub const NOT_PROVED: u8 = 6;
 
 /// The code for an error, by what is at its bottom.
 #[must_use]
@@ -30,6 +34,9 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         if cause.is::<NotFound>() {
             return NOT_FOUND;
         }
+        if cause.is::<NoSolver>() {
+            return NO_SOLVER;
+        }
     }
     FAILED
 }
@@ -43,6 +50,11 @@ pub struct Usage(pub String);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NotFound(pub String);
+
+/// There is no solver to prove anything with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoSolver(pub String);
 
 #[cfg(test)]
 mod tests {
@@ -64,6 +76,7 @@ mod tests {
             (refused(500).into(), FAILED),
             (Usage(String::new()).into(), USAGE),
             (NotFound(String::new()).into(), NOT_FOUND),
+            (NoSolver(String::new()).into(), NO_SOLVER),
             (anyhow::anyhow!("anything"), FAILED),
         ] {
             let error = Err::<(), _>(error).context("while doing").unwrap_err();

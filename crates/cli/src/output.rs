@@ -187,6 +187,20 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
+/// A number as people read it: `40,318`.
+#[must_use]
+pub fn number(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The items between commas, or a dash.
 #[must_use]
 pub fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
@@ -259,6 +273,18 @@ mod tests {
             table.starts_with(" NAME") || table.starts_with("NAME"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn numbers() {
+        for (plain, expected) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_040_318, "1,040,318"),
+        ] {
+            assert_eq!(number(plain), expected);
+        }
     }
 
     #[test]

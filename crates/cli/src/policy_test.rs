@@ -2,16 +2,23 @@
 //!
 //! `format.rs` is what a file may say, `fixtures.rs` whom it speaks of, `read.rs` makes
 //! cases of it, `case.rs` asks a policy set and compares, `report.rs` tells, and
-//! `coverage.rs` finds out what the tests would not notice. A call goes through the
+//! `coverage.rs` finds out what the tests would not notice, and `tell.rs` writes a test of
+//! what a proof found. A call goes through the
 //! gateway's own catalog and the same decision, so the mapping is tested as well.
+//! `official.rs` reads and `export.rs` writes the form of Cedar's own tool; `recorded.rs`
+//! decides again what a gateway recorded.
 
 mod case;
 mod coverage;
+mod export;
 mod fixtures;
 mod format;
 mod matrix;
+mod official;
 mod read;
+mod recorded;
 mod report;
+mod tell;
 
 use std::{
     fs, io,
@@ -23,17 +30,26 @@ use std::{
 use authz::PolicySet;
 
 pub(crate) use self::{
-    case::{Case, invoke},
+    case::{Answer, Case, invoke},
     coverage::{Coverage, measure},
+    export::export,
     fixtures::Fixtures,
     format::{Call, Verdict},
     matrix::Matrix,
-    read::{cases, fixtures},
-    report::{Report, Told},
+    read::{cases, fixtures, grant},
+    recorded::{Change, Doubt, Recorded, Replay, replay},
+    report::{Report, Told, github_data, github_property},
+    tell::tell,
 };
 
 /// How a test file's name ends.
 pub(crate) const SUFFIX: &str = ".test.yaml";
+
+/// Whether a file is in the form of `cedar run-tests`.
+fn is_json(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+}
 
 /// How deep folders are searched.
 const MAX_DEPTH: usize = 16;
@@ -76,7 +92,9 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<(
             if depth < MAX_DEPTH {
                 search(&path, depth + 1, found)?;
             }
-        } else if path.to_string_lossy().ends_with(SUFFIX) {
+        } else if path.to_string_lossy().ends_with(SUFFIX)
+            || is_json(&path) && official::looks_like_tests(&path)
+        {
             found.push(path);
         }
     }

@@ -55,21 +55,25 @@ pub(crate) struct Case<'a> {
 
 impl Authorizer {
     /// Permits a command, spending the grant that it rests on if that is for one use, or
-    /// says why not: a refusal that people can lift has been put before them. Also what
-    /// the shadow policy set would have decided otherwise, which changes nothing.
-    pub(crate) async fn authorize(
-        &self,
-        case: Case<'_>,
-    ) -> (Result<Permit, Refusal>, Option<Difference>) {
-        let mut difference = None;
-        let outcome = self.decide(case, &mut difference).await;
+    /// says why not: a refusal that people can lift has been put before them. Also what it
+    /// rested on, for the record.
+    pub(crate) async fn authorize(&self, case: Case<'_>) -> (Result<Permit, Refusal>, Witness) {
+        let mut seen = Seen {
+            difference: None,
+            principal: Arc::clone(&case.caller.held.principal),
+        };
+        let outcome = self.decide(case, &mut seen).await;
         if let (Ok(_) | Err(Refusal::Denied(_)), Some(Compared { from, difference })) =
-            (&outcome, &difference)
+            (&outcome, &seen.difference)
         {
             self.metrics
                 .shadow_differs(from.as_str(), difference.decision);
         }
-        (outcome, difference.map(|compared| compared.difference))
+        let witness = Witness {
+            difference: seen.difference.map(|compared| compared.difference),
+            principal: seen.principal,
+        };
+        (outcome, witness)
     }
 
     /// What the shadow says about a command whose fate is decided.
@@ -89,11 +93,7 @@ impl Authorizer {
         Some(Compared { from, difference })
     }
 
-    async fn decide(
-        &self,
-        case: Case<'_>,
-        difference: &mut Option<Compared>,
-    ) -> Result<Permit, Refusal> {
+    async fn decide(&self, case: Case<'_>, seen: &mut Seen) -> Result<Permit, Refusal> {
         let Case {
             decision,
             caller,
@@ -116,7 +116,7 @@ impl Authorizer {
                 Decision::Permit(permit) => {
                     self.metrics.decided("permit", began.elapsed());
                     if self.spend(&permit, decision).await? {
-                        *difference = self.compare(
+                        seen.difference = self.compare(
                             &active,
                             Fate::Permit,
                             &held.principal,
@@ -144,7 +144,7 @@ impl Authorizer {
                             Escalation::Hard { .. } => Fate::Refuse,
                             Escalation::Liftable { .. } => Fate::Escalate,
                         };
-                        *difference =
+                        seen.difference =
                             self.compare(&active, fate, &held.principal, &refused.command, at);
                         let denied = self
                             .deny(decision, &held, *refused, escalation, (arguments, reason))
@@ -153,7 +153,7 @@ impl Authorizer {
                             Denial::Final(denied) => return Err(Refusal::Denied(denied)),
                             // Approved at this very moment.
                             Denial::Stale(refused) => {
-                                *difference = None;
+                                seen.difference = None;
                                 command = refused;
                             }
                         }
@@ -173,6 +173,7 @@ impl Authorizer {
                     }
                     FactsError::Orchestrator(error) => Refusal::Orchestrator(error),
                 })?;
+            seen.principal = Arc::clone(&held.principal);
         }
         tracing::error!(agent.id = %agent, "a command could not be decided: its facts change faster than it can be");
         Err(Refusal::Internal)
@@ -205,7 +206,8 @@ impl Authorizer {
         escalation: Escalation,
         (arguments, reason): (&Map<String, Value>, &str),
     ) -> Result<Denial, Refusal> {
-        for error in &refused.errors {
+        // What an agent got wrong is no reason to call whoever writes policies.
+        for error in refused.errors.iter().filter(|_| !refused.misfit) {
             tracing::error!(
                 policy = error.policy,
                 error = error.message,
@@ -268,10 +270,25 @@ impl Authorizer {
             advice,
             policy_set: refused.policy_set,
             policy_error: refused.policy_error,
+            misfit: refused.misfit,
             asked,
             at: self.clock.now(),
         })))
     }
+}
+
+/// What a decision rested on, and what the shadow policy set would have decided otherwise,
+/// which changes nothing.
+pub(crate) struct Witness {
+    pub(crate) difference: Option<Difference>,
+    /// The facts that it was decided on last.
+    pub(crate) principal: Arc<Principal>,
+}
+
+/// The same while it is being decided.
+struct Seen {
+    difference: Option<Compared>,
+    principal: Arc<Principal>,
 }
 
 /// A difference, and from what.
@@ -296,9 +313,11 @@ fn is_spent(status: StatusCode) -> bool {
     )
 }
 
-/// Whether a `forbid` that no grant can lift decided: then newer facts need not be asked for.
+/// Whether a `forbid` that no grant can lift decided, or arguments that cannot be judged:
+/// then newer facts need not be asked for.
 fn decided_by_a_wall(refused: &Refused, escalation: &Escalation) -> bool {
-    matches!(escalation, Escalation::Hard { .. }) && !refused.policies.is_empty()
+    matches!(escalation, Escalation::Hard { .. })
+        && (!refused.policies.is_empty() || refused.misfit)
 }
 
 fn opening(

@@ -16,6 +16,7 @@ mod writer;
 
 use std::{
     io,
+    net::IpAddr,
     path::Path,
     sync::{
         Arc,
@@ -27,6 +28,7 @@ use std::{
 
 use authz::{
     AgentId, AgentName, Clock, Command, CommandKey, DecisionId, Permit, PolicySetVersion, Risk,
+    facts::Basis,
 };
 use serde_json::{Map, Value, json};
 use tokio::sync::{oneshot, watch};
@@ -42,7 +44,7 @@ use crate::{metrics::Metrics, shadow::Difference};
 
 pub use self::{
     chain::Head,
-    read::{Broken, Verified, entries, verify},
+    read::{Broken, Line, Verified, entries, lines, verify},
 };
 
 /// Arguments longer than this, in bytes of JSON, are recorded by their digest only.
@@ -110,6 +112,16 @@ impl Sent {
 }
 
 impl Sent {
+    /// Adds the facts that the decision rests on, so that other policies can be asked later
+    /// what they would have said.
+    pub(crate) fn with_basis(mut self, basis: &Basis, ip: IpAddr) -> Self {
+        // It is made of names, numbers and flags, which always serialise.
+        let basis = serde_json::to_value(basis).unwrap_or_default();
+        self.details.insert("facts".to_owned(), basis);
+        self.details.insert("ip".to_owned(), ip.to_string().into());
+        self
+    }
+
     /// Adds that a policy set that is not enforced would have decided otherwise.
     pub(crate) fn with_shadow(mut self, difference: Option<Difference>) -> Self {
         if let Some(Difference {

@@ -447,6 +447,7 @@ impl Gateway {
             command: command.target.key.clone(),
         };
         let arguments = self.catalog.redacted(&command);
+        let digest = command.arguments.digest().clone();
         let record = journal::Sent::new(&command, arguments.clone());
         let case = Case {
             decision: subject.decision,
@@ -455,8 +456,13 @@ impl Gateway {
             arguments: &arguments,
             reason,
         };
-        let (authorized, difference) = self.authorizer.authorize(case).await;
-        let record = record.with_shadow(difference);
+        let (authorized, witness) = self.authorizer.authorize(case).await;
+        let record = record
+            .with_basis(
+                &witness.principal.basis(&subject.command, &digest),
+                caller.ip,
+            )
+            .with_shadow(witness.difference);
         let outcome = match authorized {
             Ok(permit) => match self.journal.open(subject.clone(), &permit, record).await {
                 Ok(entry) => {

@@ -103,6 +103,8 @@ pub(crate) struct Denied {
     pub(crate) policy_set: PolicySetVersion,
     /// A `forbid` could not be evaluated.
     pub(crate) policy_error: bool,
+    /// No policy was asked: the arguments do not fit the schema's typed action.
+    pub(crate) misfit: bool,
     pub(crate) asked: Asked,
     /// When it was decided.
     pub(crate) at: Timestamp,
@@ -151,6 +153,8 @@ impl Denied {
     pub(crate) fn reason(&self) -> &'static str {
         if self.policy_error {
             "policy_error"
+        } else if self.misfit {
+            "arguments"
         } else {
             "policy"
         }
@@ -201,6 +205,11 @@ impl Denied {
                 "Permission denied: a policy about '{}' could not be evaluated, so it is refused; its operators have been told.",
                 self.command
             ),
+            Asked::Useless if self.misfit => format!(
+                "Permission denied: '{}' was not decided. {}",
+                self.command,
+                self.advice.join(" ")
+            ),
             Asked::Useless => {
                 let advice = self.advice.join(" ");
                 let advice = if advice.is_empty() {
@@ -244,6 +253,9 @@ impl Denied {
                 }
             },
             Asked::Failed => "Nothing was executed. The same call tries again to ask.".to_owned(),
+            Asked::Useless if self.misfit => {
+                "Nothing was executed. No approval would change this; the same call with arguments that fit is decided anew.".to_owned()
+            }
             Asked::Useless => {
                 "Nothing was executed. No approval would change this; do not retry.".to_owned()
             }

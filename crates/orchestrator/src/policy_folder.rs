@@ -45,6 +45,10 @@ const MAX_ENTRIES: usize = 10_000;
 /// Folders within folders.
 const MAX_DEPTH: usize = 16;
 
+/// The folder in it that holds what must hold of the policies: `cedargate policy prove`
+/// reads it, and nothing in it is ever enforced.
+pub const INVARIANTS: &str = "invariants";
+
 /// What became of the folder's present contents.
 #[derive(Debug, Default)]
 pub(crate) struct FolderStatus {
@@ -382,6 +386,20 @@ pub fn read(schema: &Path, folder: &Path) -> Result<PolicySources, Box<Finding>>
         name: schema_name.into_owned(),
         text: read_file(schema, &mut budget)?,
     };
+    let policies = read_within(folder, &mut budget)?;
+    Ok(PolicySources { schema, policies })
+}
+
+/// Reads policies without a schema, sorted by name: those to compare with, or invariants.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_policies(folder: &Path) -> Result<Vec<Source>, Box<Finding>> {
+    read_within(folder, &mut { MAX_SOURCE_BYTES })
+}
+
+fn read_within(folder: &Path, budget: &mut u64) -> Result<Vec<Source>, Box<Finding>> {
     let mut search = Search::default();
     search.find(folder, folder)?;
     let mut files = search.files;
@@ -393,20 +411,19 @@ pub fn read(schema: &Path, folder: &Path) -> Result<PolicySources, Box<Finding>>
         ));
     }
     files.sort();
-    let policies = files
+    files
         .into_iter()
         .map(|(name, path)| {
             Ok(Source {
                 name,
-                text: read_file(&path, &mut budget)?,
+                text: read_file(&path, budget)?,
             })
         })
-        .collect::<Result<_, Box<Finding>>>()?;
-    Ok(PolicySources { schema, policies })
+        .collect()
 }
 
 /// Looks for all `*.cedar` below a folder, apart from hidden ones (an editor's, or
-/// Kubernetes' own).
+/// Kubernetes' own) and [`INVARIANTS`].
 #[derive(Default)]
 struct Search {
     /// Name within the folder, and where it is.
@@ -449,6 +466,10 @@ impl Search {
                 .file_name()
                 .is_none_or(|name| name.to_string_lossy().starts_with('.'));
             if hidden {
+                continue;
+            }
+            let is_invariants = folder == root && path.ends_with(INVARIANTS);
+            if path.is_dir() && is_invariants {
                 continue;
             }
             if path.is_dir() {

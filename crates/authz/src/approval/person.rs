@@ -5,16 +5,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Administration, Ask, Asking, Reach, SHORTEST, entities, judge};
+use super::{Administration, Ask, Asking, Reach, SHORTEST, about, entities, judge};
 use crate::{
     agent::Agent,
     decide::{PolicyError, Verdict},
-    entities::{Malformed, malformed},
+    entities::Malformed,
     policy_set::PolicySet,
+    question::Question,
     time::Timestamp,
     user::User,
 };
-use cedar_policy::Entities;
 
 /// What a person is about to do.
 #[derive(Clone, Debug)]
@@ -55,25 +55,45 @@ impl Ruling {
     }
 }
 
+impl Right {
+    /// The Cedar action.
+    #[must_use]
+    pub const fn action(&self) -> &'static str {
+        match self {
+            Self::Administer(what) => what.action(),
+            Self::Revoke(_) => "revoke",
+            Self::Approve(..) => "approve",
+            Self::Reject(_) => "reject",
+        }
+    }
+
+    /// The question to policies.
+    pub(crate) fn question(
+        &self,
+        policies: &PolicySet,
+        user: &User,
+        now: Timestamp,
+    ) -> Result<Question, Malformed> {
+        let action = self.action();
+        match self {
+            Self::Administer(_) => about(policies, user, action, entities::control_plane(), now),
+            Self::Revoke(agent) => about(policies, user, action, entities::agent(agent, [])?, now),
+            Self::Approve(ask, reach, life) => {
+                Asking::new(user, ask, now)?.question(policies, action, *reach, *life)
+            }
+            // Rejecting has neither reach nor life; the least stands for both.
+            Self::Reject(ask) => {
+                Asking::new(user, ask, now)?.question(policies, action, Reach::Once, SHORTEST)
+            }
+        }
+    }
+}
+
 /// What policies say of `right` for `user`, now.
 #[must_use]
 pub fn ruling(policies: &Arc<PolicySet>, user: &User, right: &Right, now: Timestamp) -> Ruling {
-    let simple = |action, resource: Result<_, Malformed>| {
-        let resource: cedar_policy::Entity = resource?;
-        let uid = resource.uid();
-        let known =
-            Entities::from_entities([entities::user(user)?, resource], None).map_err(malformed)?;
-        let person = entities::user_uid(&user.id);
-        let context = entities::time_context(now)?;
-        judge(policies, person, action, uid, known, context)
-    };
-    let verdict = match right {
-        Right::Administer(what) => simple(what.action(), Ok(entities::control_plane())),
-        Right::Revoke(agent) => simple("revoke", entities::agent(agent, [])),
-        Right::Approve(ask, reach, life) => Asking::new(user, ask, now)
-            .and_then(|asking| asking.judge(policies, "approve", *reach, *life)),
-        Right::Reject(ask) => Asking::new(user, ask, now)
-            .and_then(|asking| asking.judge(policies, "reject", Reach::Once, SHORTEST)),
-    };
+    let verdict = right
+        .question(policies, user, now)
+        .and_then(|question| judge(policies, right.action(), &question));
     Ruling::of(policies, verdict)
 }

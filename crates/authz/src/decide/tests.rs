@@ -706,7 +706,7 @@ fn more_arguments_than_policies_can_be_told_refuse() {
         NOON,
     ));
     assert!(
-        refused.policy_error && refused.errors[0].message.contains("1025 arguments"),
+        refused.misfit && refused.errors[0].message.contains("1025 arguments"),
         "{refused:?}"
     );
 }

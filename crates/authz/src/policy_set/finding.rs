@@ -71,7 +71,7 @@ const AFTER: usize = 60;
 
 impl Finding {
     /// An error in a file as a whole.
-    pub(super) fn error(file: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn error(file: &str, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
             file: file.to_owned(),
@@ -87,6 +87,15 @@ impl Finding {
     pub(super) fn warning(self) -> Self {
         Self {
             severity: Severity::Warning,
+            ..self
+        }
+    }
+
+    /// A warning that nobody may pass over.
+    #[cfg(feature = "prove")]
+    pub(crate) fn as_error(self) -> Self {
+        Self {
+            severity: Severity::Error,
             ..self
         }
     }

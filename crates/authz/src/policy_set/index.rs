@@ -140,7 +140,7 @@ impl Index {
         ancestors: &[EntityUid],
     ) -> Result<Candidates<'a>, Malformed> {
         let Some(index) = self.by_action.get(action) else {
-            return Err(Malformed(format!("the schema has no action {action}")));
+            return Err(Malformed::new(format!("the schema has no action {action}")));
         };
         let equal = index.equal.get(resource);
         let within = ancestors

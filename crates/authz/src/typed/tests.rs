@@ -265,9 +265,14 @@ fn policies_about_a_typed_command_see_its_input() {
         let command = command(target, arguments);
         let found = match decided(&policies, &bot, &command, NOON) {
             crate::Decision::Permit(permit) => format!("permit {}", permit.policies().join(" ")),
-            crate::Decision::Refuse(refused) if refused.policy_error => {
+            crate::Decision::Refuse(refused) if refused.policy_error || refused.misfit => {
                 assert_eq!(refused.policies.len(), 0, "{name}");
-                format!("error {}", refused.errors[0].message)
+                // Whose fault it is decides who is told what.
+                assert_eq!(refused.misfit, name != "a raised risk", "{name}");
+                let message = &refused.errors[0].message;
+                let told = refused.advice.iter().any(|advice| advice.contains(message));
+                assert_eq!(told, refused.misfit, "{name}: {:?}", refused.advice);
+                format!("error {message}")
             }
             crate::Decision::Refuse(refused) => format!("refuse {}", refused.policies.join(" ")),
         };

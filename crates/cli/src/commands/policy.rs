@@ -1,10 +1,15 @@
 //! `cedargate policy`.
 
+mod diff;
 mod explain;
+mod export;
 mod fmt;
 mod matrix;
+mod prove;
+mod side;
 mod source;
 mod test;
+mod watch;
 
 use std::path::Path;
 
@@ -38,11 +43,16 @@ pub(super) async fn run(
             policy_sets::status(&context).await?;
             Ok(exit::OK)
         }
+        Policy::Test(arguments) if arguments.watch => {
+            watch::run(global, environment, &arguments).await
+        }
         Policy::Test(arguments) => test::run(global, environment, &arguments),
+        Policy::Export(arguments) => export::run(global, environment, &arguments),
         Policy::Coverage(arguments) => test::coverage(global, environment, &arguments),
         Policy::Matrix(arguments) => matrix::matrix(global, environment, &arguments),
-        Policy::Diff(arguments) => matrix::diff(global, environment, arguments),
-        Policy::Explain(arguments) => explain::run(global, environment, &arguments),
+        Policy::Diff(arguments) => diff::run(global, environment, &arguments).await,
+        Policy::Explain(arguments) => explain::run(global, environment, &arguments).await,
+        Policy::Prove(arguments) => prove::run(global, environment, &arguments),
         Policy::Fmt(arguments) => fmt::run(global, &arguments),
         Policy::Sets(command) => policy_sets::run(global, environment, command).await,
     }
@@ -121,6 +131,14 @@ fn check(
     } else {
         exit::FAILED
     })
+}
+
+fn count_policies(number: usize) -> String {
+    if number == 1 {
+        "1 policy".to_owned()
+    } else {
+        format!("{number} policies")
+    }
 }
 
 fn count(number: usize, word: &str) -> String {

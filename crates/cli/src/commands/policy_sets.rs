@@ -102,14 +102,14 @@ pub(super) async fn run(
 
 /// What a command is about.
 #[derive(Debug, PartialEq, Eq)]
-enum What {
+pub(super) enum What {
     Folder(PathBuf),
     /// The first digits of a stored version.
     Version(String),
 }
 
 impl What {
-    fn of(text: &str, schema: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn of(text: &str, schema: Option<&Path>) -> anyhow::Result<Self> {
         let path = Path::new(text);
         let is_version = (SHORTEST_VERSION..=64).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -151,7 +151,7 @@ fn folder_sources(
 }
 
 /// The one stored version that begins so.
-async fn version(context: &Context, prefix: &str) -> anyhow::Result<PolicySetVersion> {
+pub(super) async fn version(context: &Context, prefix: &str) -> anyhow::Result<PolicySetVersion> {
     if let Ok(version) = prefix.parse() {
         return Ok(version);
     }

@@ -95,8 +95,8 @@ pub(super) fn approval_id(at: Timestamp) -> ApprovalRequestId {
 }
 
 impl Fixtures {
-    /// None yet.
-    pub(super) fn new(catalog: &Arc<Catalog>) -> Self {
+    /// None yet: what the catalog has, and nobody.
+    pub(crate) fn new(catalog: &Arc<Catalog>) -> Self {
         Self {
             catalog: Arc::clone(catalog),
             agents: BTreeMap::new(),

@@ -207,7 +207,7 @@ pub(super) struct Given {
     pub(super) issued: Option<Moment>,
 }
 
-/// A span of time: `90s`, `15m`, `1h`, `1h30m`, `2d`.
+/// A span of time: `90s`, `15m`, `1h`, `1h30m`, `2d`, `1s500ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span(pub(super) Duration);
 
@@ -216,31 +216,32 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || format!("`{text}` is not a span of time such as 90s, 15m, 1h30m or 2d");
-        let mut seconds = 0_u64;
+        let mut millis = 0_u64;
         let mut rest = text;
         while !rest.is_empty() {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
             let (number, after) = rest.split_at(digits);
-            let unit = match after.chars().next() {
-                Some('s') => 1,
-                Some('m') => 60,
-                Some('h') => 3_600,
-                Some('d') => 86_400,
+            let (unit, letters) = match after.as_bytes() {
+                [b'm', b's', ..] => (1, 2),
+                [b's', ..] => (1_000, 1),
+                [b'm', ..] => (60_000, 1),
+                [b'h', ..] => (3_600_000, 1),
+                [b'd', ..] => (86_400_000, 1),
                 _ => return Err(wrong()),
             };
             let part = number
                 .parse::<u64>()
                 .ok()
                 .and_then(|number| number.checked_mul(unit));
-            seconds = part
-                .and_then(|part| seconds.checked_add(part))
+            millis = part
+                .and_then(|part| millis.checked_add(part))
                 .ok_or_else(wrong)?;
-            rest = after.get(1..).unwrap_or_default();
+            rest = after.get(letters..).unwrap_or_default();
         }
         if text.is_empty() {
             return Err(wrong());
         }
-        Ok(Self(Duration::from_secs(seconds)))
+        Ok(Self(Duration::from_millis(millis)))
     }
 }
 
@@ -305,6 +306,21 @@ pub(crate) enum Verdict {
     Permit,
     Hard,
     Escalate,
+    /// Only expected, never an answer: hard or escalate.
+    Refuse,
+    /// Of a test in the form of `cedar run-tests`: Cedar by itself permits.
+    #[serde(skip_deserializing)]
+    Allow,
+    /// Likewise: it does not.
+    #[serde(skip_deserializing)]
+    Deny,
+}
+
+impl Verdict {
+    /// Whether an answer is what is expected.
+    pub(crate) fn expects(self, came: Self) -> bool {
+        self == came || (self == Self::Refuse && matches!(came, Self::Hard | Self::Escalate))
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -313,6 +329,9 @@ impl fmt::Display for Verdict {
             Self::Permit => "permit",
             Self::Hard => "hard",
             Self::Escalate => "escalate",
+            Self::Refuse => "refuse",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
         })
     }
 }
@@ -329,6 +348,9 @@ pub(super) struct Details {
     pub(super) advice: Option<String>,
     /// Exactly the policies that cannot be evaluated; none where it is not said.
     pub(super) errors: BTreeSet<String>,
+    /// How many policies fail, where a test of `cedar run-tests` only counts them.
+    #[serde(skip)]
+    pub(super) num_errors: Option<usize>,
     /// Whether the permit rests on a grant.
     pub(super) grant: Option<bool>,
     /// How many people must approve.
@@ -428,7 +450,7 @@ impl<'de> Deserialize<'de> for Expect {
             type Value = Expect;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("permit, hard or escalate, alone or with details")
+                f.write_str("permit, hard, escalate or refuse, alone or with details")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Expect, E> {
@@ -442,7 +464,7 @@ impl<'de> Deserialize<'de> for Expect {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Expect, A::Error> {
                 let Some((verdict, ListOrDetails(details))) = map.next_entry()? else {
                     return Err(de::Error::custom(
-                        "nothing is expected: say permit, hard or escalate",
+                        "nothing is expected: say permit, hard, escalate or refuse",
                     ));
                 };
                 if map.next_key::<String>()?.is_some() {
@@ -464,6 +486,8 @@ mod tests {
         for (text, seconds) in [("90s", 90), ("15m", 900), ("1h30m", 5_400), ("2d", 172_800)] {
             assert_eq!(text.parse::<Span>().unwrap().0.as_secs(), seconds, "{text}");
         }
+        let odd = "1m1s500ms".parse::<Span>().unwrap();
+        assert_eq!(odd.0.as_millis(), 61_500);
         for text in ["", "h", "1", "1x", "-1h", "99999999999999999999s", "1h "] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }

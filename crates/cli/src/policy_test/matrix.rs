@@ -75,7 +75,8 @@ impl Matrix {
                 match answer.verdict {
                     Verdict::Permit => Cell::Permit,
                     Verdict::Escalate => Cell::Ask(answer.approvals.unwrap_or(1)),
-                    Verdict::Hard => Cell::Hard,
+                    // The last three are no answer to a call.
+                    Verdict::Hard | Verdict::Refuse | Verdict::Allow | Verdict::Deny => Cell::Hard,
                 }
             });
             rows.insert(target.key.to_string(), (target.risk, cells.collect()));

@@ -10,6 +10,7 @@ use authz::{
     Agent, Circumstances, Command, Facts, Finding, Grant, GrantId, Principal, Risk, Scope,
     Timestamp, User, UserId,
     approval::{Administration, Ask, Reach, Right},
+    mutate::Workshop,
     policy_set::Severity,
 };
 use handlers::Catalog;
@@ -19,6 +20,7 @@ use super::{
     case::{Case, Question},
     fixtures::{Fixtures, approval_id, nearest},
     format::{File, Given, May, Overlay, Spanned, Test},
+    is_json, official,
 };
 
 /// The largest file.
@@ -34,10 +36,29 @@ const MAX_EVENTS: usize = 500_000;
 pub(super) const NOON: &str = "2026-01-15T12:00:00Z";
 
 /// The cases of these files, in their order, or everything that is wrong with them.
-pub(crate) fn cases(files: &[PathBuf], catalog: &Arc<Catalog>) -> Result<Vec<Case>, Vec<Finding>> {
+pub(crate) fn cases(
+    files: &[PathBuf],
+    catalog: &Arc<Catalog>,
+    workshop: &Workshop,
+) -> Result<Vec<Case>, Vec<Finding>> {
     let mut cases = Vec::new();
     let mut findings = Vec::new();
     for path in files {
+        if is_json(path) {
+            match Source::read(path) {
+                Ok(source) => {
+                    official::cases(
+                        &source,
+                        path,
+                        (catalog, workshop),
+                        &mut cases,
+                        &mut findings,
+                    );
+                }
+                Err(finding) => findings.push(*finding),
+            }
+            continue;
+        }
         match Reader::open(path, catalog) {
             Ok((reader, tests)) => {
                 if tests.is_empty() {
@@ -72,9 +93,9 @@ pub(crate) fn fixtures(
 }
 
 /// A file's name and text.
-struct Source {
-    name: String,
-    text: String,
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) text: String,
 }
 
 impl Source {
@@ -102,7 +123,15 @@ impl Source {
         }
     }
 
-    fn read(path: &Path) -> Result<Self, Box<Finding>> {
+    /// A finding about a line, from 1.
+    pub(super) fn at_line(&self, line: u64, message: &str, help: Option<&str>) -> Finding {
+        Finding {
+            line: Some(u32::try_from(line).unwrap_or(u32::MAX)),
+            ..self.finding(None, message, help)
+        }
+    }
+
+    pub(super) fn read(path: &Path) -> Result<Self, Box<Finding>> {
         let source = Self {
             name: path.display().to_string(),
             text: String::new(),
@@ -124,6 +153,10 @@ impl Source {
     }
 
     fn parse(&self) -> Result<File, Box<Finding>> {
+        self.parse_as()
+    }
+
+    fn parse_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Box<Finding>> {
         if self.text.trim().is_empty() {
             return Err(Box::new(self.finding(None, "the file is empty", None)));
         }
@@ -254,7 +287,7 @@ impl Reader {
             return Err(Box::new(self.source.finding(
                 Some(at),
                 "the test expects nothing",
-                Some("say `expect: permit`, `hard` or `escalate`"),
+                Some("say `expect: permit`, `hard`, `escalate` or `refuse`"),
             )));
         };
         let mut fixtures = self.fixtures.clone();
@@ -303,15 +336,41 @@ impl Reader {
             approvers: fixtures,
         })
     }
+}
 
+/// A grant as a test writes it: `{call: this, by: [dan], for: 1h}`. Whoever gave it need
+/// not be among the fixtures.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn grant(
+    text: &str,
+    fixtures: &Fixtures,
+    agent: &Agent,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Grant, String> {
+    let source = Source {
+        name: "--grant".to_owned(),
+        text: text.to_owned(),
+    };
+    let given = source
+        .parse_as::<Given>()
+        .map_err(|finding| finding.to_string())?;
+    given.grant(fixtures, agent, command, now)
+}
+
+impl Given {
+    /// The grant that an agent has by it.
     fn grant(
         &self,
-        given: &Given,
         fixtures: &Fixtures,
-        agent: &authz::Agent,
-        command: &authz::Command,
+        agent: &Agent,
+        command: &Command,
+        now: Timestamp,
     ) -> Result<Grant, String> {
-        let (scope, risk) = match (&given.command, &given.service, &given.call) {
+        let (scope, risk) = match (&self.command, &self.service, &self.call) {
             (Some(key), None, None) => {
                 let target = fixtures.target(key)?;
                 (
@@ -346,27 +405,22 @@ impl Reader {
             }
             _ => return Err("a grant is for one of `call`, `command` and `service`".to_owned()),
         };
-        let (first, second) = match given.by.as_slice() {
+        let (first, second) = match self.by.as_slice() {
             [first] => (first, None),
             [first, second] => (first, Some(second)),
             _ => return Err("a grant is given `by` one person or two".to_owned()),
         };
-        for user in [Some(first), second].into_iter().flatten() {
-            fixtures.user(user)?;
-        }
-        let issued = given
-            .issued
-            .map_or(self.now, |issued| issued.from(self.now));
+        let issued = self.issued.map_or(now, |issued| issued.from(now));
         Ok(Grant {
             id: GrantId::generate(issued),
             agent: agent.id,
             scope,
-            risk: given.risk.unwrap_or(risk),
+            risk: self.risk.unwrap_or(risk),
             issued,
-            expires: issued.plus(given.life.0),
+            expires: issued.plus(self.life.0),
             first: first.clone(),
             second: second.cloned(),
-            single_use: given.single_use,
+            single_use: self.single_use,
             approval: approval_id(issued),
         })
     }
@@ -466,9 +520,18 @@ impl Asked<'_> {
         let (agent, command, at) = (self.agent()?, self.command()?, self.at);
         let mut grants = Vec::new();
         for given in self.test.grants.iter().flatten() {
-            let grant = self
-                .reader
-                .grant(&given.value, self.fixtures, &agent, &command);
+            let known = given
+                .value
+                .by
+                .iter()
+                .find_map(|user| self.fixtures.user(user).err());
+            let grant = match known {
+                Some(stranger) => Err(stranger),
+                None => {
+                    let (fixtures, now) = (self.fixtures, self.reader.now);
+                    given.value.grant(fixtures, &agent, &command, now)
+                }
+            };
             grants.push(grant.map_err(|problem| self.wrong(given.referenced, problem))?);
         }
         let facts = Facts {

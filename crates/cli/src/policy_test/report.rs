@@ -109,7 +109,7 @@ impl Report<'_> {
             let _ = writeln!(text, "  advice: {advice}");
         }
         // What would have to apply for the expected answer: a permit, or a forbid.
-        let forbids = case.expected != Verdict::Permit;
+        let forbids = !matches!(case.expected, Verdict::Permit | Verdict::Allow);
         let nearly = case
             .traces
             .iter()
@@ -235,13 +235,13 @@ fn facts<'a>(
 }
 
 /// As the text of a workflow command.
-pub(super) fn github_data(text: &str) -> String {
+pub(crate) fn github_data(text: &str) -> String {
     output::printable_lines(text)
         .replace('%', "%25")
         .replace('\r', "%0D")
         .replace('\n', "%0A")
 }
 
-fn github_property(text: &str) -> String {
+pub(crate) fn github_property(text: &str) -> String {
     github_data(text).replace(':', "%3A").replace(',', "%2C")
 }

@@ -143,6 +143,74 @@ pub fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<Jour
     }))
 }
 
+/// One line of a journal, by itself.
+#[derive(Debug)]
+pub struct Line {
+    /// The file.
+    pub path: PathBuf,
+    /// Its place in the file, from 1.
+    pub number: u64,
+    /// What it says, or what is wrong with it. Whether it follows the line before is not
+    /// checked: [`verify`] does that.
+    pub entry: Result<JournalEntry, &'static str>,
+}
+
+/// The lines of a journal, oldest first: of its folder, or of one file. Damaged ones are
+/// among them.
+///
+/// # Errors
+///
+/// When there is no such folder or file, or the folder has no journal.
+pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = Line> + use<>> {
+    let files: Vec<PathBuf> = if path.is_dir() {
+        let files = disk::files(path)?;
+        files.into_iter().map(|(_, path)| path).collect()
+    } else {
+        vec![path.to_owned()]
+    };
+    if files.is_empty() {
+        let message = "there is no journal in it";
+        return Err(io::Error::new(io::ErrorKind::NotFound, message));
+    }
+    let files = files
+        .into_iter()
+        .map(|path| File::open(&path).map(|file| (path, BufReader::new(file))));
+    // All are opened before one is read: what cannot be read is told first.
+    let files = files.collect::<io::Result<Vec<_>>>()?;
+    Ok(files.into_iter().flat_map(|(path, mut reader)| {
+        let mut number = 0;
+        let mut ended = false;
+        std::iter::from_fn(move || {
+            if ended {
+                return None;
+            }
+            number += 1;
+            let mut text = Vec::new();
+            let entry = match reader.read_until(b'\n', &mut text) {
+                Ok(0) => return None,
+                Ok(_) => whole(text),
+                Err(_) => {
+                    ended = true;
+                    Err("it cannot be read")
+                }
+            };
+            Some(Line {
+                path: path.clone(),
+                number,
+                entry,
+            })
+        })
+    }))
+}
+
+fn whole(mut text: Vec<u8>) -> Result<JournalEntry, &'static str> {
+    if text.pop() != Some(b'\n') {
+        return Err("it is not finished");
+    }
+    let text = String::from_utf8(text).map_err(|_| "it is not text")?;
+    Ok(chain::check(&text)?.0)
+}
+
 /// Reads lines in order for shipping; remembers where it stopped.
 #[derive(Debug)]
 pub(super) struct Cursor {

@@ -3,46 +3,109 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use authz::{
-    Action, Circumstances, Facts, Principal, Slice,
+    Action, AgentRef, Circumstances, Command, Facts, Principal, Slice, Timestamp,
     explain::{Outcome, PolicyTrace, trace},
 };
 use serde_json::json;
 
-use super::source;
+use super::{
+    side::{in_force, stored},
+    source::{self, Loaded},
+};
 use crate::{
     arguments::{Global, PolicyExplain},
+    client::Answer as _,
+    commands::Context,
     config::Environment,
     exit::{self, Usage},
     output::{Output, printable_lines},
-    policy_test::{Call, Verdict, invoke},
+    planes::system_clock,
+    policy_test::{Call, Fixtures, Verdict, grant, invoke},
 };
 
-pub(super) fn run(
+/// What is asked: the agent with its grants, the call, and which policies decide.
+struct Asked {
+    loaded: Loaded,
+    principal: Principal,
+    command: Command,
+    now: Timestamp,
+}
+
+async fn asked(
+    global: &Global,
+    environment: Environment,
+    arguments: &PolicyExplain,
+) -> anyhow::Result<Asked> {
+    let call = Call::Slash(arguments.call.clone());
+    let (loaded, fixtures, now, mut facts) = if arguments.live {
+        let context = Context::new(global, environment.clone())?;
+        let loaded = if arguments.from.policies.is_some() {
+            source::load(global, environment, &arguments.from)?
+        } else {
+            stored(&context, &in_force(&context).await?).await?
+        };
+        let view = context.client().agent(&arguments.agent).await;
+        let view = view.of(&context.remote)?;
+        let facts = Facts {
+            agent: view.agent,
+            grants: view.grants,
+            version: 0,
+        };
+        let fixtures = Fixtures::new(&source::catalog()?);
+        (loaded, fixtures, system_clock().now(), facts)
+    } else {
+        let loaded = source::load(global, environment, &arguments.from)?;
+        let (fixtures, now) = source::fixtures_of(arguments.fixtures.as_deref(), &loaded.name)?;
+        let AgentRef::Name(name) = &arguments.agent else {
+            let message = "agents of the fixtures have names: an id needs --live";
+            return Err(Usage(message.to_owned()).into());
+        };
+        let facts = Facts {
+            agent: fixtures.agent(name).map_err(Usage)?,
+            grants: Vec::new(),
+            version: 0,
+        };
+        (loaded, fixtures, now, facts)
+    };
+    let command = fixtures.command(&call).map_err(Usage)?;
+    let now = arguments.now.unwrap_or(now);
+    for given in &arguments.grants {
+        let given = grant(given, &fixtures, &facts.agent, &command, now)
+            .map_err(|problem| Usage(format!("--grant `{given}`: {problem}")))?;
+        facts.grants.push(given);
+    }
+    Ok(Asked {
+        loaded,
+        principal: Principal::new(facts),
+        command,
+        now,
+    })
+}
+
+pub(super) async fn run(
     global: &Global,
     environment: Environment,
     arguments: &PolicyExplain,
 ) -> anyhow::Result<u8> {
-    let loaded = source::load(global, environment, &arguments.from)?;
-    let (fixtures, now) = source::fixtures_of(arguments.fixtures.as_deref(), &loaded.name)?;
-    let agent = fixtures.agent(&arguments.agent).map_err(Usage)?;
-    let command = fixtures
-        .command(&Call::Slash(arguments.call.clone()))
-        .map_err(Usage)?;
+    let Asked {
+        loaded,
+        principal,
+        command,
+        now,
+    } = asked(global, environment, arguments).await?;
     let at = Circumstances {
-        now: arguments.now.unwrap_or(now),
+        now,
         ip: arguments.ip,
     };
-    let principal = Principal::new(Facts {
-        agent,
-        grants: Vec::new(),
-        version: 0,
-    });
+    let agent = principal.agent().name.clone();
     let answer = invoke(&loaded.set, &principal, command.clone(), at);
     let slice = Slice::new(&loaded.set, &Arc::clone(&command.target), Action::Invoke);
     let traces = trace(&slice, &principal, &command, at);
     let target = &command.target;
     let value = json!({
-        "agent": arguments.agent,
+        "agent": agent,
+        "grants": principal.facts().grants,
+        "at": now,
         "command": target.key,
         "risk": target.risk,
         "arguments": command.arguments.values(),
@@ -53,8 +116,11 @@ pub(super) fn run(
     Output::new(global.json).print(&value, |_| {
         let mut text = format!(
             "{} · {} ({})\n{}",
-            arguments.agent, target.key, target.risk, answer.verdict
+            agent, target.key, target.risk, answer.verdict
         );
+        if answer.grant {
+            text.push_str(", by a grant");
+        }
         if let Some(approvals) = answer.approvals {
             let _ = write!(
                 text,
@@ -142,19 +208,42 @@ fn change(verdict: Verdict, traces: &[PolicyTrace]) -> String {
         {
             lines.push(format!("  or if {} applied: {}", trace.id, parts(trace)));
         }
-    } else {
-        lines.push("It would be permitted,".to_owned());
-        for trace in traces.iter().filter(|trace| trace.forbids && trace.matched) {
-            lines.push(format!("  if {} did not apply", trace.id));
+        return lines.join("\n");
+    }
+    lines.push("It would be permitted,".to_owned());
+    let forbids: Vec<&PolicyTrace> = traces
+        .iter()
+        .filter(|trace| trace.forbids && trace.matched)
+        .collect();
+    for trace in &forbids {
+        // Where one of its conditions is otherwise; its scope is what it is about.
+        let conditions: Vec<&str> = trace
+            .parts
+            .iter()
+            .filter(|part| !part.scope)
+            .map(|part| part.text.as_str())
+            .collect();
+        let unless = match conditions.as_slice() {
+            [] => String::new(),
+            [one] => format!(": not {one}"),
+            several => format!(": one of these otherwise: {}", several.join("; ")),
+        };
+        lines.push(format!("  if {} did not apply{unless}", trace.id));
+    }
+    if !traces.iter().any(|trace| trace.matched && !trace.forbids) {
+        let and = if forbids.is_empty() { "" } else { "and " };
+        for (index, trace) in traces
+            .iter()
+            .filter(|trace| !trace.forbids)
+            .take(3)
+            .enumerate()
+        {
+            let word = if index == 0 { and } else { "or " };
+            lines.push(format!("  {word}by {}, if: {}", trace.id, parts(trace)));
         }
-        if !traces.iter().any(|trace| trace.matched && !trace.forbids) {
-            for trace in traces.iter().filter(|trace| !trace.forbids).take(3) {
-                lines.push(format!("  by {}, if: {}", trace.id, parts(trace)));
-            }
-        }
-        if verdict == Verdict::Escalate {
-            lines.push("  by a grant that people give when the agent asks".to_owned());
-        }
+    }
+    if verdict == Verdict::Escalate {
+        lines.push("  or by a grant that people give when the agent asks".to_owned());
     }
     lines.join("\n")
 }

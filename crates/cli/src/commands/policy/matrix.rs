@@ -1,4 +1,4 @@
-//! `cedargate policy matrix` and `cedargate policy diff`.
+//! `cedargate policy matrix`.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::source;
 use crate::{
-    arguments::{Global, PolicyDiff, PolicyFrom, PolicyMatrix},
+    arguments::{Global, PolicyMatrix},
     config::Environment,
     exit,
     output::{Output, printable_lines},
@@ -45,45 +45,4 @@ pub(super) fn matrix(
         "what agents may do is not what `{0}` says; if that is meant: `cedargate policy matrix --write {0}`",
         path.display()
     ))
-}
-
-pub(super) fn diff(
-    global: &Global,
-    environment: Environment,
-    arguments: PolicyDiff,
-) -> anyhow::Result<u8> {
-    let from = |folder| PolicyFrom {
-        policies: Some(folder),
-        schema: None,
-    };
-    let before = source::load(global, environment.clone(), &from(arguments.before))?;
-    let after = source::load(global, environment, &from(arguments.after))?;
-    let (fixtures, now) = source::fixtures_of(arguments.fixtures.as_deref(), &after.name)?;
-    let of = |set| Matrix::new(set, &fixtures, now).map_err(|error| anyhow::anyhow!(error));
-    let (old, new) = (of(&before.set)?, of(&after.set)?);
-    let changes = old.changes(&new);
-    let total = new.len();
-    let value = json!({"calls": total, "changes": changes.iter().map(|change| json!({
-        "command": change.command, "agent": change.agent, "before": change.before, "after": change.after,
-    })).collect::<Vec<_>>()});
-    Output::new(global.json).print(&value, |output| {
-        let rows = changes.iter().map(|change| {
-            vec![
-                change.command.clone(),
-                change.agent.clone(),
-                change.before.clone(),
-                change.after.clone(),
-            ]
-        });
-        let summary = format!("{} of {total} calls change", changes.len());
-        if changes.is_empty() {
-            summary
-        } else {
-            format!(
-                "{}\n\n{summary}",
-                output.table(&["command", "agent", "before", "after"], rows)
-            )
-        }
-    })?;
-    Ok(exit::OK)
 }

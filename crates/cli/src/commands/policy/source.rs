@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Where fixtures are, unless a command is told.
-const FIXTURES: &str = "fixtures.yaml";
+pub(super) const FIXTURES: &str = "fixtures.yaml";
 
 /// Sources, or what is wrong with them, under the name of their folder.
 pub(super) type Named = (String, Result<PolicySources, Vec<Finding>>);
@@ -65,6 +65,29 @@ pub(super) struct Loaded {
     pub(super) workshop: Workshop,
 }
 
+/// The folder and the schema that are read, where policies are not those of the binary.
+pub(super) fn places(
+    global: &Global,
+    environment: Environment,
+    from: &PolicyFrom,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let mut flags = BTreeMap::new();
+    for (key, path) in [("policies", &from.policies), ("schema", &from.schema)] {
+        if let Some(path) = path {
+            flags.insert(key, path.to_string_lossy().into_owned());
+        }
+    }
+    let settings = settings(global, environment, flags)?;
+    let paths = Config::from_settings(&settings)?.policies;
+    Ok(match paths {
+        PolicyPaths::Own { policies, schema } => vec![policies, schema],
+        PolicyPaths::Shipped => {
+            let own = settings.data()?;
+            vec![own.join("policies"), own.join("schema.cedarschema")]
+        }
+    })
+}
+
 /// Loads the policies that were named.
 ///
 /// # Errors
@@ -76,6 +99,18 @@ pub(super) fn load(
     from: &PolicyFrom,
 ) -> anyhow::Result<Loaded> {
     let (name, sources) = sources(global, environment, from)?;
+    loaded(name, sources)
+}
+
+/// Loads sources.
+///
+/// # Errors
+///
+/// As [`load`].
+pub(super) fn loaded(
+    name: String,
+    sources: Result<PolicySources, Vec<Finding>>,
+) -> anyhow::Result<Loaded> {
     let loaded = sources.and_then(|sources| {
         let (set, _) = PolicySet::load(&sources)?;
         Ok((set, Workshop::new(&sources)?))

@@ -14,13 +14,13 @@ use crate::{
 };
 
 /// Policies, and the cases that they are tried on.
-struct Bench {
-    loaded: Loaded,
-    cases: Vec<Case>,
+pub(super) struct Bench {
+    pub(super) loaded: Loaded,
+    pub(super) cases: Vec<Case>,
     left_out: usize,
 }
 
-fn bench(
+pub(super) fn bench(
     global: &Global,
     environment: Environment,
     from: &PolicyFrom,
@@ -35,7 +35,7 @@ fn bench(
     let files = policy_test::find(places).map_err(Usage)?;
     if files.is_empty() {
         let message = format!(
-            "there is no `*{SUFFIX}` in `{}`",
+            "there is no `*{SUFFIX}`, nor a test of `cedar run-tests`, in `{}`",
             places
                 .iter()
                 .map(|path| path.display().to_string())
@@ -44,7 +44,7 @@ fn bench(
         );
         return Err(Usage(message).into());
     }
-    let mut cases = policy_test::cases(&files, &source::catalog()?)
+    let mut cases = policy_test::cases(&files, &source::catalog()?, &loaded.workshop)
         .map_err(|findings| source::wrong(&findings))?;
     let all = cases.len();
     if let Some(filter) = filter {
@@ -119,7 +119,7 @@ pub(super) fn coverage(
 }
 
 /// Tells what came of the tests; whether all passed.
-fn report(bench: &Bench, format: ReportFormat) -> anyhow::Result<bool> {
+pub(super) fn report(bench: &Bench, format: ReportFormat) -> anyhow::Result<bool> {
     let began = Instant::now();
     let mut progress = Progress::new("tests run:", bench.cases.len());
     let told = policy_test::run(&bench.cases, &bench.loaded.set, |done| progress.at(done));

@@ -1,0 +1,99 @@
+//! `cedargate policy test --watch`: again whenever a file is saved.
+
+use std::{
+    collections::BTreeSet,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use notify::RecursiveMode;
+use tokio::sync::mpsc;
+
+use super::{source, test};
+use crate::{
+    arguments::{Global, PolicyTest},
+    config::Environment,
+    exit,
+    output::{printable_lines, write_line},
+    signals,
+};
+
+/// What is saved within this time is one change: editors write a file in several steps.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// What makes a terminal empty, with the lines that were scrolled away.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[3J\u{1b}[H";
+
+#[allow(
+    clippy::print_stderr,
+    reason = "this is where errors are told, run by run"
+)]
+pub(super) async fn run(
+    global: &Global,
+    environment: Environment,
+    arguments: &PolicyTest,
+) -> anyhow::Result<u8> {
+    let from = source::beside(&arguments.from, &arguments.paths);
+    let places = source::places(global, environment.clone(), &from)?;
+    let roots = roots(arguments.paths.iter().chain(&places));
+    let stop = signals::shutdown()?;
+    let (changed, mut changes) = mpsc::channel(1);
+    let mut watcher = notify_debouncer_full::new_debouncer(
+        DEBOUNCE,
+        None,
+        move |events: notify_debouncer_full::DebounceEventResult| {
+            let touched = events.map_or(true, |events| {
+                events.iter().any(|event| !event.kind.is_access())
+            });
+            if touched {
+                // A full channel means that the tests are about to run anyway.
+                let _ = changed.try_send(());
+            }
+        },
+    )?;
+    loop {
+        // Before each run: a folder that was replaced is another one.
+        let mut watched = 0;
+        for (root, mode) in &roots {
+            watched += usize::from(watcher.watch(root, *mode).is_ok());
+        }
+        if watched == 0 {
+            return Err(exit::Usage("nothing of what is to be watched is there".to_owned()).into());
+        }
+        if std::io::stdout().is_terminal() {
+            write_line(CLEAR)?;
+        }
+        let code = match test::run(global, environment.clone(), arguments) {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("{}", printable_lines(&format!("{error:#}")));
+                exit::code_of(&error)
+            }
+        };
+        write_line("watching; Ctrl-C ends it")?;
+        tokio::select! {
+            () = stop.cancelled() => return Ok(code),
+            _ = changes.recv() => {}
+        }
+    }
+}
+
+/// What to watch: folders with all below them, and the folders that single files lie in.
+fn roots<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeSet<(PathBuf, RecursiveMode)> {
+    let mut roots = BTreeSet::new();
+    for path in paths {
+        if path.is_dir() {
+            roots.insert((path.clone(), RecursiveMode::Recursive));
+        } else {
+            let parent = path.parent().unwrap_or(Path::new(""));
+            let parent = if parent == Path::new("") {
+                Path::new(".")
+            } else {
+                parent
+            };
+            roots.insert((parent.to_owned(), RecursiveMode::NonRecursive));
+        }
+    }
+    roots
+}
