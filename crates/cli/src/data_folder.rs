@@ -286,7 +286,7 @@ mod tests {
         let invariants = shipped_invariants();
         assert_eq!(count(&policies.join("invariants")), invariants.len());
         for invariant in invariants {
-            let path = policies.join("invariants").join(&invariant.name);
+            let path = policies.join(&invariant.name);
             assert_eq!(fs::read_to_string(path).unwrap(), invariant.text);
         }
         let edited = policies.join(&sources.policies[0].name);
