@@ -71,7 +71,7 @@ const AFTER: usize = 60;
 
 impl Finding {
     /// An error in a file as a whole.
-    pub(super) fn error(file: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn error(file: &str, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
             file: file.to_owned(),
