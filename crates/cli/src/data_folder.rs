@@ -177,11 +177,7 @@ pub fn shipped_invariants() -> Vec<authz::Source> {
         .iter()
         .filter(|(name, _)| is_invariant(name))
         .map(|(name, text)| authz::Source {
-            // Within their own folder, as they would be read.
-            name: name
-                .split_once('/')
-                .map_or(*name, |(_, name)| name)
-                .to_owned(),
+            name: (*name).to_owned(),
             text: (*text).to_owned(),
         })
         .collect()
