@@ -6,7 +6,10 @@
 //! validator notices. What changes nothing by construction (`principal is Agent` where only
 //! agents act) is none either.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use cedar_policy::{
     ActionConstraint, EntityTypeName, EntityUid, Policy, PolicyId, PrincipalConstraint,
@@ -44,6 +47,8 @@ pub struct Mutant {
     pub line: u32,
     /// What was done, as in “`principal.trust >= 1` dropped”.
     pub what: String,
+    /// Whether it is in the scope: then the policy may match what it could not match before.
+    pub scope: bool,
     at: usize,
     /// None where the policy is dropped.
     changed: Option<Policy>,
@@ -104,14 +109,37 @@ impl Workshop {
     ///
     /// When a policy has no JSON form, or there is no thread to work on.
     pub fn mutants(&self) -> Result<Vec<Mutant>, Vec<Finding>> {
-        on_large_stack(|| {
-            let validator = Validator::new(self.parts.schema.clone());
+        let validator = Validator::new(self.parts.schema.clone());
+        let next = AtomicUsize::new(0);
+        // To validate is most of the work: it is shared by all cores.
+        let work = || {
             let mut mutants = Vec::new();
-            for (at, part) in self.parts.policies.iter().enumerate() {
-                mutants.extend(self.of_policy(at, part, &validator));
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(part) = self.parts.policies.get(at) else {
+                    break;
+                };
+                mutants.push((at, self.of_policy(at, part, &validator)));
             }
             Ok(mutants)
-        })
+        };
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut mutants = Vec::new();
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..workers)
+                .map(|_| scope.spawn(|| on_large_stack(work)))
+                .collect();
+            for worker in workers {
+                let panicked = || vec![Finding::error("policies", "a worker panicked")];
+                mutants.extend(worker.join().map_err(|_| panicked())??);
+            }
+            Ok::<(), Vec<Finding>>(())
+        })?;
+        mutants.sort_by_key(|(at, _)| *at);
+        Ok(mutants
+            .into_iter()
+            .flat_map(|(_, mutants)| mutants)
+            .collect())
     }
 
     /// The set with that fault. It keeps the version of the sound one.
@@ -139,15 +167,16 @@ impl Workshop {
     }
 
     fn of_policy(&self, at: usize, part: &Part, validator: &Validator) -> Vec<Mutant> {
-        let mutant = |line, what, changed| Mutant {
+        let mutant = |line, what, scope, changed| Mutant {
             policy: part.id.clone(),
             file: part.file.clone(),
             line,
             what,
+            scope,
             at,
             changed,
         };
-        let mut mutants = vec![mutant(part.line, "policy dropped".to_owned(), None)];
+        let mut mutants = vec![mutant(part.line, "policy dropped".to_owned(), false, None)];
         let Ok(json) = part.policy.to_json() else {
             return mutants;
         };
@@ -163,7 +192,7 @@ impl Workshop {
                 && matched(&policy, &self.parts.schema)
                     == matched(&part.policy, &self.parts.schema);
             if !same_scope && is_valid(validator, &policy) {
-                mutants.push(mutant(change.line, change.what, Some(policy)));
+                mutants.push(mutant(change.line, change.what, change.scope, Some(policy)));
             }
         }
         mutants

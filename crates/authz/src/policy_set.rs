@@ -262,6 +262,14 @@ impl PolicySet {
         advice
     }
 
+    /// The policies that can decide whether people may do a Cedar action, such as `approve`.
+    #[must_use]
+    pub fn about_people(&self, action: &str) -> Vec<String> {
+        let policies = self.people(action).into_iter();
+        let policies = policies.flat_map(cedar_policy::PolicySet::policies);
+        policies.map(|policy| policy.id().to_string()).collect()
+    }
+
     /// What decides whether people may do `action`.
     pub(crate) fn people(&self, action: &str) -> Option<&cedar_policy::PolicySet> {
         self.people.get(action)

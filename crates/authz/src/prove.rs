@@ -169,7 +169,11 @@ impl Theory {
         } else {
             let parts = with(invariants)?;
             if !parts.warnings.is_empty() {
-                return Err(parts.warnings.into_iter().map(Finding::as_error).collect());
+                return Err(parts
+                    .warnings
+                    .into_iter()
+                    .map(Finding::into_error)
+                    .collect());
             }
             parts.policies
         };

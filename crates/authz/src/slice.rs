@@ -198,6 +198,14 @@ impl Slice {
         }
     }
 
+    /// The policies that can match, whoever the agent is; none where it cannot be judged.
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
+        let policies = self.for_anyone();
+        let policies = policies.iter().flat_map(|policies| policies.policies());
+        policies.map(|policy| policy.id().to_string()).collect()
+    }
+
     /// Whether another slice has the same policies about the same command, and so decides
     /// whatever is asked as this one does.
     #[must_use]

@@ -177,11 +177,7 @@ pub fn shipped_invariants() -> Vec<authz::Source> {
         .iter()
         .filter(|(name, _)| is_invariant(name))
         .map(|(name, text)| authz::Source {
-            // Within their own folder, as they would be read.
-            name: name
-                .split_once('/')
-                .map_or(*name, |(_, name)| name)
-                .to_owned(),
+            name: (*name).to_owned(),
             text: (*text).to_owned(),
         })
         .collect()
@@ -286,7 +282,7 @@ mod tests {
         let invariants = shipped_invariants();
         assert_eq!(count(&policies.join("invariants")), invariants.len());
         for invariant in invariants {
-            let path = policies.join("invariants").join(&invariant.name);
+            let path = policies.join(&invariant.name);
             assert_eq!(fs::read_to_string(path).unwrap(), invariant.text);
         }
         let edited = policies.join(&sources.policies[0].name);

@@ -459,6 +459,15 @@ fn what_the_documentation_shows_works() {
         assert_eq!(code, 0, "{out}{err}\n{test}");
     }
 
+    // Those of Cedar's own tool, too.
+    for test in snippets("json") {
+        let folder = folder();
+        fs::write(folder.path().join("policies/own.test.json"), &test).unwrap();
+        let arguments = ["test", "policies/own.test.json"];
+        let (code, out, err) = cedargate(folder.path(), &arguments);
+        assert_eq!(code, 0, "{out}{err}\n{test}");
+    }
+
     // Its commands end well; coverage takes long without optimisation, and `tests/run` has it;
     // policy_prove.rs has proofs.
     let folder = folder();

@@ -468,3 +468,140 @@ async fn two_people_let_an_agent_stop_something_once() {
         "decided is decided"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_agents_are_explained_and_recorded_calls_decided_by_other_policies() {
+    const RESTART: &str = "/mcp-coolify applications restart sampleapp000000000000001";
+    let sample = SampleCoolify::start("a-token").await.unwrap();
+    let url = sample.url();
+    let variables = [
+        ("COOLIFY_API_URL", url.as_str()),
+        ("COOLIFY_API_TOKEN", "a-token"),
+    ];
+    let server = Server::start_in(tempfile::tempdir().unwrap(), &variables);
+    server.json(&["agents", "create", "bot", "--allow", "coolify"]);
+    server.json(&["agents", "create", "other"]);
+    for _ in 0..3 {
+        let (status, answer) = execute(&server.gateway, "bot", RESTART).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let (status, _) = execute(&server.gateway, "other", RESTART).await;
+    assert_eq!(status, 403);
+
+    let explain = |agent: &str, more: &[&str]| {
+        let arguments = [
+            "policy", "explain", "--live", "--agent", agent, "--call", RESTART,
+        ];
+        server.json(&[&arguments[..], more].concat())
+    };
+    let bot = explain("bot", &[]);
+    assert_eq!(bot["answer"]["verdict"], "permit", "{bot}");
+    assert_eq!(bot["answer"]["policies"][0], "standing.allowed-services");
+    assert_eq!(explain("other", &[])["answer"]["verdict"], "escalate");
+    let granted = explain("other", &["--grant", "{call: this, by: [dan], for: 1h}"]);
+    assert_eq!(granted["answer"]["grant"], true, "{granted}");
+    let unknown = server.run(
+        &[],
+        &[
+            "policy", "explain", "--live", "--agent", "nobody", "--call", RESTART,
+        ],
+    );
+    assert_eq!(unknown.status.code(), Some(4));
+
+    // The policies in force, and those that would take the standing access away.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let after = server.folder.path().join("after");
+    std::fs::create_dir(&after).unwrap();
+    std::fs::copy(
+        root.join("schema.cedarschema"),
+        after.join("schema.cedarschema"),
+    )
+    .unwrap();
+    for entry in std::fs::read_dir(root.join("policies")).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "cedar")
+        {
+            std::fs::copy(&path, after.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let standing = after.join("standing.cedar");
+    let text = std::fs::read_to_string(&standing).unwrap();
+    let text = text.replace("principal.trust >= 1", "principal.trust >= 9");
+    std::fs::write(&standing, text).unwrap();
+
+    let after = after.to_str().unwrap();
+    let recorded = server.json(&[
+        "policy",
+        "diff",
+        "active",
+        after,
+        "--journal",
+        "data/journal",
+    ]);
+    let calls = &recorded["recorded"];
+    assert_eq!(
+        (&calls["calls"], &calls["without"]),
+        (&4.into(), &serde_json::json!({})),
+        "{recorded}"
+    );
+    let changes = calls["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 3, "{recorded}");
+    for change in changes {
+        assert_eq!(
+            (
+                &change["agent"],
+                &change["then"],
+                &change["before"]["verdict"],
+                &change["after"]["verdict"]
+            ),
+            (
+                &"bot".into(),
+                &"permit".into(),
+                &"permit".into(),
+                &"escalate".into()
+            ),
+            "{change}"
+        );
+    }
+    let version = recorded["before"]["version"].as_str().unwrap();
+    let same = server.json(&[
+        "policy",
+        "diff",
+        "active",
+        &version[..12],
+        "--journal",
+        "data/journal",
+    ]);
+    assert_eq!(same["recorded"]["changes"], serde_json::json!([]));
+    // The trail has the lines once they are shipped, each once.
+    let mut shipped = false;
+    for _ in 0..500 {
+        let audit = server.json(&[
+            "policy",
+            "diff",
+            "active",
+            after,
+            "--audit",
+            "--journal",
+            "data/journal",
+        ]);
+        assert_eq!(audit["recorded"]["calls"], 4, "{audit}");
+        let output = server.run(
+            &[],
+            &["policy", "diff", "active", after, "--audit", "--json"],
+        );
+        let Ok(value) = serde_json::from_slice::<Value>(&output.stdout) else {
+            continue;
+        };
+        if value["recorded"]["calls"] == 4 {
+            assert_eq!(value["recorded"]["changes"].as_array().unwrap().len(), 3);
+            shipped = true;
+            break;
+        }
+    }
+    assert!(shipped, "the orchestrator's trail never had the calls");
+    let none = server.run(&[], &["policy", "diff", "active", "shadow", "--audit"]);
+    assert_eq!(none.status.code(), Some(4));
+}

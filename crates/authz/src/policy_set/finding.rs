@@ -93,7 +93,7 @@ impl Finding {
 
     /// A warning that nobody may pass over.
     #[cfg(feature = "prove")]
-    pub(crate) fn as_error(self) -> Self {
+    pub(crate) fn into_error(self) -> Self {
         Self {
             severity: Severity::Error,
             ..self

@@ -59,7 +59,7 @@ fn quoted(text: &str) -> String {
 
 /// Leaves out the entities that nothing leads to, and those that are nothing but a name;
 /// writes times as times.
-fn tidy(mut context: Value, entities: Value, request: [(String, String); 2]) -> (Value, Value) {
+fn tidy(mut context: Value, entities: &Value, request: [(String, String); 2]) -> (Value, Value) {
     write_times(&mut context);
     let mut known = BTreeMap::new();
     let mut order = Vec::new();
@@ -161,67 +161,7 @@ impl Theory {
         environment: &Environment,
         found: &Env,
     ) -> Result<Counterexample, String> {
-        let wrong = |error: String| format!("the solver's counterexample is none: {error}");
-        let entities = found
-            .entities
-            .clone()
-            .upsert_entities(self.actions.iter().cloned(), None)
-            .map_err(|error| wrong(malformed(error).text))?;
-        let decide = |policies: Vec<Policy>| -> Result<Response, String> {
-            let set =
-                PolicySet::from_policies(policies).map_err(|error| wrong(malformed(error).text))?;
-            Ok(Authorizer::new().is_authorized(&found.request, &set, &entities))
-        };
-        let permits = |response: &Response| response.decision() == Decision::Allow;
-        let of = |parts| self.applying(parts, environment);
-        let of_set = decide(of(&self.policies))?;
-        // Where a `forbid` fails, the gateway refuses, whatever Cedar says.
-        let failing = of_set.diagnostics().errors().find_map(|error| {
-            let AuthorizationError::PolicyEvaluationError(error) = error;
-            let id: &str = error.policy_id().as_ref();
-            let forbids = |part: &&Part| part.id == id && part.policy.effect() == Effect::Forbid;
-            self.policies.iter().find(forbids)
-        });
-        if let Some(part) = failing.filter(|_| matches!(claim.kind, Kind::Never | Kind::NotWider)) {
-            return Err(format!(
-                "it would not be so where `{}` fails, but failing refuses: prove first that it cannot fail",
-                part.id
-            ));
-        }
-        let told = match (claim.kind, self.part(claim)) {
-            (Kind::NeverFails, Some(part)) => {
-                let alone = decide(vec![part.policy.clone()])?;
-                if alone.diagnostics().errors().next().is_none() {
-                    return Err(wrong("the policy can be evaluated".to_owned()));
-                }
-                match claim.policy.as_ref().map(|place| place.of) {
-                    Some(Of::Set) => of_set,
-                    _ => alone,
-                }
-            }
-            (Kind::Never, _) => {
-                let kept = decide(self.standard(claim)?)?;
-                if !permits(&of_set) || permits(&kept) {
-                    return Err(wrong("the set does not permit it".to_owned()));
-                }
-                of_set
-            }
-            (Kind::Always, _) => {
-                let kept = decide(self.standard(claim)?)?;
-                if permits(&of_set) || !permits(&kept) {
-                    return Err(wrong("the set permits it".to_owned()));
-                }
-                of_set
-            }
-            (Kind::NotWider, _) => {
-                let old = decide(of(self.old.as_deref().unwrap_or_default()))?;
-                if !permits(&of_set) || permits(&old) {
-                    return Err(wrong("both sets answer alike".to_owned()));
-                }
-                of_set
-            }
-            (Kind::NeverFails, None) => return Err("there is no such policy".to_owned()),
-        };
+        let told = self.judged(claim, environment, found)?;
         let request = &found.request;
         let names = |uid: Option<&cedar_policy::EntityUid>| {
             uid.map_or_else(Default::default, |uid| {
@@ -246,7 +186,7 @@ impl Theory {
             .to_json_value()
             .map_err(|error| wrong(malformed(error).text))?;
         let (principal, resource) = (names(request.principal()), names(request.resource()));
-        let (context, entities) = tidy(context, entities, [principal.clone(), resource.clone()]);
+        let (context, entities) = tidy(context, &entities, [principal.clone(), resource.clone()]);
         Ok(Counterexample {
             principal,
             action: names(request.action()).1,
@@ -270,4 +210,79 @@ impl Theory {
                 .collect()),
         })
     }
+
+    /// What Cedar says to the request, if that contradicts the claim.
+    fn judged(
+        &self,
+        claim: &Claim,
+        environment: &Environment,
+        found: &Env,
+    ) -> Result<Response, String> {
+        let entities = found
+            .entities
+            .clone()
+            .upsert_entities(self.actions.iter().cloned(), None)
+            .map_err(|error| wrong(malformed(error).text))?;
+        let decide = |policies: Vec<Policy>| -> Result<Response, String> {
+            let set =
+                PolicySet::from_policies(policies).map_err(|error| wrong(malformed(error).text))?;
+            Ok(Authorizer::new().is_authorized(&found.request, &set, &entities))
+        };
+
+        let of = |parts| self.applying(parts, environment);
+        let of_set = decide(of(&self.policies))?;
+        // Where a `forbid` fails, the gateway refuses, whatever Cedar says.
+        let failing = of_set.diagnostics().errors().find_map(|error| {
+            let AuthorizationError::PolicyEvaluationError(error) = error;
+            let id: &str = error.policy_id().as_ref();
+            let forbids = |part: &&Part| part.id == id && part.policy.effect() == Effect::Forbid;
+            self.policies.iter().find(forbids)
+        });
+        if let Some(part) = failing.filter(|_| matches!(claim.kind, Kind::Never | Kind::NotWider)) {
+            return Err(format!(
+                "it would not be so where `{}` fails, but failing refuses: prove first that it cannot fail",
+                part.id
+            ));
+        }
+        match (claim.kind, self.part(claim)) {
+            (Kind::NeverFails, Some(part)) => {
+                let alone = decide(vec![part.policy.clone()])?;
+                if alone.diagnostics().errors().next().is_none() {
+                    return Err(wrong("the policy can be evaluated"));
+                }
+                let of = claim.policy.as_ref().map(|place| place.of);
+                Ok(if of == Some(Of::Set) { of_set } else { alone })
+            }
+            (Kind::Never, _) => {
+                let kept = decide(self.standard(claim)?)?;
+                if !permits(&of_set) || permits(&kept) {
+                    return Err(wrong("the set does not permit it"));
+                }
+                Ok(of_set)
+            }
+            (Kind::Always, _) => {
+                let kept = decide(self.standard(claim)?)?;
+                if permits(&of_set) || !permits(&kept) {
+                    return Err(wrong("the set permits it"));
+                }
+                Ok(of_set)
+            }
+            (Kind::NotWider, _) => {
+                let old = decide(of(self.old.as_deref().unwrap_or_default()))?;
+                if !permits(&of_set) || permits(&old) {
+                    return Err(wrong("both sets answer alike"));
+                }
+                Ok(of_set)
+            }
+            (Kind::NeverFails, None) => Err("there is no such policy".to_owned()),
+        }
+    }
+}
+
+fn permits(response: &Response) -> bool {
+    response.decision() == Decision::Allow
+}
+
+fn wrong(error: impl std::fmt::Display) -> String {
+    format!("the solver's counterexample is none: {error}")
 }

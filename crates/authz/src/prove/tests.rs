@@ -25,7 +25,11 @@ fn cvc5(script: &str) -> Result<String, String> {
     let mut input = child.stdin.take().unwrap();
     input.write_all(script.as_bytes()).unwrap();
     drop(input);
-    Ok(String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap())
+    let output = child.wait_with_output().unwrap();
+    if !output.status.success() {
+        return Err(format!("the solver failed: {}", output.status));
+    }
+    Ok(String::from_utf8(output.stdout).unwrap())
 }
 
 fn theory(sources: &PolicySources, invariants: &str) -> Theory {

@@ -52,7 +52,7 @@ pub(super) async fn run(
         Policy::Matrix(arguments) => matrix::matrix(global, environment, &arguments),
         Policy::Diff(arguments) => diff::run(global, environment, &arguments).await,
         Policy::Explain(arguments) => explain::run(global, environment, &arguments).await,
-        Policy::Prove(arguments) => prove::run(global, environment, &arguments),
+        Policy::Prove(arguments) => prove::run(global, &environment, &arguments),
         Policy::Fmt(arguments) => fmt::run(global, &arguments),
         Policy::Sets(command) => policy_sets::run(global, environment, command).await,
     }

@@ -1,6 +1,9 @@
 //! One case: what is asked, what should come, and whether it came.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use authz::{
     Action, Circumstances, Command, Decision, PolicySet, Principal, Slice, Target, Timestamp, User,
@@ -92,6 +95,25 @@ impl Case {
             Question::Person { user, right, now } => answer(ruling(policies, user, right, *now)),
             Question::Cedar(question) => of_cedar(question.ask(policies)),
         }
+    }
+
+    /// The policies that can have a part in the answer; none where that can be all of them.
+    pub(super) fn matching(&self, policies: &Arc<PolicySet>) -> Option<HashSet<String>> {
+        let of = |target, action| Slice::new(policies, target, action).ids();
+        let ids = match &self.question {
+            Question::Invoke { command, .. } => {
+                let mut ids = of(&command.target, Action::Invoke);
+                ids.extend(of(&command.target, Action::Escalate));
+                if !self.expect.details.approvers.is_empty() {
+                    ids.extend(policies.about_people("approve"));
+                }
+                ids
+            }
+            Question::List { command, .. } => of(&command.target, Action::List),
+            Question::Person { right, .. } => policies.about_people(right.action()),
+            Question::Cedar(_) => return None,
+        };
+        Some(ids.into_iter().collect())
     }
 
     /// Whether a set answers as expected: all that a mutant needs to be told.

@@ -39,6 +39,33 @@ impl Coverage {
     }
 }
 
+/// What is known of a case before any fault is tried on it.
+struct Known {
+    /// The policies that decide it.
+    decided: HashSet<String>,
+    /// Those that its scope can match at all; none if that is not known.
+    matching: Option<HashSet<String>>,
+}
+
+impl Known {
+    fn of(case: &Case, sound: &Arc<PolicySet>) -> Self {
+        Self {
+            decided: case.ask(sound).policies.into_iter().collect(),
+            matching: case.matching(sound),
+        }
+    }
+
+    /// Whether a fault can make a difference to the case: elsewhere than in its scope, a
+    /// policy matters only to what the scope can match.
+    fn can_notice(&self, mutant: &Mutant) -> bool {
+        mutant.scope
+            || self
+                .matching
+                .as_ref()
+                .is_none_or(|matching| matching.contains(&mutant.policy))
+    }
+}
+
 /// Tries every fault on the cases, which all pass on the sound set.
 ///
 /// # Errors
@@ -54,11 +81,7 @@ pub(crate) fn measure(
         let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
         anyhow::anyhow!(texts.join("\n"))
     })?;
-    // Whoever was decided by the policy at fault is most likely to notice.
-    let decided: Vec<HashSet<String>> = cases
-        .iter()
-        .map(|case| case.ask(sound).policies.into_iter().collect())
-        .collect();
+    let known: Vec<Known> = cases.iter().map(|case| Known::of(case, sound)).collect();
     let next = AtomicUsize::new(0);
     let unnoticed = Mutex::new(Vec::new());
     let failure = Mutex::new(None);
@@ -74,8 +97,12 @@ pub(crate) fn measure(
                     return;
                 }
             };
-            let own = |(_, policies): &(&Case, &HashSet<String>)| policies.contains(&mutant.policy);
-            let pairs = || cases.iter().zip(&decided);
+            let pairs = || {
+                let pairs = cases.iter().zip(&known);
+                pairs.filter(|(_, known)| known.can_notice(mutant))
+            };
+            // Whoever was decided by the policy at fault is most likely to notice.
+            let own = |(_, known): &(&Case, &Known)| known.decided.contains(&mutant.policy);
             let first = pairs().filter(own);
             let rest = pairs().filter(|pair| !own(pair));
             let noticed = first.chain(rest).any(|(case, _)| !case.passes(&set));

@@ -127,6 +127,7 @@ impl Source {
     pub(super) fn at_line(&self, line: u64, message: &str, help: Option<&str>) -> Finding {
         Finding {
             line: Some(u32::try_from(line).unwrap_or(u32::MAX)),
+            column: Some(1),
             ..self.finding(None, message, help)
         }
     }

@@ -623,7 +623,7 @@ fn text(draft: &Value) -> String {
         }
     }
     text.push_str("tests:\n");
-    let test = draft.get("test");
+    let asked = draft.get("test");
     let order = [
         "name",
         "agent",
@@ -638,7 +638,7 @@ fn text(draft: &Value) -> String {
         "expect",
     ];
     for key in order {
-        let Some(value) = test.and_then(|test| test.get(key)) else {
+        let Some(value) = asked.and_then(|asked| asked.get(key)) else {
             continue;
         };
         let mark = if key == "name" { "-" } else { " " };

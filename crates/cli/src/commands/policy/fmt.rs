@@ -20,7 +20,16 @@ pub(super) fn run(global: &Global, arguments: &PolicyFmt) -> anyhow::Result<u8> 
         find(path, 0, &mut files)?;
     }
     if files.is_empty() {
-        return Err(Usage("there is no `*.cedar` file there".to_owned()).into());
+        let paths: Vec<String> = arguments
+            .paths
+            .iter()
+            .map(|path| format!("`{}`", path.display()))
+            .collect();
+        return Err(Usage(format!(
+            "there is no `*.cedar` file in {}",
+            paths.join(", ")
+        ))
+        .into());
     }
     // All are read before one is written: a file with a mistake changes no other.
     let mut changed = Vec::new();

@@ -40,7 +40,7 @@ use crate::{
 
 pub(super) fn run(
     global: &Global,
-    environment: Environment,
+    environment: &Environment,
     arguments: &PolicyProve,
 ) -> anyhow::Result<u8> {
     let began = Instant::now();
@@ -79,7 +79,7 @@ pub(super) fn run(
         return Err(Usage(message).into());
     }
     let limit = Duration::from_secs(arguments.time_limit);
-    let solver = Solver::find(arguments.solver.as_deref(), &environment, limit)?;
+    let solver = Solver::find(arguments.solver.as_deref(), environment, limit)?;
     let jobs = arguments.jobs.map_or_else(
         || thread::available_parallelism().map_or(1, NonZero::get),
         usize::from,
@@ -148,12 +148,18 @@ fn invariants(folder: &str, named: Option<&Path>) -> anyhow::Result<Vec<Source>>
     if !path.is_dir() {
         return Err(Usage(format!("there is no folder `{}`", path.display())).into());
     }
-    policy_folder::read_policies(path).map_err(|mut finding| {
+    let read = policy_folder::read_policies(path).map_err(|mut finding| {
         finding.message = finding
             .message
             .replace("the policy folder", "the folder of invariants");
-        source::wrong(&[*finding]).into()
-    })
+        source::wrong(&[*finding])
+    });
+    // As policies may have files of the same names.
+    let named = |source: Source| Source {
+        name: format!("{}/{}", policy_folder::INVARIANTS, source.name),
+        ..source
+    };
+    Ok(read?.into_iter().map(named).collect())
 }
 
 /// The policies of another folder. The schema is the new one's, or else nothing could be
@@ -322,12 +328,11 @@ fn write_tests(folder: &Path, outcomes: &[Outcome<'_>]) -> anyhow::Result<()> {
             let Came::Refuted { found, test } = result else {
                 continue;
             };
-            let (ending, text) = match test {
-                Some(test) => (SUFFIX, test.clone()),
-                None => {
-                    let official = vec![report::official(outcome.claim, found)];
-                    (OFFICIAL, crate::output::json(&official)?)
-                }
+            let (ending, text) = if let Some(test) = test {
+                (SUFFIX, test.clone())
+            } else {
+                let official = vec![report::official(outcome.claim, found)];
+                (OFFICIAL, crate::output::json(&official)?)
             };
             let path = folder.join(file_name(outcome.claim, number, ending));
             fs::write(&path, text)

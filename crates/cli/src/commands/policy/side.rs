@@ -38,8 +38,8 @@ pub(super) async fn side(
 ) -> anyhow::Result<Side> {
     if !matches!(text, "active" | "shadow") {
         // What is not there is told as what it most likely was to be.
-        let is_path = text.contains(['/', '.']) && !std::path::Path::new(text).is_dir();
-        if is_path {
+        let path = std::path::Path::new(text);
+        if (text.contains(['/', '.']) || path.exists()) && !path.is_dir() {
             return Err(Usage(format!("there is no folder `{text}`")).into());
         }
         if let What::Folder(folder) = What::of(text, None)? {

@@ -1,10 +1,12 @@
 //! `cedargate policy test --watch`: again whenever a file is saved.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    fs,
     io::IsTerminal as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use notify::RecursiveMode;
@@ -21,6 +23,12 @@ use crate::{
 
 /// What is saved within this time is one change: editors write a file in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// What tests read: policies, schemas, tests and their fixtures.
+const READ: [&str; 5] = ["cedar", "cedarschema", "yaml", "yml", "json"];
+
+/// How deep folders are looked into.
+const MAX_DEPTH: usize = 16;
 
 /// What makes a terminal empty, with the lines that were scrolled away.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[3J\u{1b}[H";
@@ -61,6 +69,8 @@ pub(super) async fn run(
         if watched == 0 {
             return Err(exit::Usage("nothing of what is to be watched is there".to_owned()).into());
         }
+        // Before the run, so that what is saved meanwhile is another state.
+        let state = state(&roots);
         if std::io::stdout().is_terminal() {
             write_line(CLEAR)?;
         }
@@ -72,9 +82,52 @@ pub(super) async fn run(
             }
         };
         write_line("watching; Ctrl-C ends it")?;
-        tokio::select! {
-            () = stop.cancelled() => return Ok(code),
-            _ = changes.recv() => {}
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(code),
+                _ = changes.recv() => {}
+            }
+            // To begin to watch a folder is told as a change of it, too.
+            if self::state(&roots) != state {
+                break;
+            }
+        }
+    }
+}
+
+/// Every file there that tests can read, with its size and when it was saved: no two saves
+/// look the same, and what else is written there is none.
+type State = BTreeMap<PathBuf, Option<(u64, SystemTime)>>;
+
+fn state(roots: &BTreeSet<(PathBuf, RecursiveMode)>) -> State {
+    let mut state = State::new();
+    for (root, mode) in roots {
+        note(root, *mode == RecursiveMode::Recursive, 0, &mut state);
+    }
+    state
+}
+
+fn note(folder: &Path, deep: bool, depth: usize, state: &mut State) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+        if !(READ.contains(&extension) || path.is_dir()) {
+            continue;
+        }
+        let Ok(metadata) = fs::metadata(&path) else {
+            state.insert(path, None);
+            continue;
+        };
+        if metadata.is_dir() {
+            if deep && depth < MAX_DEPTH {
+                note(&path, deep, depth + 1, state);
+            }
+        } else {
+            let saved = metadata.modified().ok();
+            state.insert(path, saved.map(|saved| (metadata.len(), saved)));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _, path::Path, time::Duration};
 
 use authz::prove::{Claim, Counterexample, Kind, Of, Theory};
+use orchestrator::policy_folder;
 use serde_json::{Value, json};
 
 use super::solver::Solver;
@@ -153,7 +154,7 @@ impl Report<'_> {
                 text,
                 "{mark} {}{}",
                 name(outcome.claim),
-                self.place(outcome)
+                where_proved(outcome)
             );
             text.push_str(&self.details(outcome));
         }
@@ -188,24 +189,6 @@ impl Report<'_> {
             }
         }
         text
-    }
-
-    /// For which kinds of request, or where it stands.
-    fn place(&self, outcome: &Outcome<'_>) -> String {
-        if outcome.word() != "proved" {
-            return String::new();
-        }
-        let actions: BTreeSet<&str> = outcome
-            .results
-            .iter()
-            .map(|(environment, _)| action(environment))
-            .collect();
-        let named: Vec<&str> = actions.iter().copied().take(NAMED).collect();
-        let more = match actions.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        format!("   {}{more}", named.join(", "))
     }
 
     /// What to say of a claim that was not proved.
@@ -259,15 +242,16 @@ impl Report<'_> {
             return String::new();
         };
         let folder = Path::new(self.folder);
-        let folder = match place.of {
-            Of::Set => folder.to_owned(),
-            Of::Invariants => self.invariants.map_or_else(
-                || folder.join(orchestrator::policy_folder::INVARIANTS),
-                Path::to_owned,
-            ),
-            Of::Old => self.old.unwrap_or(folder).to_owned(),
+        let path = match (place.of, self.invariants) {
+            (Of::Invariants, Some(named)) => {
+                let own = policy_folder::INVARIANTS;
+                let file = Path::new(&place.file);
+                named.join(file.strip_prefix(own).unwrap_or(file))
+            }
+            (Of::Old, _) => self.old.unwrap_or(folder).join(&place.file),
+            (Of::Set | Of::Invariants, _) => folder.join(&place.file),
         };
-        folder.join(&place.file).display().to_string()
+        path.display().to_string()
     }
 
     fn json(&self) -> Value {
@@ -338,6 +322,24 @@ impl Report<'_> {
     }
 }
 
+/// For which kinds of request a claim is proved.
+fn where_proved(outcome: &Outcome<'_>) -> String {
+    if outcome.word() != "proved" {
+        return String::new();
+    }
+    let actions: BTreeSet<&str> = outcome
+        .results
+        .iter()
+        .map(|(environment, _)| action(environment))
+        .collect();
+    let named: Vec<&str> = actions.iter().copied().take(NAMED).collect();
+    let more = match actions.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("   {}{more}", named.join(", "))
+}
+
 const VACUOUS: &str =
     "  it matches nothing that could ever be asked, and so says nothing: is there a slip in it?";
 
@@ -365,11 +367,11 @@ fn what(found: &Counterexample) -> String {
 }
 
 /// A counterexample to look at and to keep.
-fn example(found: &Counterexample, test: Option<&str>) -> String {
+fn example(found: &Counterexample, told: Option<&str>) -> String {
     let mut text = String::new();
-    if let Some(test) = test {
+    if let Some(told) = told {
         text.push_str("  A test that fails, to put beside the policies as *.test.yaml:\n\n");
-        indent(&mut text, test);
+        indent(&mut text, told);
     } else {
         text.push_str("  It cannot be told as a call of an agent or a right of a person:\n\n");
         indent(&mut text, &readable(found));

@@ -1,0 +1,89 @@
+//! `cedargate policy …` as a security team uses it, through the binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+#![cfg(unix)]
+
+mod bad_input;
+mod ci;
+mod diff;
+mod official;
+mod watch;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
+}
+
+/// A copy of the shipped policies with their tests and fixtures, to break.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |from: &Path, to: &str| fs::copy(from, folder.path().join(to)).unwrap();
+    copy(
+        &repository().join("schema.cedarschema"),
+        "schema.cedarschema",
+    );
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    for entry in fs::read_dir(repository().join("policies")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_file() {
+            let name = entry.file_name().into_string().unwrap();
+            copy(&entry.path(), &format!("policies/{name}"));
+        }
+    }
+    folder
+}
+
+/// The same without its tests.
+fn without_tests() -> tempfile::TempDir {
+    let folder = folder();
+    for entry in fs::read_dir(folder.path().join("policies")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().ends_with(".test.yaml") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    folder
+}
+
+/// Replaces the first of a text in a file.
+fn edit(folder: &Path, file: &str, from: &str, to: &str) {
+    let path = folder.join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} has no `{from}`");
+    fs::write(&path, text.replacen(from, to, 1)).unwrap();
+}
+
+fn cedargate(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_cedargate"))
+        .current_dir(folder)
+        .env_clear()
+        .arg("policy")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| panic!("{text}"))
+}
