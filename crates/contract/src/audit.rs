@@ -70,8 +70,10 @@ pub struct JournalEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandKey>,
     /// Everything else: policies, policy set, grant, approval, arguments (redacted),
-    /// digest, status, error, duration; and, where a shadow policy set would have decided
-    /// otherwise, `shadow` with its `version`, `decision` and `policies`.
+    /// digest, status, error, duration; the `facts` about the agent that the decision rested
+    /// on ([`authz::facts::Basis`]) and the `ip` that the call came from; and, where a shadow
+    /// policy set would have decided otherwise, `shadow` with its `version`, `decision` and
+    /// `policies`.
     #[serde(flatten)]
     pub details: serde_json::Map<String, Value>,
 }

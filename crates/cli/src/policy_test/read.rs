@@ -526,12 +526,11 @@ impl Asked<'_> {
                 .by
                 .iter()
                 .find_map(|user| self.fixtures.user(user).err());
-            let grant = match known {
-                Some(stranger) => Err(stranger),
-                None => {
-                    let (fixtures, now) = (self.fixtures, self.reader.now);
-                    given.value.grant(fixtures, &agent, &command, now)
-                }
+            let grant = if let Some(stranger) = known {
+                Err(stranger)
+            } else {
+                let (fixtures, now) = (self.fixtures, self.reader.now);
+                given.value.grant(fixtures, &agent, &command, now)
             };
             grants.push(grant.map_err(|problem| self.wrong(given.referenced, problem))?);
         }

@@ -176,14 +176,12 @@ impl Recorded {
         };
         let name = entry.agent_name.as_deref().unwrap_or_default();
         let name: AgentName = name.parse().map_err(|_| damaged("agent_name"))?;
-        let agent = match read("facts") {
-            Some(facts) => self
-                .principal(agent, &name, facts)
-                .ok_or_else(|| damaged("facts"))?,
-            None => {
-                doubts.insert(Doubt::Facts);
-                self.fixture(&name, fixtures)?
-            }
+        let agent = if let Some(facts) = read("facts") {
+            let recorded = self.principal(agent, &name, facts);
+            recorded.ok_or_else(|| damaged("facts"))?
+        } else {
+            doubts.insert(Doubt::Facts);
+            self.fixture(&name, fixtures)?
         };
         Ok(Call {
             place: place.to_owned(),
@@ -327,7 +325,7 @@ pub(crate) fn replay(
             {
                 changes.push((at, change));
             }
-            if at % 64 == 0
+            if at.is_multiple_of(64)
                 && let Ok(mut progress) = progress.lock()
             {
                 progress.at(at);

@@ -44,6 +44,7 @@ fn remove_policies(folder: &Path) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn each_command_says_what_is_wrong_and_where() {
     let cases = [
         Broken {
@@ -111,7 +112,7 @@ fn each_command_says_what_is_wrong_and_where() {
                     folder,
                     "policies/broken.cedar",
                     "@id(\"x\")\npermit (principal action, resource);\n",
-                )
+                );
             },
             not_for: &[],
             told: &["broken.cedar:2:"],

@@ -52,6 +52,7 @@ const LIST: &str = "coolify/list-servers";
 const RESTART: &str = "coolify/restart-application";
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one journal, seen from all sides")]
 fn recorded_calls_are_decided_again_and_nothing_is_left_out_in_silence() {
     let (before, after) = (folder(), folder());
     // Readers must be trusted more.

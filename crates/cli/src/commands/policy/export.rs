@@ -1,6 +1,6 @@
 //! `cedargate policy export`.
 
-use std::fs;
+use std::{fmt::Write as _, fs};
 
 use anyhow::Context as _;
 
@@ -37,13 +37,14 @@ pub(super) fn run(
     }
     let mut told = format!("{} tests written", number(exported.tests.len()));
     if exported.shortened > 0 {
-        told.push_str(&format!(
+        let _ = write!(
+            told,
             "; {} of them say more here: whether people can lift a refusal, who, for how long, and which policies exactly",
             number(exported.shortened)
-        ));
+        );
     }
     for left_out in &exported.left_out {
-        told.push_str(&format!("\nleft out  {left_out}"));
+        let _ = write!(told, "\nleft out  {left_out}");
     }
     eprintln!("{}", printable_lines(&told));
     Ok(exit::OK)

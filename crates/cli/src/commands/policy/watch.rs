@@ -43,10 +43,10 @@ pub(super) async fn run(
     arguments: &PolicyTest,
 ) -> anyhow::Result<u8> {
     let from = source::beside(&arguments.from, &arguments.paths);
-    let places = source::places(global, environment.clone(), &from)?;
-    let roots = roots(arguments.paths.iter().chain(&places));
+    let read = source::places(global, environment.clone(), &from)?;
+    let roots = roots(arguments.paths.iter().chain(&read));
     let stop = signals::shutdown()?;
-    let (changed, mut changes) = mpsc::channel(1);
+    let (again, mut runs) = mpsc::channel(1);
     let mut watcher = notify_debouncer_full::new_debouncer(
         DEBOUNCE,
         None,
@@ -56,17 +56,17 @@ pub(super) async fn run(
             });
             if touched {
                 // A full channel means that the tests are about to run anyway.
-                let _ = changed.try_send(());
+                let _ = again.try_send(());
             }
         },
     )?;
     loop {
         // Before each run: a folder that was replaced is another one.
-        let mut watched = 0;
+        let mut places = 0;
         for (root, mode) in &roots {
-            watched += usize::from(watcher.watch(root, *mode).is_ok());
+            places += usize::from(watcher.watch(root, *mode).is_ok());
         }
-        if watched == 0 {
+        if places == 0 {
             return Err(exit::Usage("nothing of what is to be watched is there".to_owned()).into());
         }
         // Before the run, so that what is saved meanwhile is another state.
@@ -85,7 +85,7 @@ pub(super) async fn run(
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(code),
-                _ = changes.recv() => {}
+                _ = runs.recv() => {}
             }
             // To begin to watch a folder is told as a change of it, too.
             if self::state(&roots) != state {
