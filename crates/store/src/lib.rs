@@ -14,7 +14,10 @@ pub mod error;
 pub mod feed;
 pub mod gateways;
 pub mod grants;
+pub mod identities;
 pub mod policy_sets;
+pub mod second_factors;
+pub mod sessions;
 #[cfg(test)]
 mod testing;
 mod tokens;
