@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Somebody who has a session, whatever their roles.
-pub(crate) struct Oneself(Person);
+pub(crate) struct Oneself(pub(crate) Person);
 
 impl axum::extract::FromRequestParts<Orchestrator> for Oneself {
     type Rejection = Trouble;

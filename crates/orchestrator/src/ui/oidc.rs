@@ -12,12 +12,12 @@ use store::{Actor, identities::Identity, sessions::Method};
 
 use super::{
     Trouble, go,
+    me::Oneself,
     session::{Next, encoded, limited, login_page, own_path},
 };
 use crate::{
     Orchestrator,
     api::Parameters,
-    authenticate::Person,
     error::Error,
     people::{
         oidc::{Claims, Failure, Flow, Provider, Purpose, admit},
@@ -56,19 +56,24 @@ pub(crate) async fn log_in(
 
 /// `GET /step-up/oidc`: for whoever has a session already.
 pub(crate) async fn step_up(
-    _: Person,
+    _: Oneself,
     State(orchestrator): State<Orchestrator>,
     Parameters(Next { next }): Parameters<Next>,
 ) -> Result<Response, Trouble> {
     depart(&orchestrator, Purpose::StepUp, &next).await
 }
 
-/// `GET /me/link`: says at the provider who one is there.
+/// `GET /me/link`: says at the provider who one is there. Whoever links an identity can
+/// log in by it for ever after, so a browser left open is not enough.
 pub(crate) async fn link(
-    _: Person,
+    Oneself(person): Oneself,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
-    depart(&orchestrator, Purpose::Link, "/me").await
+    match second_factor::may_change(&orchestrator, &person).await {
+        Ok(()) => depart(&orchestrator, Purpose::Link, "/me").await,
+        Err(Error::StepUp(_)) => Ok(go("/step-up?next=%2Fme%2Flink")),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn depart(
@@ -305,6 +310,7 @@ async fn link_to(
     claims: &Claims,
 ) -> Result<Option<HeaderValue>, Error> {
     let person = visit.person.as_ref().ok_or(Error::Unauthenticated)?;
+    second_factor::may_change(orchestrator, person).await?;
     orchestrator
         .store()
         .link_identity(
