@@ -6,7 +6,7 @@ use cedar_policy::{Expression, Policy, PolicyId, eval_expression};
 use serde_json::{Value, json};
 
 use crate::{
-    approval::Right,
+    approval::{Presence, Right},
     command::Command,
     decide::Circumstances,
     facts::Principal,
@@ -14,7 +14,6 @@ use crate::{
     policy_set::PolicySet,
     question::Question,
     slice::Slice,
-    time::Timestamp,
     user::User,
 };
 
@@ -94,10 +93,10 @@ pub fn trace_person(
     policies: &PolicySet,
     user: &User,
     right: &Right,
-    now: Timestamp,
+    at: Presence,
 ) -> Vec<PolicyTrace> {
     match (
-        right.question(policies, user, now),
+        right.question(policies, user, at),
         policies.people(right.action()),
     ) {
         (Ok(question), Some(policies)) => question.trace(policies),

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    approval::Right,
+    approval::{Presence, Right},
     command::Command,
     decide::Circumstances,
     entities::{Malformed, malformed},
@@ -20,7 +20,6 @@ use crate::{
     policy_set::PolicySet,
     question::Question,
     slice::Slice,
-    time::Timestamp,
     user::User,
 };
 
@@ -154,9 +153,9 @@ impl CedarQuestion {
         policies: &PolicySet,
         user: &User,
         right: &Right,
-        now: Timestamp,
+        at: Presence,
     ) -> Result<Self, String> {
-        let question = right.question(policies, user, now);
+        let question = right.question(policies, user, at);
         question.map(Self).map_err(|error| error.text)
     }
 

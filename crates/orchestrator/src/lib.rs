@@ -19,6 +19,8 @@ mod credential;
 mod error;
 mod events;
 mod origins;
+mod peer;
+pub mod people;
 pub mod policy_folder;
 mod service;
 mod ui;
@@ -39,6 +41,8 @@ use secrecy::{ExposeSecret, SecretString};
 use store::{Actor, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub use peer::{InvalidNetwork, Network};
 
 use crate::{
     activation::InForce, credential::Digest, origins::Origins, policy_folder::FolderStatus,
@@ -65,6 +69,11 @@ pub struct Config {
     pub rejection_cool_down: Duration,
     /// How many pending requests one agent may have. Default 50.
     pub open_limit: u32,
+    /// Proxies whose `X-Forwarded-For` is believed when the audit trail says from where
+    /// somebody acted. Default none: the address that connected.
+    pub trusted_proxies: Vec<Network>,
+    /// How people log in.
+    pub people: people::Config,
 }
 
 /// The control plane, opened. Cheap to clone.
@@ -81,6 +90,7 @@ struct Inner {
     /// Of the control token.
     control: Option<Digest>,
     origins: Origins,
+    people: people::State,
     /// What is enforced; replaced whole.
     in_force: watch::Sender<Arc<InForce>>,
     /// Held by whoever changes what is in force, or beside it.
@@ -117,6 +127,9 @@ pub enum StartError {
     /// An origin is written as no browser writes it.
     #[error("`{0}` is not an origin such as `https://host:port`")]
     InvalidOrigin(String),
+    /// The provider of identities cannot be used as it is set up.
+    #[error(transparent)]
+    Oidc(#[from] people::oidc::InvalidConfig),
 }
 
 /// How long the first start's link is good.
@@ -134,9 +147,11 @@ impl Orchestrator {
     /// See [`StartError`].
     pub async fn open(config: Config, store: Store, clock: Clock) -> Result<Self, StartError> {
         let origins = Origins::new(&config.public_url, &config.cors_origins)?;
+        let people = people::State::new(&config.people, &config.public_url)?;
         let actor = Actor {
             user: None,
             via: "bootstrap",
+            from: None,
             at: clock.now(),
         };
         store.ensure_agent(&local_agent()?, &actor).await?;
@@ -153,6 +168,7 @@ impl Orchestrator {
                 clock,
                 control,
                 origins,
+                people,
                 in_force: watch::Sender::new(Arc::new(in_force)),
                 activation: tokio::sync::Mutex::new(()),
                 folder: Mutex::new(folder),
@@ -186,6 +202,7 @@ impl Orchestrator {
         let actor = Actor {
             user: None,
             via: "bootstrap",
+            from: None,
             at: now,
         };
         if !self
@@ -273,6 +290,7 @@ impl Orchestrator {
         Actor {
             user: Some(person.user.id.clone()),
             via: person.via.as_str(),
+            from: person.from,
             at: self.now(),
         }
     }

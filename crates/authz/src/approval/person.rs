@@ -5,14 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Administration, Ask, Asking, Reach, SHORTEST, about, entities, judge};
+use super::{Administration, Ask, Asking, Presence, Reach, SHORTEST, about, entities, judge};
 use crate::{
     agent::Agent,
     decide::{PolicyError, Verdict},
     entities::Malformed,
     policy_set::PolicySet,
     question::Question,
-    time::Timestamp,
     user::User,
 };
 
@@ -72,28 +71,33 @@ impl Right {
         &self,
         policies: &PolicySet,
         user: &User,
-        now: Timestamp,
+        at: Presence,
     ) -> Result<Question, Malformed> {
         let action = self.action();
         match self {
-            Self::Administer(_) => about(policies, user, action, entities::control_plane(), now),
-            Self::Revoke(agent) => about(policies, user, action, entities::agent(agent, [])?, now),
+            Self::Administer(_) => about(policies, user, action, entities::control_plane(), at),
+            Self::Revoke(agent) => about(policies, user, action, entities::agent(agent, [])?, at),
             Self::Approve(ask, reach, life) => {
-                Asking::new(user, ask, now)?.question(policies, action, *reach, *life)
+                Asking::new(user, ask, at)?.question(policies, action, *reach, *life)
             }
             // Rejecting has neither reach nor life; the least stands for both.
             Self::Reject(ask) => {
-                Asking::new(user, ask, now)?.question(policies, action, Reach::Once, SHORTEST)
+                Asking::new(user, ask, at)?.question(policies, action, Reach::Once, SHORTEST)
             }
         }
     }
 }
 
-/// What policies say of `right` for `user`, now.
+/// What policies say of `right` for `user`, at that time.
 #[must_use]
-pub fn ruling(policies: &Arc<PolicySet>, user: &User, right: &Right, now: Timestamp) -> Ruling {
+pub fn ruling(
+    policies: &Arc<PolicySet>,
+    user: &User,
+    right: &Right,
+    at: impl Into<Presence>,
+) -> Ruling {
     let verdict = right
-        .question(policies, user, now)
+        .question(policies, user, at.into())
         .and_then(|question| judge(policies, right.action(), &question));
     Ruling::of(policies, verdict)
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{TypedAction, TypedActions, finding::Finding, index};
 use crate::{
     agent::Agent,
-    approval::{Ask, DURATIONS, Reach},
+    approval::{Ask, DURATIONS, Presence, Reach},
     arguments,
     command::{Arguments, CommandKey, Environment, Risk, Service, Target},
     entities::{self, Malformed, TYPES, malformed},
@@ -127,6 +127,29 @@ fn fits(schema: &Schema, env: Environment, full: bool) -> Result<(), Malformed> 
         Entities::from_entities([escalation], Some(schema)).map_err(malformed)?;
     }
 
+    let uids = Uids {
+        user: entities::user_uid(&user.id),
+        agent: entities::agent_uid(agent.id),
+        command: entities::command_uid(&target.key),
+    };
+    fits_requests(schema, now, full, &uids, &arguments)
+}
+
+/// Who and what the samples of requests are about.
+struct Uids {
+    user: EntityUid,
+    agent: EntityUid,
+    command: EntityUid,
+}
+
+/// Checks a sample of each action's request.
+fn fits_requests(
+    schema: &Schema,
+    now: Timestamp,
+    full: bool,
+    uids: &Uids,
+    arguments: &Arguments,
+) -> Result<(), Malformed> {
     let ip = if full {
         IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16])
     } else {
@@ -140,23 +163,30 @@ fn fits(schema: &Schema, env: Environment, full: bool) -> Result<(), Malformed> 
         arguments::uids(),
     )?;
     let moment = entities::time_context(now)?;
+    let person = entities::person_context(Presence {
+        now,
+        confirmed: full.then_some(now),
+    })?;
     for (action, principal, resource) in index::actions() {
-        let principal = if *principal == TYPES.user {
-            entities::user_uid(&user.id)
+        let by_person = *principal == TYPES.user;
+        let principal = if by_person {
+            uids.user.clone()
         } else {
-            entities::agent_uid(agent.id)
+            uids.agent.clone()
         };
         let resource = if *resource == TYPES.command {
-            entities::command_uid(&target.key)
+            uids.command.clone()
         } else if *resource == TYPES.escalation {
             entities::escalation_uid()
         } else if *resource == TYPES.agent {
-            entities::agent_uid(agent.id)
+            uids.agent.clone()
         } else {
             entities::control_plane_uid()
         };
         let context = if matches!(action, "read" | "write" | "destroy" | "escalate") {
             &call
+        } else if by_person {
+            &person
         } else {
             &moment
         };

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     Action, Agent, Grant, Risk, Scope, Timestamp,
-    approval::{Administration, Reach, Right, ruling},
+    approval::{Administration, Presence, Reach, Right, ruling},
     decide::{self, Call, Circumstances, Decision},
     fixtures::*,
     slice::Slice,
@@ -452,9 +452,11 @@ fn every_right() {
             NOON,
             Timestamp::from_millis(i64::MAX),
         ] {
-            let ruling = ruling(&set, &person, &right, now);
-            assert!(ruling.permitted, "{right:?}: {ruling:?}");
-            asked += 1;
+            for at in [Presence::from(now), Presence::from(now).confirmed_now()] {
+                let ruling = ruling(&set, &person, &right, at);
+                assert!(ruling.permitted, "{right:?}: {ruling:?}");
+                asked += 1;
+            }
         }
     };
     // What they were granted is not looked at.
@@ -484,7 +486,7 @@ fn every_right() {
     ] {
         is_of_it(name, "ControlPlane", Right::Administer(what));
     }
-    assert_eq!(asked, 3 * (2 + 2 * 3 * 2 * 13 + 4));
+    assert_eq!(asked, 6 * (2 + 2 * 3 * 2 * 13 + 4));
 }
 
 #[test]

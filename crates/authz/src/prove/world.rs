@@ -52,6 +52,13 @@ impl World {
         if *environment.principal() == TYPES.agent {
             always.push("principal.trust >= 0 && principal.trust <= 255".to_owned());
         }
+        if *environment.principal() == TYPES.user {
+            let age = |bound: &str| {
+                format!("(if context has mfa then context.mfa.age {bound} else true)")
+            };
+            always.push(age(">= duration(\"0ms\")"));
+            plain.push(age("<= duration(\"48h\")"));
+        }
         let is_command = *environment.resource() == TYPES.command;
         if is_command {
             always.push("resource.risk >= 0 && resource.risk <= 2".to_owned());

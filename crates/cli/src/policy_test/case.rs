@@ -6,9 +6,10 @@ use std::{
 };
 
 use authz::{
-    Action, Circumstances, Command, Decision, PolicySet, Principal, Slice, Target, Timestamp, User,
-    UserId,
-    approval::{Ask, Choice, DURATIONS, Escalation, Right, Ruling, choices, derive, ruling},
+    Action, Circumstances, Command, Decision, PolicySet, Principal, Slice, Target, User, UserId,
+    approval::{
+        Ask, Choice, DURATIONS, Escalation, Presence, Right, Ruling, choices, derive, ruling,
+    },
     decide::{self, decide},
     explain::{PolicyTrace, trace, trace_person},
     run_tests::{CedarAnswer, CedarQuestion},
@@ -53,7 +54,7 @@ pub(super) enum Question {
     Person {
         user: User,
         right: Right,
-        now: Timestamp,
+        at: Presence,
     },
 }
 
@@ -92,7 +93,7 @@ impl Case {
                 let slice = Slice::new(policies, &command.target, Action::List);
                 answer(decide::list(&slice, principal, at.now))
             }
-            Question::Person { user, right, now } => answer(ruling(policies, user, right, *now)),
+            Question::Person { user, right, at } => answer(ruling(policies, user, right, *at)),
             Question::Cedar(question) => of_cedar(question.ask(policies)),
         }
     }
@@ -240,7 +241,9 @@ impl Case {
             let Ok(user) = self.approvers.user(id) else {
                 continue;
             };
-            let may = choices(policies, &user, &ask, at.now);
+            // What they may once they proved a second factor, where that is needed.
+            let presence = Presence::from(at.now).confirmed_now();
+            let may = choices(policies, &user, &ask, presence);
             match expected {
                 Approver::Longest(expected) => {
                     let longest = may.iter().map(|choice| choice.longest_seconds).max();
@@ -294,7 +297,7 @@ impl Case {
                 let slice = Slice::new(policies, &command.target, Action::List);
                 trace(&slice, principal, command, *at)
             }
-            Question::Person { user, right, now } => trace_person(policies, user, right, *now),
+            Question::Person { user, right, at } => trace_person(policies, user, right, *at),
             Question::Cedar(question) => question.trace(policies),
         }
     }

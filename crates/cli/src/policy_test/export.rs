@@ -64,8 +64,8 @@ impl Case {
                 own = CedarQuestion::of_agent(&slice, principal, command, *at)?;
                 &own
             }
-            Question::Person { user, right, now } => {
-                own = CedarQuestion::of_person(policies, user, right, *now)?;
+            Question::Person { user, right, at } => {
+                own = CedarQuestion::of_person(policies, user, right, *at)?;
                 &own
             }
             Question::Cedar(question) => question,

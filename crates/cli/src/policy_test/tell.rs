@@ -242,6 +242,9 @@ impl<'a> Teller<'a> {
             }
             _ => return None,
         }
+        if let Some(mfa) = found.context.get("mfa") {
+            set(&mut test, "mfa", json!(span(millis(mfa.get("age")?)?)?));
+        }
         set(&mut test, "expect", json!(verdict.to_string()));
         let now = found.context.get("now").and_then(millis)?;
         Some(json!({
