@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod origins;
 pub mod policy_folder;
+mod precondition;
 mod service;
 mod ui;
 mod websocket;

@@ -97,6 +97,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "policy activation",
         include_str!("../../../migrations/0002_policy_activation.sql"),
     ),
+    (
+        7,
+        "revisions",
+        include_str!("../../../migrations/0007_revisions.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {
