@@ -203,6 +203,54 @@ async fn suspended(system: System) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Two gateways, each with an orchestrator of its own on one database. Facts are believed for
+/// ten minutes, so only the feed can tell the gateways in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn suspended_everywhere() -> anyhow::Result<()> {
+    let staleness = [("CEDARGATE_MAX_STALENESS_MS", "600000")];
+    let system = System::start_with(Layout::TwoProcesses, &staleness).await?;
+    let second = system.second_pair().await?;
+    let agent = system
+        .create_agent(json!({"name": "runaway", "allowed_mcps": ["coolify"]}))
+        .await?;
+    let token = system.create_agent_token(&agent).await?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let send = async |gateway: &str| {
+        let request = client
+            .post(format!("{gateway}/execute"))
+            .bearer_auth(&token)
+            .json(&json!({"command": "/mcp-coolify servers list"}));
+        anyhow::Ok(request.send().await?.status())
+    };
+    let gateways = [&system.gateway_url, &second.gateway_url];
+    for gateway in gateways {
+        assert_eq!(send(gateway).await?, StatusCode::OK, "{gateway}");
+    }
+
+    for (arguments, wanted) in [
+        (
+            ["agents", "suspend", "runaway", "--reason", "it runs away"].as_slice(),
+            StatusCode::FORBIDDEN,
+        ),
+        (&["agents", "resume", "runaway"], StatusCode::OK),
+    ] {
+        let done = system.cli(arguments).await?;
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        for gateway in gateways {
+            cedargate_tests::soon("it is in force at both gateways", async {
+                while send(gateway).await? != wanted {}
+                anyhow::Ok(())
+            })
+            .await??;
+        }
+    }
+    Ok(())
+}
+
 /// With a gateway token, loopback proves nothing; the token does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateway_token() -> anyhow::Result<()> {

@@ -52,6 +52,16 @@ pub struct System {
     http: reqwest::Client,
 }
 
+/// A second orchestrator and gateway beside those of a [`System`].
+pub struct Pair {
+    /// `http://…` of the gateway.
+    pub gateway_url: String,
+    /// `http://…` of the orchestrator.
+    pub orchestrator_url: String,
+    _processes: (Process, Option<Process>),
+    _data: TempDir,
+}
+
 /// An answer: its status and its body, as JSON where it is JSON.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -229,6 +239,34 @@ impl System {
     #[must_use]
     pub fn gateway_data(&self) -> PathBuf {
         gateway_data(self.layout, self.data.path())
+    }
+
+    /// Starts a second orchestrator on the same database, and a second gateway that knows
+    /// only that one.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not start, or the planes share a process.
+    pub async fn second_pair(&self) -> anyhow::Result<Pair> {
+        let database = self
+            .database
+            .as_deref()
+            .context("two orchestrators share a database server")?;
+        let data = TempDir::with_prefix("cedargate-journey-")?;
+        let (gateway, orchestrator, urls) = start_planes(
+            Layout::TwoProcesses,
+            data.path(),
+            Some(database),
+            &self.variables,
+            None,
+        )
+        .await?;
+        Ok(Pair {
+            gateway_url: urls.gateway,
+            orchestrator_url: urls.orchestrator,
+            _processes: (gateway, orchestrator),
+            _data: data,
+        })
     }
 
     /// Starts the orchestrator again where it was, after it ended.

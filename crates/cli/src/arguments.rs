@@ -211,15 +211,21 @@ pub enum Agents {
         #[command(flatten)]
         attributes: AgentAttributes,
     },
-    /// Stop an agent: everything that it sends is refused
+    /// Stop an agent now: everything that it sends is refused, at every gateway
     Suspend {
         /// Its name or id
         agent: AgentRef,
+        /// Why, for the audit trail
+        #[arg(long, default_value = "")]
+        reason: String,
     },
     /// Let a suspended agent go on
     Resume {
         /// Its name or id
         agent: AgentRef,
+        /// Why, for the audit trail
+        #[arg(long, default_value = "")]
+        reason: String,
     },
     /// Its credentials
     #[command(subcommand)]

@@ -34,7 +34,9 @@ pub struct CreateAgent {
     pub allowed_mcps: BTreeSet<ServiceName>,
 }
 
-/// `PATCH /api/agents/{id}`: what is absent stays as it is.
+/// `PATCH /api/agents/{id}`: what is absent stays as it is. Replacing `teams`, `roles` or
+/// `allowed_mcps` whole needs `If-Match`; to add or remove one member there are routes of
+/// their own.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeAgent {
@@ -69,8 +71,41 @@ pub struct AgentView {
     pub agent: Agent,
     /// When it was created.
     pub created: Timestamp,
+    /// How often it was changed, from 1: `ETag` says it, `If-Match` asks for it.
+    #[serde(default)]
+    pub revision: i64,
     /// Its live grants, oldest first.
     pub grants: Vec<Grant>,
+}
+
+/// `POST /api/agents/{id}/suspend` and `POST /api/agents/{id}/resume`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Suspend {
+    /// Why, for the audit trail.
+    pub reason: String,
+}
+
+/// A set of an agent's, of which single members are added and removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Member {
+    /// `…/allowed-services/{service}`: standing access.
+    Service(ServiceName),
+    /// `…/roles/{role}`.
+    Role(RoleName),
+    /// `…/teams/{team}`.
+    Team(TeamName),
+}
+
+impl std::fmt::Display for Member {
+    /// Its path below the agent's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service(service) => write!(f, "allowed-services/{service}"),
+            Self::Role(role) => write!(f, "roles/{role}"),
+            Self::Team(team) => write!(f, "teams/{team}"),
+        }
+    }
 }
 
 /// `POST /api/agents/{id}/tokens` and `POST /api/users/{id}/tokens`.

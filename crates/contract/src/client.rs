@@ -17,8 +17,8 @@ use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 use crate::{
     agents::{
-        AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, GrantView, Revoke,
-        TokenView,
+        AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, GrantView, Member, Revoke,
+        Suspend, TokenView,
     },
     approvals::{ApprovalSummary, ApprovalView, Approve, OpenApproval, Reject},
     audit::{AuditEntry, JournalHead, JournalStored, ShipJournal},
@@ -38,6 +38,9 @@ type Transport = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxEr
 
 /// No answer of the contract is larger: a policy set of 10,000 policies is some megabytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Agents read at a time.
+const AGENTS_PAGE: usize = 1_000;
 
 /// Calls the orchestrator. Cheap to clone.
 #[derive(Clone)]
@@ -146,9 +149,23 @@ impl Client {
         path: &str,
         body: Option<Bytes>,
     ) -> Result<Response<Body>, Error> {
+        self.send_if(method, path, body, None).await
+    }
+
+    /// As `send`, if what is changed is at this revision still.
+    async fn send_if(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        revision: Option<i64>,
+    ) -> Result<Response<Body>, Error> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base));
+        if let Some(revision) = revision {
+            request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+        }
         if let Some(token) = &self.token {
             request = request.header(
                 header::AUTHORIZATION,
@@ -201,12 +218,22 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, Error> {
+        self.call_if(method, path, body, None).await
+    }
+
+    async fn call_if<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        revision: Option<i64>,
+    ) -> Result<T, Error> {
         let body = body
             .map(serde_json::to_vec)
             .transpose()
             .map_err(|error| Error::Malformed(error.to_string()))?
             .map(Bytes::from);
-        let response = self.send(method, path, body).await?;
+        let response = self.send_if(method, path, body, revision).await?;
         let body = self.read(response).await?;
         let body = if body.is_empty() {
             Bytes::from_static(b"null")
@@ -375,7 +402,21 @@ impl Client {
     ///
     /// See [`Client::facts`].
     pub async fn agents(&self) -> Result<Vec<AgentView>, Error> {
-        self.get("/api/agents").await
+        let mut agents: Vec<AgentView> = Vec::new();
+        loop {
+            let after = agents
+                .last()
+                .map(|view| format!("&after={}", view.agent.name))
+                .unwrap_or_default();
+            let page: Vec<AgentView> = self
+                .get(&format!("/api/agents?limit={AGENTS_PAGE}{after}"))
+                .await?;
+            let whole = page.len() < AGENTS_PAGE;
+            agents.extend(page);
+            if whole {
+                return Ok(agents);
+            }
+        }
     }
 
     /// One agent.
@@ -408,6 +449,78 @@ impl Client {
     ) -> Result<AgentView, Error> {
         self.call(Method::PATCH, &format!("/api/agents/{agent}"), Some(change))
             .await
+    }
+
+    /// Changes an agent that is at this revision still; 412 if it is not.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn change_agent_at(
+        &self,
+        agent: &AgentRef,
+        revision: i64,
+        change: &ChangeAgent,
+    ) -> Result<AgentView, Error> {
+        let path = format!("/api/agents/{agent}");
+        self.call_if(Method::PATCH, &path, Some(change), Some(revision))
+            .await
+    }
+
+    /// Stops an agent: everything that it sends is refused from now on.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn suspend_agent(
+        &self,
+        agent: &AgentRef,
+        suspend: &Suspend,
+    ) -> Result<AgentView, Error> {
+        self.post(&format!("/api/agents/{agent}/suspend"), suspend)
+            .await
+    }
+
+    /// Lets a suspended agent go on.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn resume_agent(
+        &self,
+        agent: &AgentRef,
+        suspend: &Suspend,
+    ) -> Result<AgentView, Error> {
+        self.post(&format!("/api/agents/{agent}/resume"), suspend)
+            .await
+    }
+
+    /// Adds a service, a role or a team to an agent's; what is there already stays.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn add_to_agent(
+        &self,
+        agent: &AgentRef,
+        member: &Member,
+    ) -> Result<AgentView, Error> {
+        let path = format!("/api/agents/{agent}/{member}");
+        self.call(Method::PUT, &path, None::<&()>).await
+    }
+
+    /// Removes a service, a role or a team from an agent's; what is not there is no error.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn remove_from_agent(
+        &self,
+        agent: &AgentRef,
+        member: &Member,
+    ) -> Result<AgentView, Error> {
+        let path = format!("/api/agents/{agent}/{member}");
+        self.call(Method::DELETE, &path, None::<&()>).await
     }
 
     /// Makes a credential for an agent.

@@ -20,7 +20,7 @@ use axum::{
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request},
     http::request::Parts,
     middleware::from_extractor_with_state,
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 use serde::de::DeserializeOwned;
 
@@ -73,6 +73,20 @@ fn people() -> Router<Orchestrator> {
         .route(
             "/api/agents/{agent}",
             get(agents::show).patch(agents::change),
+        )
+        .route("/api/agents/{agent}/suspend", post(agents::suspend))
+        .route("/api/agents/{agent}/resume", post(agents::resume))
+        .route(
+            "/api/agents/{agent}/allowed-services/{service}",
+            put(agents::allow_service).delete(agents::disallow_service),
+        )
+        .route(
+            "/api/agents/{agent}/roles/{role}",
+            put(agents::add_role).delete(agents::remove_role),
+        )
+        .route(
+            "/api/agents/{agent}/teams/{team}",
+            put(agents::add_team).delete(agents::remove_team),
         )
         .route(
             "/api/agents/{agent}/tokens",

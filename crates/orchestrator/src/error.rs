@@ -46,6 +46,10 @@ pub(crate) enum Error {
     Invalid(String),
     #[error("{0}")]
     Conflict(String),
+    #[error("it was changed meanwhile: look at it again (it is at {0} now)")]
+    Changed(String),
+    #[error("{0}: send `If-Match` with the `ETag` of what you saw")]
+    NeedsPrecondition(&'static str),
     #[error("the policy set could not be enforced:\n{}", crate::policy_folder::text(.0))]
     InvalidPolicySet(Vec<authz::Finding>),
     #[error("policy refuses this for good: {0}")]
@@ -88,6 +92,8 @@ impl Error {
             Self::WrongMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Changed(_) => StatusCode::PRECONDITION_FAILED,
+            Self::NeedsPrecondition(_) => StatusCode::PRECONDITION_REQUIRED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson | Self::NotAForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManySockets | Self::Timeout(_) | Self::Store(_) | Self::Provider(_) => {

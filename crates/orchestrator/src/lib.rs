@@ -22,6 +22,7 @@ mod origins;
 mod peer;
 pub mod people;
 pub mod policy_folder;
+mod precondition;
 mod service;
 mod ui;
 mod websocket;

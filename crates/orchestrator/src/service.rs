@@ -67,13 +67,20 @@ pub(crate) fn stack(orchestrator: &Orchestrator, routes: Router) -> Router {
 /// with `*` every one, without.
 pub(crate) fn cors(origins: &Origins) -> CorsLayer {
     let layer = CorsLayer::new()
-        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
+            header::IF_MATCH,
             HeaderName::from_static("last-event-id"),
         ])
-        .expose_headers([HeaderName::from_static("x-request-id")])
+        .expose_headers([header::ETAG, HeaderName::from_static("x-request-id")])
         .max_age(Duration::from_mins(10));
     if origins.any() {
         layer.allow_origin(tower_http::cors::Any)

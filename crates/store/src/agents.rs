@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     Actor, Store, StoreError,
-    column::{from_json, from_word, is_exact, parsed, row, statements, to_json},
+    column::{from_json, from_word, is_exact, parsed, prose, row, statements, to_json},
     database::{on, within},
     feed::Change,
     grants::GrantRow,
@@ -20,6 +20,25 @@ pub struct StoredAgent {
     pub agent: Agent,
     /// When it was created.
     pub created: Timestamp,
+    /// How often it was changed, from 1. Credentials and grants do not count.
+    pub revision: i64,
+}
+
+/// A change of an agent, as the audit trail names it.
+#[derive(Clone, Copy, Debug)]
+pub struct AgentChange<'a> {
+    /// `agent_changed`, `agent_suspended` or `agent_resumed`.
+    pub kind: &'static str,
+    /// Why, in the words of who does it; may be empty.
+    pub reason: &'a str,
+}
+
+impl AgentChange<'_> {
+    /// One without a name or a reason of its own.
+    pub const PLAIN: Self = Self {
+        kind: "agent_changed",
+        reason: "",
+    };
 }
 
 /// A credential as stored: its digest only.
@@ -48,21 +67,28 @@ statements! {
         ON CONFLICT (id) DO NOTHING";
     UPDATE = "
         UPDATE agents SET name = $2, owner = $3, teams = $4, roles = $5, env = $6, trust = $7,
-            suspended = $8, allowed_mcps = $9
+            suspended = $8, allowed_mcps = $9, revision = revision + 1
         WHERE id = $1";
     BY_ID = "
-        SELECT id, name, owner, teams, roles, env, trust, suspended, allowed_mcps, created
+        SELECT id, name, owner, teams, roles, env, trust, suspended, allowed_mcps, created,
+            revision
         FROM agents WHERE id = $1";
     BY_NAME = "
-        SELECT id, name, owner, teams, roles, env, trust, suspended, allowed_mcps, created
+        SELECT id, name, owner, teams, roles, env, trust, suspended, allowed_mcps, created,
+            revision
         FROM agents WHERE name = $1";
     ALL = "
-        SELECT id, name, owner, teams, roles, env, trust, suspended, allowed_mcps, created
+        SELECT id, name, owner, teams, roles, env, trust, suspended, allowed_mcps, created,
+            revision
         FROM agents ORDER BY name";
+    PAGE = "
+        SELECT id, name, owner, teams, roles, env, trust, suspended, allowed_mcps, created,
+            revision
+        FROM agents WHERE name > $1 ORDER BY name LIMIT $2";
     // One statement each, so that agent, grants and head are of one moment.
     FACTS_BY_ID = "
         SELECT a.id, a.name, a.owner, a.teams, a.roles, a.env, a.trust, a.suspended,
-            a.allowed_mcps, a.created, h.sequence,
+            a.allowed_mcps, a.created, a.revision, h.sequence,
             g.id AS grant_id, g.approval, g.scope, g.risk, g.issued, g.expires,
             g.first_user, g.second_user, g.single_use
         FROM agents a
@@ -71,7 +97,7 @@ statements! {
         WHERE a.id = $1 ORDER BY g.issued, g.id";
     FACTS_BY_NAME = "
         SELECT a.id, a.name, a.owner, a.teams, a.roles, a.env, a.trust, a.suspended,
-            a.allowed_mcps, a.created, h.sequence,
+            a.allowed_mcps, a.created, a.revision, h.sequence,
             g.id AS grant_id, g.approval, g.scope, g.risk, g.issued, g.expires,
             g.first_user, g.second_user, g.single_use
         FROM agents a
@@ -100,6 +126,7 @@ row! {
         suspended: i64,
         allowed_mcps: String,
         created: i64,
+        revision: i64,
     }
 }
 
@@ -116,6 +143,7 @@ row! {
         suspended: i64,
         allowed_mcps: String,
         created: i64,
+        revision: i64,
         sequence: i64,
         grant_id: Option<String>,
         approval: Option<String>,
@@ -164,6 +192,7 @@ impl TryFrom<AgentRow> for StoredAgent {
         Ok(Self {
             agent,
             created: Timestamp::from_millis(row.created),
+            revision: row.revision,
         })
     }
 }
@@ -207,6 +236,7 @@ impl FactsRow {
             suspended: self.suspended,
             allowed_mcps: self.allowed_mcps,
             created: self.created,
+            revision: self.revision,
         };
         Ok((agent, grant))
     }
@@ -253,6 +283,27 @@ async fn insert(write: &mut Write, agent: &Agent) -> Result<bool, StoreError> {
     Ok(added == 1)
 }
 
+/// Writes what may be changed of it.
+async fn update(write: &mut Write, agent: &Agent) -> Result<(), StoreError> {
+    let teams = to_json("agent", &agent.teams)?;
+    let roles = to_json("agent", &agent.roles)?;
+    let allowed_mcps = to_json("agent", &agent.allowed_mcps)?;
+    within!(write, |c| sqlx::query(UPDATE)
+        .bind(agent.id.to_string())
+        .bind(agent.name.as_str())
+        .bind(agent.owner.as_ref().map(UserId::as_str))
+        .bind(teams)
+        .bind(roles)
+        .bind(agent.env.as_str())
+        .bind(i64::from(agent.trust))
+        .bind(i64::from(agent.suspended))
+        .bind(allowed_mcps)
+        .execute(c)
+        .await
+        .map(drop))
+    .map_err(|error| name_taken(error, agent))
+}
+
 fn name_taken(error: sqlx::Error, agent: &Agent) -> StoreError {
     StoreError::taken(error, || {
         format!("there is an agent named `{}` already", agent.name)
@@ -292,6 +343,7 @@ impl Store {
         Ok(StoredAgent {
             agent: agent.clone(),
             created: actor.at,
+            revision: 1,
         })
     }
 
@@ -337,55 +389,60 @@ impl Store {
         actor: &Actor,
         change: impl FnOnce(&mut Agent) + Send,
     ) -> Result<StoredAgent, StoreError> {
-        let mut write = self.write(actor).await?;
-        let StoredAgent {
-            agent: before,
-            created,
-        } = find(&mut write, agent).await?;
-        let mut after = before.clone();
-        change(&mut after);
-        // Grants and journals name the agent by its id.
-        after.id = before.id;
-        if after == before {
-            write.abandon().await?;
-            return Ok(StoredAgent {
-                agent: before,
-                created,
-            });
-        }
+        self.change_agent_if(agent, AgentChange::PLAIN, actor, |_, agent| {
+            change(agent);
+            Ok::<_, StoreError>(())
+        })
+        .await
+    }
 
-        let teams = to_json("agent", &after.teams)?;
-        let roles = to_json("agent", &after.roles)?;
-        let allowed_mcps = to_json("agent", &after.allowed_mcps)?;
-        within!(write, |c| sqlx::query(UPDATE)
-            .bind(after.id.to_string())
-            .bind(after.name.as_str())
-            .bind(after.owner.as_ref().map(UserId::as_str))
-            .bind(teams)
-            .bind(roles)
-            .bind(after.env.as_str())
-            .bind(i64::from(after.trust))
-            .bind(i64::from(after.suspended))
-            .bind(allowed_mcps)
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(|error| name_taken(error, &after))?;
+    /// As [`Store::change_agent`], and nothing happens if `change`, which gets the agent as
+    /// it is stored under the lock besides, refuses.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::change_agent`], and those of `change`.
+    pub async fn change_agent_if<E: From<StoreError>>(
+        &self,
+        agent: &AgentRef,
+        what: AgentChange<'_>,
+        actor: &Actor,
+        change: impl FnOnce(&StoredAgent, &mut Agent) -> Result<(), E> + Send,
+    ) -> Result<StoredAgent, E> {
+        let mut write = self.write(actor).await?;
+        let before = find(&mut write, agent).await?;
+        let mut after = before.agent.clone();
+        if let Err(error) = change(&before, &mut after) {
+            write.abandon().await?;
+            return Err(error);
+        }
+        // Grants and journals name the agent by its id.
+        after.id = before.agent.id;
+        if after == before.agent {
+            write.abandon().await?;
+            return Ok(before);
+        }
+        update(&mut write, &after).await?;
         write
             .announce(&Change::AgentChanged { agent: after.id })
             .await?;
+        let mut details = json!({ "before": before.agent, "after": after });
+        if let (false, Some(details)) = (what.reason.is_empty(), details.as_object_mut()) {
+            details.insert("reason".to_owned(), prose(what.reason).into());
+        }
         write
             .record(Record {
-                kind: "agent_changed",
+                kind: what.kind,
                 agent: Some(after.id),
                 command: None,
-                details: json!({ "before": before, "after": after }),
+                details,
             })
             .await?;
         write.commit().await?;
         Ok(StoredAgent {
             agent: after,
-            created,
+            created: before.created,
+            revision: before.revision + 1,
         })
     }
 
@@ -413,6 +470,27 @@ impl Store {
     /// When the database fails.
     pub async fn agents(&self) -> Result<Vec<StoredAgent>, StoreError> {
         let rows: Vec<AgentRow> = on!(self, |pool| sqlx::query_as(ALL).fetch_all(pool).await?);
+        rows.into_iter().map(StoredAgent::try_from).collect()
+    }
+
+    /// Agents by name, those after `after`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn agents_after(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredAgent>, StoreError> {
+        if !is_exact(after) {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<AgentRow> = on!(self, |pool| sqlx::query_as(PAGE)
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(pool)
+            .await?);
         rows.into_iter().map(StoredAgent::try_from).collect()
     }
 

@@ -102,6 +102,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "people",
         include_str!("../../../migrations/0004_people.sql"),
     ),
+    (
+        7,
+        "revisions",
+        include_str!("../../../migrations/0007_revisions.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

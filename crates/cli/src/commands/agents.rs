@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use authz::AgentRef;
-use contract::agents::{AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, TokenView};
+use contract::agents::{
+    AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, Suspend, TokenView,
+};
 use serde_json::json;
 
 use super::Context;
@@ -44,27 +46,15 @@ pub(super) async fn run(context: &Context, command: Agents) -> anyhow::Result<()
                 .print(&agent, |output| detail(output, &agent))
         }
         Agents::Change { agent, attributes } => change(context, &agent, changes(attributes)).await,
-        Agents::Suspend { agent } => {
-            change(
-                context,
-                &agent,
-                ChangeAgent {
-                    suspended: Some(true),
-                    ..ChangeAgent::default()
-                },
-            )
-            .await
+        Agents::Suspend { agent, reason } => {
+            let suspend = Suspend { reason };
+            let agent = client.suspend_agent(&agent, &suspend).await;
+            show(context, agent)
         }
-        Agents::Resume { agent } => {
-            change(
-                context,
-                &agent,
-                ChangeAgent {
-                    suspended: Some(false),
-                    ..ChangeAgent::default()
-                },
-            )
-            .await
+        Agents::Resume { agent, reason } => {
+            let suspend = Suspend { reason };
+            let agent = client.resume_agent(&agent, &suspend).await;
+            show(context, agent)
         }
         Agents::Token(AgentTokens::Create { agent, token }) => {
             create_token(context, &agent, token).await
@@ -76,12 +66,19 @@ pub(super) async fn run(context: &Context, command: Agents) -> anyhow::Result<()
     }
 }
 
+/// A list that is given replaces the one that is there now, and no other: if someone
+/// changes the agent between our look and our change, nothing is changed.
 async fn change(context: &Context, agent: &AgentRef, change: ChangeAgent) -> anyhow::Result<()> {
-    let agent = context
-        .client()
-        .change_agent(agent, &change)
-        .await
-        .of(&context.remote)?;
+    let client = context.client();
+    let before = client.agent(agent).await.of(&context.remote)?;
+    let changed = client
+        .change_agent_at(agent, before.revision, &change)
+        .await;
+    show(context, changed)
+}
+
+fn show(context: &Context, agent: Result<AgentView, contract::Error>) -> anyhow::Result<()> {
+    let agent = agent.of(&context.remote)?;
     context
         .output
         .print(&agent, |output| detail(output, &agent))

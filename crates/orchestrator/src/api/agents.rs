@@ -1,18 +1,27 @@
 //! Agents and their credentials.
 
-use authz::{Agent, AgentId, AgentRef, Timestamp, TokenId, UserId};
-use axum::{Json, extract::State, http::StatusCode};
-use contract::agents::{AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, TokenView};
-use secrecy::ExposeSecret;
-use store::agents::{StoredAgent, Token};
+use std::collections::{BTreeSet, HashMap};
 
-use super::{Json as Body, Named, NamedWithin};
+use authz::{
+    Agent, AgentId, AgentName, AgentRef, Grant, RoleName, ServiceName, TeamName, Timestamp,
+    TokenId, UserId,
+};
+use axum::{Json, extract::State, http::StatusCode};
+use contract::agents::{
+    AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, Member, Suspend, TokenView,
+};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use store::agents::{AgentChange, StoredAgent, Token};
+
+use super::{Json as Body, Named, NamedWithin, Parameters};
 use crate::{
     Orchestrator,
-    approvals::check_text,
-    authenticate::{ManageAgents, May, View},
+    approvals::{MAX_REASON_CHARS, check_text},
+    authenticate::{ManageAgents, May, Person, View},
     credential,
     error::Error,
+    precondition::{Precondition, Tag, Tagged},
 };
 
 /// A label is at most so many characters.
@@ -21,26 +30,46 @@ const MAX_LABEL_CHARS: usize = 200;
 /// A credential with an end lives at most ten years.
 const MAX_TOKEN_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
 
-/// `GET /api/agents`.
+/// A list is at most so long; what is behind it is read with `after`.
+const MAX_LIST: u32 = 1_000;
+
+/// An agent has at most so many teams, roles and standing services each.
+const MAX_MEMBERS: usize = 500;
+
+/// Which agents.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Page {
+    /// Those whose name comes after this one.
+    #[serde(default)]
+    after: Option<AgentName>,
+    /// At most so many.
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+/// `GET /api/agents?after=&limit=`, by name.
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
+    Parameters(page): Parameters<Page>,
 ) -> Result<Json<Vec<AgentView>>, Error> {
-    let now = orchestrator.now();
-    let agents = orchestrator.store().agents().await?;
-    let mut grants = orchestrator.store().grants(None, false, now).await?;
+    let limit = page.limit.unwrap_or(MAX_LIST).min(MAX_LIST);
+    let after = page.after.as_ref().map_or("", AgentName::as_str);
+    let agents = orchestrator.store().agents_after(after, limit).await?;
     // The store gives the newest first.
-    grants.reverse();
-    let views = agents.into_iter().map(|StoredAgent { agent, created }| {
-        let grants = grants
-            .iter()
-            .filter(|stored| stored.grant.agent == agent.id)
-            .map(|stored| stored.grant.clone());
-        AgentView {
-            grants: grants.collect(),
-            agent,
-            created,
-        }
+    let mut grants: HashMap<AgentId, Vec<Grant>> = HashMap::new();
+    let live = orchestrator
+        .store()
+        .grants(None, false, orchestrator.now())
+        .await?;
+    for stored in live.into_iter().rev() {
+        let grant = stored.grant;
+        grants.entry(grant.agent).or_default().push(grant);
+    }
+    let views = agents.into_iter().map(|stored| {
+        let grants = grants.remove(&stored.agent.id).unwrap_or_default();
+        with_grants(stored, grants)
     });
     Ok(Json(views.collect()))
 }
@@ -50,11 +79,9 @@ pub(crate) async fn show(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
     Named(agent): Named<AgentRef>,
-) -> Result<Json<AgentView>, Error> {
+) -> Result<Tagged<AgentView>, Error> {
     let stored = orchestrator.store().agent(&agent).await?;
-    view(&orchestrator, stored, orchestrator.now())
-        .await
-        .map(Json)
+    view(&orchestrator, stored, orchestrator.now()).await
 }
 
 /// `POST /api/agents`.
@@ -62,7 +89,7 @@ pub(crate) async fn create(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
     Body(create): Body<CreateAgent>,
-) -> Result<(StatusCode, Json<AgentView>), Error> {
+) -> Result<(StatusCode, Tagged<AgentView>), Error> {
     check_owner(&orchestrator, create.owner.as_ref()).await?;
     let actor = orchestrator.actor(&person);
     let agent = Agent {
@@ -76,13 +103,13 @@ pub(crate) async fn create(
         suspended: false,
         allowed_mcps: create.allowed_mcps,
     };
+    check_members(&agent)?;
     let stored = orchestrator.store().create_agent(&agent, &actor).await?;
-    let view = AgentView {
-        agent: stored.agent,
-        created: stored.created,
-        grants: Vec::new(),
-    };
-    Ok((StatusCode::CREATED, Json(view)))
+    let tag = Tag(stored.revision);
+    Ok((
+        StatusCode::CREATED,
+        Tagged(tag, with_grants(stored, Vec::new())),
+    ))
 }
 
 /// `PATCH /api/agents/{id}`.
@@ -90,15 +117,234 @@ pub(crate) async fn change(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
     Named(agent): Named<AgentRef>,
+    seen: Precondition,
     Body(change): Body<ChangeAgent>,
-) -> Result<Json<AgentView>, Error> {
+) -> Result<Tagged<AgentView>, Error> {
+    if change.teams.is_some() || change.roles.is_some() || change.allowed_mcps.is_some() {
+        seen.demand("this would replace a whole list")?;
+    }
     check_owner(&orchestrator, change.owner.as_ref()).await?;
-    let actor = orchestrator.actor(&person);
+    let what = AgentChange::PLAIN;
+    write(&orchestrator, &person, &agent, &seen, what, |agent| {
+        apply(change, agent);
+    })
+    .await
+}
+
+/// `POST /api/agents/{id}/suspend`: from now on everything that it sends is refused, at
+/// every gateway that follows the feed.
+pub(crate) async fn suspend(
+    May(person, ..): May<ManageAgents>,
+    State(orchestrator): State<Orchestrator>,
+    Named(agent): Named<AgentRef>,
+    seen: Precondition,
+    Body(suspend): Body<Suspend>,
+) -> Result<Tagged<AgentView>, Error> {
+    set_suspended(&orchestrator, &person, &agent, &seen, &suspend.reason, true).await
+}
+
+/// `POST /api/agents/{id}/resume`.
+pub(crate) async fn resume(
+    May(person, ..): May<ManageAgents>,
+    State(orchestrator): State<Orchestrator>,
+    Named(agent): Named<AgentRef>,
+    seen: Precondition,
+    Body(suspend): Body<Suspend>,
+) -> Result<Tagged<AgentView>, Error> {
+    set_suspended(
+        &orchestrator,
+        &person,
+        &agent,
+        &seen,
+        &suspend.reason,
+        false,
+    )
+    .await
+}
+
+/// Stops an agent, or lets it go on: for every door through which people do that.
+pub(crate) async fn set_suspended(
+    orchestrator: &Orchestrator,
+    person: &Person,
+    agent: &AgentRef,
+    seen: &Precondition,
+    reason: &str,
+    suspended: bool,
+) -> Result<Tagged<AgentView>, Error> {
+    check_text("reason", reason, MAX_REASON_CHARS)?;
+    let kind = if suspended {
+        "agent_suspended"
+    } else {
+        "agent_resumed"
+    };
+    let what = AgentChange { kind, reason };
+    let changed = write(orchestrator, person, agent, seen, what, |agent| {
+        agent.suspended = suspended;
+    })
+    .await?;
+    tracing::info!(agent.id = %changed.1.agent.id, user = %person.user.id, "{kind}");
+    Ok(changed)
+}
+
+/// `PUT /api/agents/{id}/allowed-services/{service}`.
+pub(crate) async fn allow_service(
+    May(person, ..): May<ManageAgents>,
+    State(orchestrator): State<Orchestrator>,
+    NamedWithin(agent, service): NamedWithin<AgentRef, ServiceName>,
+    seen: Precondition,
+) -> Result<Tagged<AgentView>, Error> {
+    set_member(
+        &orchestrator,
+        &person,
+        &agent,
+        &seen,
+        Member::Service(service),
+        true,
+    )
+    .await
+}
+
+/// `DELETE /api/agents/{id}/allowed-services/{service}`.
+pub(crate) async fn disallow_service(
+    May(person, ..): May<ManageAgents>,
+    State(orchestrator): State<Orchestrator>,
+    NamedWithin(agent, service): NamedWithin<AgentRef, ServiceName>,
+    seen: Precondition,
+) -> Result<Tagged<AgentView>, Error> {
+    set_member(
+        &orchestrator,
+        &person,
+        &agent,
+        &seen,
+        Member::Service(service),
+        false,
+    )
+    .await
+}
+
+/// `PUT /api/agents/{id}/roles/{role}`.
+pub(crate) async fn add_role(
+    May(person, ..): May<ManageAgents>,
+    State(orchestrator): State<Orchestrator>,
+    NamedWithin(agent, role): NamedWithin<AgentRef, RoleName>,
+    seen: Precondition,
+) -> Result<Tagged<AgentView>, Error> {
+    set_member(
+        &orchestrator,
+        &person,
+        &agent,
+        &seen,
+        Member::Role(role),
+        true,
+    )
+    .await
+}
+
+/// `DELETE /api/agents/{id}/roles/{role}`.
+pub(crate) async fn remove_role(
+    May(person, ..): May<ManageAgents>,
+    State(orchestrator): State<Orchestrator>,
+    NamedWithin(agent, role): NamedWithin<AgentRef, RoleName>,
+    seen: Precondition,
+) -> Result<Tagged<AgentView>, Error> {
+    set_member(
+        &orchestrator,
+        &person,
+        &agent,
+        &seen,
+        Member::Role(role),
+        false,
+    )
+    .await
+}
+
+/// `PUT /api/agents/{id}/teams/{team}`.
+pub(crate) async fn add_team(
+    May(person, ..): May<ManageAgents>,
+    State(orchestrator): State<Orchestrator>,
+    NamedWithin(agent, team): NamedWithin<AgentRef, TeamName>,
+    seen: Precondition,
+) -> Result<Tagged<AgentView>, Error> {
+    set_member(
+        &orchestrator,
+        &person,
+        &agent,
+        &seen,
+        Member::Team(team),
+        true,
+    )
+    .await
+}
+
+/// `DELETE /api/agents/{id}/teams/{team}`.
+pub(crate) async fn remove_team(
+    May(person, ..): May<ManageAgents>,
+    State(orchestrator): State<Orchestrator>,
+    NamedWithin(agent, team): NamedWithin<AgentRef, TeamName>,
+    seen: Precondition,
+) -> Result<Tagged<AgentView>, Error> {
+    set_member(
+        &orchestrator,
+        &person,
+        &agent,
+        &seen,
+        Member::Team(team),
+        false,
+    )
+    .await
+}
+
+/// Adds one member to a set of the agent's, or removes it.
+async fn set_member(
+    orchestrator: &Orchestrator,
+    person: &Person,
+    agent: &AgentRef,
+    seen: &Precondition,
+    member: Member,
+    there: bool,
+) -> Result<Tagged<AgentView>, Error> {
+    fn set<T: Ord>(members: &mut BTreeSet<T>, member: T, there: bool) {
+        if there {
+            members.insert(member);
+        } else {
+            members.remove(&member);
+        }
+    }
+    let what = AgentChange::PLAIN;
+    write(
+        orchestrator,
+        person,
+        agent,
+        seen,
+        what,
+        |agent| match member {
+            Member::Service(service) => set(&mut agent.allowed_mcps, service, there),
+            Member::Role(role) => set(&mut agent.roles, role, there),
+            Member::Team(team) => set(&mut agent.teams, team, there),
+        },
+    )
+    .await
+}
+
+/// Changes an agent if it is still as the caller saw it.
+async fn write(
+    orchestrator: &Orchestrator,
+    person: &Person,
+    agent: &AgentRef,
+    seen: &Precondition,
+    what: AgentChange<'_>,
+    change: impl FnOnce(&mut Agent) + Send,
+) -> Result<Tagged<AgentView>, Error> {
+    let actor = orchestrator.actor(person);
     let stored = orchestrator
         .store()
-        .change_agent(&agent, &actor, |agent| apply(change, agent))
+        .change_agent_if(agent, what, &actor, |stored, agent| {
+            seen.check(Tag(stored.revision))?;
+            change(agent);
+            check_members(agent)
+        })
         .await?;
-    view(&orchestrator, stored, actor.at).await.map(Json)
+    view(orchestrator, stored, actor.at).await
 }
 
 fn apply(change: ChangeAgent, agent: &mut Agent) {
@@ -186,17 +432,38 @@ async fn view(
     orchestrator: &Orchestrator,
     stored: StoredAgent,
     now: Timestamp,
-) -> Result<AgentView, Error> {
+) -> Result<Tagged<AgentView>, Error> {
     let mut grants = orchestrator
         .store()
         .grants(Some(stored.agent.id), false, now)
         .await?;
     grants.reverse();
-    Ok(AgentView {
+    let grants = grants.into_iter().map(|stored| stored.grant).collect();
+    Ok(Tagged(Tag(stored.revision), with_grants(stored, grants)))
+}
+
+fn with_grants(stored: StoredAgent, grants: Vec<Grant>) -> AgentView {
+    AgentView {
         agent: stored.agent,
         created: stored.created,
-        grants: grants.into_iter().map(|stored| stored.grant).collect(),
-    })
+        revision: stored.revision,
+        grants,
+    }
+}
+
+fn check_members(agent: &Agent) -> Result<(), Error> {
+    let most = [
+        ("teams", agent.teams.len()),
+        ("roles", agent.roles.len()),
+        ("allowed_mcps", agent.allowed_mcps.len()),
+    ];
+    match most.into_iter().find(|(_, count)| *count > MAX_MEMBERS) {
+        None => Ok(()),
+        Some((field, _)) => Err(Error::field(
+            field,
+            format_args!("at most {MAX_MEMBERS} for one agent"),
+        )),
+    }
 }
 
 async fn check_owner(orchestrator: &Orchestrator, owner: Option<&UserId>) -> Result<(), Error> {

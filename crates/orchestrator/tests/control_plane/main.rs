@@ -10,6 +10,7 @@
 )]
 
 mod activation;
+mod agents;
 mod approvals;
 mod doors;
 mod feed;

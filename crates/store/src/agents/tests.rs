@@ -81,6 +81,52 @@ on_both_engines! {
         assert!(matches!(error, StoreError::Conflict(_)), "{error:?}");
     }
 
+    async fn a_refused_change_leaves_the_agent_and_its_revision(fixture) {
+        let made = fixture.agent("builder").await;
+        let key = AgentRef::Id(made.id);
+        assert_eq!(fixture.store.agent(&key).await.unwrap().revision, 1);
+        let what = AgentChange { kind: "agent_suspended", reason: "enough" };
+        let changed = fixture
+            .store
+            .change_agent_if(&key, what, &actor(), |stored, agent| {
+                assert_eq!(stored.revision, 1);
+                agent.suspended = true;
+                Ok::<_, StoreError>(())
+            })
+            .await
+            .unwrap();
+        assert_eq!(changed.revision, 2);
+        let refused = fixture
+            .store
+            .change_agent_if(&key, AgentChange::PLAIN, &actor(), |stored, agent| {
+                agent.suspended = false;
+                Err(StoreError::Conflict(format!("at {}", stored.revision)))
+            })
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, StoreError::Conflict(what) if what == "at 2"));
+        let now = fixture.store.agent(&key).await.unwrap();
+        assert_eq!((now.agent.suspended, now.revision), (true, 2));
+        let trail = fixture.store.audit(0, 10, Some(made.id)).await.unwrap();
+        assert_eq!(trail.len(), 2);
+        assert_eq!((trail[1].kind.as_str(), &trail[1].entry["reason"]), ("agent_suspended", &"enough".into()));
+        assert_eq!(fixture.store.feed_head().await.unwrap(), 2);
+    }
+
+    async fn agents_are_read_page_by_page(fixture) {
+        for name in ["b", "a", "c"] {
+            fixture.agent(name).await;
+        }
+        let names = async |after: &str, limit| {
+            let page = fixture.store.agents_after(after, limit).await.unwrap();
+            page.into_iter().map(|stored| stored.agent.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("", 2).await, ["a", "b"]);
+        assert_eq!(names("b", 2).await, ["c"]);
+        assert_eq!(names("c", 2).await, Vec::<String>::new());
+        assert_eq!(names("a\0", 2).await, Vec::<String>::new());
+    }
+
     async fn concurrent_changes_all_count(fixture) {
         fixture.agent("counter").await;
         let changes: Vec<_> = (0..20)
