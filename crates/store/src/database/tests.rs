@@ -9,13 +9,14 @@ use crate::{
     tokens, users, write,
 };
 
-const STATEMENTS: [(&str, &[(&str, &str)]); 10] = [
+const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("agents", agents::STATEMENTS),
     ("approvals", approvals::STATEMENTS),
     ("audit", audit::STATEMENTS),
     ("feed", feed::STATEMENTS),
     ("gateways", gateways::STATEMENTS),
     ("grants", grants::STATEMENTS),
+    ("inbox", inbox::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
     ("users", users::STATEMENTS),
@@ -30,7 +31,7 @@ where
     let mut refused = Vec::new();
     for (module, statements) in STATEMENTS {
         assert!(!statements.is_empty(), "{module}");
-        for (name, sql) in statements {
+        for (name, sql) in *statements {
             if let Err(error) = connection.prepare(AssertSqlSafe(*sql).into_sql_str()).await {
                 refused.push(format!("{module}::{name}: {error}"));
             }
