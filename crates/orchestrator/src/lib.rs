@@ -19,6 +19,7 @@ mod credential;
 mod error;
 mod events;
 mod origins;
+mod peer;
 pub mod policy_folder;
 mod service;
 mod ui;
@@ -39,6 +40,8 @@ use secrecy::{ExposeSecret, SecretString};
 use store::{Actor, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub use peer::{InvalidNetwork, Network};
 
 use crate::{
     activation::InForce, credential::Digest, origins::Origins, policy_folder::FolderStatus,
@@ -65,6 +68,9 @@ pub struct Config {
     pub rejection_cool_down: Duration,
     /// How many pending requests one agent may have. Default 50.
     pub open_limit: u32,
+    /// Proxies whose `X-Forwarded-For` is believed when the audit trail says from where
+    /// somebody acted. Default none: the address that connected.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// The control plane, opened. Cheap to clone.
@@ -137,6 +143,7 @@ impl Orchestrator {
         let actor = Actor {
             user: None,
             via: "bootstrap",
+            from: None,
             at: clock.now(),
         };
         store.ensure_agent(&local_agent()?, &actor).await?;
@@ -186,6 +193,7 @@ impl Orchestrator {
         let actor = Actor {
             user: None,
             via: "bootstrap",
+            from: None,
             at: now,
         };
         if !self
@@ -273,6 +281,7 @@ impl Orchestrator {
         Actor {
             user: Some(person.user.id.clone()),
             via: person.via.as_str(),
+            from: person.from,
             at: self.now(),
         }
     }

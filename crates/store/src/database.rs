@@ -97,6 +97,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "policy activation",
         include_str!("../../../migrations/0002_policy_activation.sql"),
     ),
+    (
+        4,
+        "people",
+        include_str!("../../../migrations/0004_people.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

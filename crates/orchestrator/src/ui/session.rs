@@ -140,6 +140,7 @@ async fn begin(
     let actor = Actor {
         user: Some(user.clone()),
         via,
+        from: None,
         at: orchestrator.now(),
     };
     let lifetime = until.map_or(SESSION_LIFETIME, |until| {

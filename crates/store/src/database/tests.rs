@@ -4,7 +4,8 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, approvals, audit, feed, gateways, grants, policy_sets,
+    agents, approvals, audit, feed, gateways, grants, identities, policy_sets, second_factors,
+    sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
@@ -16,8 +17,11 @@ const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("feed", feed::STATEMENTS),
     ("gateways", gateways::STATEMENTS),
     ("grants", grants::STATEMENTS),
+    ("identities", identities::STATEMENTS),
     ("inbox", inbox::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
+    ("second_factors", second_factors::STATEMENTS),
+    ("sessions", sessions::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
     ("users", users::STATEMENTS),
     ("write", write::STATEMENTS),
