@@ -1,11 +1,18 @@
 //! The pages where people decide. Rendered here, complete without a script; one small
 //! script of ours makes them live.
 
+mod agent;
+mod agents;
+mod ask;
+mod form;
 mod frame;
 mod inbox;
 mod moment;
+mod request;
 mod session;
 mod text;
+mod tokens;
+mod users;
 
 use askama::Template;
 use axum::{
@@ -63,7 +70,12 @@ fn public() -> Router<Orchestrator> {
 
 /// For people: each takes a [`Visitor`].
 fn pages() -> Router<Orchestrator> {
-    Router::new().merge(inbox::routes())
+    Router::new()
+        .merge(inbox::routes())
+        .merge(request::routes())
+        .merge(agents::routes())
+        .merge(agent::routes())
+        .merge(users::routes())
 }
 
 fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Orchestrator> {

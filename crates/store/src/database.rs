@@ -102,6 +102,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "people",
         include_str!("../../../migrations/0004_people.sql"),
     ),
+    (
+        8,
+        "inbox",
+        include_str!("../../../migrations/0008_inbox.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

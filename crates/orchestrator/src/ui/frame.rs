@@ -1,6 +1,8 @@
 //! What every page for people stands in: who is logged in, where they may go, and what the
 //! last thing that they did came to.
 
+use std::fmt::Write as _;
+
 use authz::{Timestamp, User, approval::Administration};
 
 use crate::{Orchestrator, authenticate::Person, error::Error};
@@ -17,17 +19,33 @@ struct Place {
 
 /// The navigation, in its order. A page that is no place of its own (one agent, one
 /// request) lies below one by its path.
-const PLACES: &[Place] = &[Place {
-    name: "Approvals",
-    path: "/approvals",
-    icon: "approvals",
-    may: Administration::View,
-}];
+const PLACES: &[Place] = &[
+    Place {
+        name: "Approvals",
+        path: "/approvals",
+        icon: "approvals",
+        may: Administration::View,
+    },
+    Place {
+        name: "Agents",
+        path: "/agents",
+        icon: "agents",
+        may: Administration::View,
+    },
+    Place {
+        name: "Users",
+        path: "/users",
+        icon: "users",
+        may: Administration::View,
+    },
+];
 
 /// What every page needs: `page.html` shows it.
 pub(crate) struct Frame {
     pub(crate) now: Timestamp,
     pub(crate) user: User,
+    /// Requests that wait for people.
+    pub(crate) pending: u64,
     /// What the last form did.
     pub(crate) notice: Option<&'static str>,
     /// Why the last form did nothing.
@@ -73,6 +91,7 @@ impl Frame {
         Ok(Self {
             now,
             user: person.user.clone(),
+            pending,
             notice: None,
             problem: None,
             entries: entries.collect(),
@@ -91,6 +110,11 @@ impl Frame {
     /// The same, with why the last form did nothing.
     pub(crate) fn warning(self, problem: Option<String>) -> Self {
         Self { problem, ..self }
+    }
+
+    /// The page of whoever looks.
+    pub(crate) fn own_page(&self) -> String {
+        format!("/users/{}", encoded(self.user.id.as_str()))
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -119,7 +143,6 @@ fn lies_below(path: &str, place: &str) -> bool {
 
 /// Newer and older pages of a list.
 #[derive(Clone, Debug, Default)]
-#[allow(dead_code, reason = "the lists that need it are being written")]
 pub(crate) struct Pages {
     pub(crate) back: Option<String>,
     pub(crate) back_name: &'static str,
@@ -130,15 +153,73 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    #[allow(dead_code, reason = "as above")]
+    /// Page `number`, from 0, of a list that goes on if `more`; `path` leads to another.
+    pub(crate) fn numbered(number: u32, more: bool, path: impl Fn(u32) -> String) -> Self {
+        Self {
+            back: number.checked_sub(1).map(&path),
+            back_name: "Previous",
+            on: more.then(|| path(number.saturating_add(1))),
+            on_name: "Next",
+            place: format!("page {}", number.saturating_add(1)),
+        }
+    }
+
     pub(crate) fn several(&self) -> bool {
         self.back.is_some() || self.on.is_some()
     }
 }
 
+/// A query of these names and values, encoded; empty values are left out.
+pub(crate) fn query(values: &[(&str, &str)]) -> String {
+    let mut query = String::new();
+    for (name, value) in values.iter().filter(|(_, value)| !value.is_empty()) {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(name);
+        query.push('=');
+        query.push_str(&encoded(value));
+    }
+    query
+}
+
+/// A text as one part of a path, or one value of a query.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_encoded() {
+        let query = query(&[("a", "1 &2"), ("b", ""), ("c", "ü/?#")]);
+        assert_eq!(query, "?a=1%20%262&c=%C3%BC%2F%3F%23");
+    }
+
+    #[test]
+    fn pages_lead_back_and_on() {
+        let path = |page| format!("/?page={page}");
+        let first = Pages::numbered(0, false, path);
+        assert!(!first.several());
+        let second = Pages::numbered(1, true, path);
+        assert_eq!(
+            (
+                second.back.as_deref(),
+                second.on.as_deref(),
+                second.place.as_str()
+            ),
+            (Some("/?page=0"), Some("/?page=2"), "page 2")
+        );
+    }
 
     #[test]
     fn a_page_lies_below_its_place() {

@@ -4,8 +4,8 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, approvals, audit, feed, gateways, grants, identities, policy_sets, second_factors,
-    sessions,
+    agents, approvals, audit, feed, gateways, grants, identities, inbox, policy_sets, roster,
+    second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
@@ -20,6 +20,7 @@ const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("identities", identities::STATEMENTS),
     ("inbox", inbox::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
+    ("roster", roster::STATEMENTS),
     ("second_factors", second_factors::STATEMENTS),
     ("sessions", sessions::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
