@@ -8,7 +8,9 @@ ALTER TABLE approvals ADD COLUMN risk TEXT NOT NULL DEFAULT 'write'
 UPDATE approvals SET risk = 'read' WHERE ask LIKE '%"risk":"read"%';
 UPDATE approvals SET risk = 'destroy' WHERE ask LIKE '%"risk":"destroy"%';
 
-CREATE INDEX approvals_waiting ON approvals (agent, command, opened, expires, risk, id)
+-- `status` once more, so that SQLite need not look into the table for it.
+CREATE INDEX approvals_waiting ON approvals (agent, command, opened, expires, risk, id, status)
     WHERE status = 'pending';
 CREATE INDEX approvals_decided ON approvals (decided, id) WHERE status <> 'pending';
+CREATE INDEX approvals_ended ON approvals (status, decided, id);
 CREATE INDEX approvals_history ON approvals (agent, command, status, decided);

@@ -49,6 +49,15 @@ await withBrowser(async (open) => {
   assert.match(await ask.locator(".why").textContent(), /to see <i>what<\/i> runs where/);
   await picture(approver, "story-inbox", {});
 
+  step("somebody else has the inbox open, too");
+  const watcher = await open();
+  await logIn(watcher, system.security);
+  await watcher.locator(".live.on").waitFor();
+  const seen = watcher.locator(".group", { hasText: "story-agent" });
+  const below = watcher.locator(".group >> nth=1");
+  await seen.locator(".reason").fill("typed before it was decided");
+  const place = await below.boundingBox();
+
   step("the owner is shown it, but may not decide it");
   await admin.goto(`/approvals/${id}`);
   await admin.locator("#decide", { hasText: "you answer for the agent" }).waitFor();
@@ -60,6 +69,12 @@ await withBrowser(async (open) => {
 
   step("the owner's page turns by itself");
   await admin.locator("#decide", { hasText: "The grant" }).waitFor();
+
+  step("in the other inbox it says so, and nothing has moved");
+  await watcher.locator(".group.gone", { hasText: "Decided or withdrawn in the meantime" }).waitFor();
+  assert.ok(await seen.locator("button", { hasText: /^1 h$/ }).isDisabled());
+  assert.ok(Math.abs((await below.boundingBox()).y - place.y) < 1, "nothing moves under a hand");
+  await watcher.context().close();
 
   step("the same command goes through");
   const permitted = await execute(agent, COMMAND);
@@ -95,7 +110,7 @@ await withBrowser(async (open) => {
   await admin.click("button:has-text('Suspend story-agent')");
   await admin.locator(".notice", { hasText: "Suspended" }).waitFor();
   await eventually("the gateway knows", async () => {
-    const { body } = await execute(agent, "/mcp-github list-repos");
+    const { body } = await execute(agent, COMMAND);
     return JSON.stringify(body).includes("suspended");
   });
   await admin.click("button:has-text('Resume')");

@@ -8,6 +8,8 @@ import { findings, logIn, picture, step, system, withBrowser } from "./browser.j
 const PAGES = [
   ["login", "/login", { anonymous: true }],
   ["inbox", "/approvals"],
+  ["inbox-keys", "/approvals", { act: (page) => page.click("#keys") }],
+  ["inbox-confirm", "/approvals", { act: (page) => page.click("summary:has-text('Approve')") }],
   ["inbox-none", "/approvals?q=nothing-is-called-so"],
   ["decided", "/approvals?view=decided"],
   ["request", `/approvals/${system.requests.write}`],
@@ -17,6 +19,8 @@ const PAGES = [
   ["request-hostile", `/approvals/${system.requests.hostile}`],
   ["agents", "/agents"],
   ["agent", `/agents/${system.agents.deployer}`],
+  ["agent-suspend", `/agents/${system.agents.deployer}`, { act: (page) => page.click("summary:has-text('Suspend')") }],
+  ["agent-secret", `/agents/${system.agents.hostile}`, { act: newToken }],
   ["agent-hostile", `/agents/${system.agents.hostile}`],
   ["agent-new", "/agents/new"],
   ["agent-edit", `/agents/${system.agents.deployer}/edit`],
@@ -24,6 +28,12 @@ const PAGES = [
   ["user", "/users/paula"],
   ["user-new", "/users/new"],
 ];
+
+async function newToken(page) {
+  await page.fill("#token-label", "<b>\u202elabel");
+  await page.click("button:has-text('Create')");
+  await page.locator("#secret").waitFor();
+}
 
 const WIDTHS = [360, 1440];
 const SCHEMES = ["light", "dark"];
@@ -42,6 +52,8 @@ await withBrowser(async (open) => {
         const answer = await at.goto(path);
         assert.equal(answer.status(), 200, path);
         await at.waitForLoadState("load");
+        // Something that one does on it first.
+        await options.act?.(at);
         for (const finding of await findings(at)) found.push(`${look}: ${finding}`);
         const wider = await at.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
         if (wider > 0) found.push(`${look}: ${wider} pixels wider than the window`);
@@ -61,7 +73,8 @@ await withBrowser(async (open) => {
   step("without a script");
   const plain = await open({ javaScriptEnabled: false, viewport: { width: 1024, height: 900 } });
   await logIn(plain, system.security);
-  for (const [name, path] of PAGES) {
+  for (const [name, path, options = {}] of PAGES) {
+    if (options.act) continue;
     const answer = await plain.goto(path);
     assert.equal(answer.status(), 200, name);
     assert.ok(await plain.locator("h1").isVisible(), name);

@@ -125,10 +125,16 @@ statements! {
         WHERE agent = $1 AND command = $2 AND status <> 'pending' GROUP BY status";
     DECIDED = "
         SELECT id FROM approvals
-        WHERE status <> 'pending' AND ($1 = '' OR status = $1)
-            AND ($2 = '' OR LOWER(command) LIKE $2 ESCAPE '\\'
-                OR agent IN (SELECT id FROM agents WHERE LOWER(name) LIKE $2 ESCAPE '\\'))
-        ORDER BY decided DESC, id DESC LIMIT $3 OFFSET $4";
+        WHERE status <> 'pending'
+            AND ($1 = '' OR LOWER(command) LIKE $1 ESCAPE '\\'
+                OR agent IN (SELECT id FROM agents WHERE LOWER(name) LIKE $1 ESCAPE '\\'))
+        ORDER BY decided DESC, id DESC LIMIT $2 OFFSET $3";
+    ENDED = "
+        SELECT id FROM approvals
+        WHERE status = $4
+            AND ($1 = '' OR LOWER(command) LIKE $1 ESCAPE '\\'
+                OR agent IN (SELECT id FROM agents WHERE LOWER(name) LIKE $1 ESCAPE '\\'))
+        ORDER BY decided DESC, id DESC LIMIT $2 OFFSET $3";
     FIRST_LINE_SINCE = "SELECT id FROM audit WHERE happened >= $1 ORDER BY happened, id LIMIT 1";
     USES = "
         SELECT happened, kind, command FROM (
@@ -313,13 +319,23 @@ impl Store {
         page: Page,
         now: Timestamp,
     ) -> Result<(Vec<StoredApproval>, bool), StoreError> {
-        let ids: Vec<(String,)> = on!(self, |pool| sqlx::query_as(DECIDED)
-            .bind(status)
-            .bind(anywhere(text))
-            .bind(page.limit())
-            .bind(page.offset())
-            .fetch_all(pool)
-            .await?);
+        let text = anywhere(text);
+        let ids: Vec<(String,)> = if status.is_empty() {
+            on!(self, |pool| sqlx::query_as(DECIDED)
+                .bind(text)
+                .bind(page.limit())
+                .bind(page.offset())
+                .fetch_all(pool)
+                .await?)
+        } else {
+            on!(self, |pool| sqlx::query_as(ENDED)
+                .bind(text)
+                .bind(page.limit())
+                .bind(page.offset())
+                .bind(status)
+                .fetch_all(pool)
+                .await?)
+        };
         let (ids, more) = page.cut(ids);
         Ok((self.each(ids, now).await?, more))
     }

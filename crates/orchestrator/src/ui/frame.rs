@@ -134,6 +134,30 @@ const NOTICES: &[(&str, &str)] = &[
         "rejected",
         "Rejected. The agent is told, and not to ask again for a while.",
     ),
+    ("saved", "Saved."),
+    (
+        "agent-created",
+        "The agent is registered. Give it a credential below.",
+    ),
+    (
+        "suspended",
+        "Suspended. Every gateway refuses whatever it sends.",
+    ),
+    ("resumed", "Resumed. What it may do is as before."),
+    ("grant-revoked", "The grant is revoked."),
+    ("token-revoked", "The credential is revoked."),
+    (
+        "user-created",
+        "The user is added. Give them a token below.",
+    ),
+    (
+        "deactivated",
+        "Deactivated. Their sessions and credentials have ended.",
+    ),
+    (
+        "activated",
+        "Active again. They need a new token to log in.",
+    ),
 ];
 
 fn lies_below(path: &str, place: &str) -> bool {
@@ -198,6 +222,24 @@ pub(crate) fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever a page goes to with `?done=` is known here: else nothing would be said.
+    #[test]
+    fn every_form_has_its_notice() {
+        let sources = [
+            include_str!("agent.rs"),
+            include_str!("agents.rs"),
+            include_str!("request.rs"),
+            include_str!("users.rs"),
+        ];
+        for source in sources {
+            for rest in source.split("?done=").skip(1) {
+                let name = rest.split(['"', '#', '`']).next().unwrap_or_default();
+                let known = NOTICES.iter().any(|(known, _)| *known == name);
+                assert!(known || name.starts_with('{'), "{name}");
+            }
+        }
+    }
 
     #[test]
     fn values_are_encoded() {
