@@ -106,7 +106,7 @@ function exchangeList(old, next) {
     } else if (!item.classList.contains("gone")) {
       item.classList.add("gone");
       for (const control of item.querySelectorAll("button, input, textarea, select")) control.disabled = true;
-      item.querySelector("[data-gone]")?.removeAttribute("hidden");
+      item.querySelector("[data-gone]").hidden = false;
     }
   }
   const fresh = [...there.keys()].filter((id) => !here.has(id)).length;

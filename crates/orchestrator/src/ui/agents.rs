@@ -53,7 +53,7 @@ struct Filter {
 
 #[derive(Template)]
 #[template(path = "agents.html")]
-struct Agents {
+struct AgentsPage {
     frame: Frame,
     filter: Filter,
     total: u64,
@@ -136,7 +136,7 @@ async fn list(
         ]);
         format!("/agents{query}")
     });
-    Ok(page(&Agents {
+    Ok(page(&AgentsPage {
         total: orchestrator.store().count_agents().await?,
         agents: agents
             .into_iter()

@@ -63,7 +63,7 @@ struct Filter {
 
 #[derive(Template)]
 #[template(path = "users.html")]
-struct Users {
+struct UsersPage {
     frame: Frame,
     filter: Filter,
     total: usize,
@@ -100,7 +100,7 @@ async fn list(
         .any(|text| text.to_lowercase().contains(&wanted))
     };
     let may_manage = person.may(&orchestrator, Administration::ManageUsers);
-    Ok(page(&Users {
+    Ok(page(&UsersPage {
         frame,
         total: users.len(),
         users: users

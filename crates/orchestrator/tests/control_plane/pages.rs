@@ -479,8 +479,8 @@ async fn agents_are_administered_on_their_pages() {
         .into_iter()
         .map(|view| view.agent);
     let agent = agent
-        .filter(|agent| agent.name.as_str() == "builder")
-        .next_back()
+        .into_iter()
+        .find(|agent| agent.name.as_str() == "builder")
         .unwrap();
     assert_eq!(path, format!("/agents/{}", agent.id));
     assert_eq!(

@@ -15,10 +15,12 @@ on_both_engines! {
     async fn what_waits_is_grouped_filtered_and_paged(fixture) {
         let store = &fixture.store;
         let (one, two) = (fixture.agent("One_100").await, fixture.agent("two").await);
-        let first = fixture.opened(&one, json!({"n": 1}), 1).await;
-        for n in 2..=4 {
-            fixture.opened(&one, json!({"n": n}), 1).await;
+        let mut asked = Vec::new();
+        for n in 1..=4 {
+            asked.push(fixture.opened(&one, json!({"n": n}), 1).await);
         }
+        // All of one moment: then by id.
+        let first = asked.into_iter().min().unwrap();
         let mut late = request(&two, json!({}), 1, after(5));
         late.ask.target.key = "github/delete-repo".parse().unwrap();
         late.ask.target.risk = authz::Risk::Destroy;
