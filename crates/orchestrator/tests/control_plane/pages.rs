@@ -477,9 +477,7 @@ async fn agents_are_administered_on_their_pages() {
         .await
         .unwrap()
         .into_iter()
-        .map(|view| view.agent);
-    let agent = agent
-        .into_iter()
+        .map(|view| view.agent)
         .find(|agent| agent.name.as_str() == "builder")
         .unwrap();
     assert_eq!(path, format!("/agents/{}", agent.id));
