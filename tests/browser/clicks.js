@@ -2,9 +2,23 @@
 // of, approved, permitted, on record; then what it may do is taken back, and it is stopped.
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { eventually, execute, logIn, picture, step, system, withBrowser } from "./browser.js";
 
 const COMMAND = "/mcp-coolify servers list";
+
+/// What a device with this secret shows now (RFC 6238).
+function code(secret) {
+  const bits = [...secret.replaceAll(" ", "")]
+    .map((letter) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(letter).toString(2).padStart(5, "0"))
+    .join("");
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000)));
+  const hash = createHmac("sha1", key).update(counter).digest();
+  const at = hash.at(-1) & 15;
+  return String((hash.readUInt32BE(at) & 0x7fffffff) % 1_000_000).padStart(6, "0");
+}
 
 await withBrowser(async (open) => {
   step("the admin logs in and registers an agent that may use GitHub, and nothing else");
@@ -118,6 +132,16 @@ await withBrowser(async (open) => {
 
   step("what destroys asks back, and needs two people");
   const destroy = approver.locator(`#${system.requests.destroy}`);
+  await approver.goto("/approvals");
+  await destroy.locator("summary").click();
+  await destroy.locator("button", { hasText: "within 15 min" }).click();
+  await approver.waitForURL("**/step-up?*");
+  await approver.click("button:has-text('Enrol a device')");
+  const shown = await approver.locator("p", { hasText: /^Secret/ }).locator("code").textContent();
+  await picture(approver, "story-enrol");
+  await approver.fill("#code", code(shown));
+  await approver.click("button:has-text('Enrol')");
+  await approver.locator(".codes").waitFor();
   await approver.goto("/approvals");
   await destroy.locator("summary").click();
   await destroy.locator("button", { hasText: "within 15 min" }).click();

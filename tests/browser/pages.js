@@ -27,6 +27,9 @@ const PAGES = [
   ["users", "/users"],
   ["user", "/users/paula"],
   ["user-new", "/users/new"],
+  ["me", "/me"],
+  ["step-up", "/step-up?next=%2Fapprovals"],
+  ["enrol", "/me", { act: (page) => page.click("button:has-text('Enrol a device')") }],
 ];
 
 async function newToken(page) {

@@ -5,6 +5,7 @@
 //! into the file: the environment holds them, or names a file that does (`…_FILE`).
 
 mod environment;
+mod people;
 mod settings;
 
 use std::{
@@ -122,6 +123,8 @@ pub struct Config {
     pub open_limit: u32,
     /// Proxies in front of the orchestrator that say from where people come.
     pub trusted_proxies: Vec<orchestrator::Network>,
+    /// How people log in.
+    pub people: orchestrator::people::Config,
 }
 
 impl Config {
@@ -216,6 +219,7 @@ impl Config {
             trusted_proxies: settings
                 .optional("orchestrator.trusted_proxies", networks)?
                 .unwrap_or_default(),
+            people: people::read(settings)?,
             data,
         })
     }
@@ -247,6 +251,7 @@ impl Config {
             rejection_cool_down: self.rejection_cool_down,
             open_limit: self.open_limit,
             trusted_proxies: self.trusted_proxies.clone(),
+            people: self.people.clone(),
         }
     }
 }

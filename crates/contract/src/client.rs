@@ -1,5 +1,7 @@
 //! The typed client of the orchestrator.
 
+mod people;
+
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use authz::{

@@ -349,7 +349,7 @@ fn check_lockout(
         set,
         &person.user,
         Administration::ManagePolicies,
-        orchestrator.now(),
+        person.presence(orchestrator).confirmed_now(),
     );
     if allowed || may.is_ok() {
         return Ok(());

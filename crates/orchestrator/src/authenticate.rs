@@ -7,18 +7,17 @@
 use std::{marker::PhantomData, net::IpAddr};
 
 use authz::{
-    Timestamp, TokenId, User,
-    approval::{Administration, may_administer},
+    Timestamp, User,
+    approval::{Administration, Presence, may_administer},
 };
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
 
-use crate::{Orchestrator, credential::Digest, error::Error, peer};
+use store::sessions::{Credential, Method};
 
-/// The cookie of a browser's session. Its value is a credential of the user's.
-pub(crate) const SESSION_COOKIE: &str = "cedargate_session";
+use crate::{Orchestrator, credential::Digest, error::Error, peer, people::session};
 
 /// Longer than any credential of ours.
 const MAX_CREDENTIAL_BYTES: usize = 256;
@@ -52,10 +51,16 @@ impl Via {
 #[derive(Clone, Debug)]
 pub(crate) struct Person {
     pub(crate) user: User,
-    /// The credential that they used.
-    pub(crate) token: TokenId,
-    /// When it ends.
+    /// What they showed.
+    pub(crate) credential: Credential,
+    /// What the login began with, as text: wrong codes are counted by it.
+    pub(crate) origin: String,
+    /// When the session began; absent where there is none.
+    pub(crate) began: Option<Timestamp>,
+    /// When what they showed ends.
     pub(crate) expires: Option<Timestamp>,
+    /// When they last proved a second factor with it.
+    pub(crate) confirmed: Option<Timestamp>,
     pub(crate) via: Via,
     /// From where, if they connected.
     pub(crate) from: Option<IpAddr>,
@@ -81,9 +86,12 @@ impl Person {
             };
             return Self::from_token(orchestrator, token, via).await;
         }
-        match session(headers) {
-            Some(token) if orchestrator.inner.origins.trusts(headers) => {
-                Self::from_token(orchestrator, token, Via::Session).await
+        match session::cookie_value(headers, session::cookie_name(orchestrator)) {
+            Some(cookie)
+                if cookie.len() <= MAX_CREDENTIAL_BYTES
+                    && orchestrator.inner.origins.trusts(headers) =>
+            {
+                Self::from_digest(orchestrator, Digest::of(cookie), Via::Session, true).await
             }
             Some(_) | None => Err(Error::Unauthenticated),
         }
@@ -98,35 +106,68 @@ impl Person {
         if token.is_empty() || token.len() > MAX_CREDENTIAL_BYTES {
             return Err(Error::Unauthenticated);
         }
-        Self::from_digest(orchestrator, Digest::of(token), via).await
+        Self::from_digest(orchestrator, Digest::of(token), via, true).await
     }
 
+    /// `used`: this is a use, and keeps a session from resting.
     async fn from_digest(
         orchestrator: &Orchestrator,
         digest: Digest,
         via: Via,
+        used: bool,
     ) -> Result<Self, Error> {
-        match orchestrator
-            .store()
-            .user_by_token(&digest.hex(), orchestrator.now())
-            .await
-        {
-            Ok((stored, token)) if stored.user.active => Ok(Self {
-                user: stored.user,
-                token: token.id,
-                expires: token.expires,
-                via,
-                from: None,
-                digest,
-            }),
+        let (hex, now) = (digest.hex(), orchestrator.now());
+        let found = match via {
+            Via::Token | Via::Cli => {
+                let found = orchestrator.store().user_by_token(&hex, now).await;
+                found.map(|(holder, token)| Self {
+                    user: holder.user,
+                    credential: Credential::Token(token.id),
+                    origin: token.id.to_string(),
+                    began: None,
+                    expires: token.expires,
+                    confirmed: holder.confirmed,
+                    via,
+                    from: None,
+                    digest,
+                })
+            }
+            Via::Session => {
+                let found = orchestrator.store().user_by_session(&hex, now, used).await;
+                found.map(|(holder, session)| Self {
+                    user: holder.user,
+                    credential: Credential::Session(session.id),
+                    origin: match session.method {
+                        Method::Token(token) => token.to_string(),
+                        method @ (Method::Oidc | Method::Bootstrap) => method.as_str().to_owned(),
+                    },
+                    began: Some(session.created),
+                    expires: Some(session.expires),
+                    confirmed: holder.confirmed,
+                    via,
+                    from: None,
+                    digest,
+                })
+            }
+        };
+        match found {
+            Ok(person) if person.user.active => Ok(person),
             Ok(_) | Err(store::StoreError::NotFound(_)) => Err(Error::Unauthenticated),
             Err(error) => Err(error.into()),
         }
     }
 
+    /// When they act, and how lately they proved a second factor: for policies.
+    pub(crate) fn presence(&self, orchestrator: &Orchestrator) -> Presence {
+        Presence {
+            now: orchestrator.now(),
+            confirmed: self.confirmed,
+        }
+    }
+
     /// The same person as of now, if their credential is still good: for what stays open long.
     pub(crate) async fn again(&self, orchestrator: &Orchestrator) -> Result<Self, Error> {
-        let again = Self::from_digest(orchestrator, self.digest, self.via).await?;
+        let again = Self::from_digest(orchestrator, self.digest, self.via, false).await?;
         Ok(Self {
             from: self.from,
             ..again
@@ -147,7 +188,7 @@ impl Person {
             &orchestrator.in_force().set,
             &self.user,
             what,
-            orchestrator.now(),
+            self.presence(orchestrator),
         )
         .map_err(Error::from)
     }
@@ -259,15 +300,4 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (scheme, token) = values.next()?.to_str().ok()?.split_once(' ')?;
     (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())
-}
-
-/// The session that a browser sends along.
-pub(crate) fn session(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == SESSION_COOKIE && !value.is_empty()).then_some(value))
 }

@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod origins;
 mod peer;
+pub mod people;
 pub mod policy_folder;
 mod service;
 mod ui;
@@ -71,6 +72,8 @@ pub struct Config {
     /// Proxies whose `X-Forwarded-For` is believed when the audit trail says from where
     /// somebody acted. Default none: the address that connected.
     pub trusted_proxies: Vec<Network>,
+    /// How people log in.
+    pub people: people::Config,
 }
 
 /// The control plane, opened. Cheap to clone.
@@ -87,6 +90,7 @@ struct Inner {
     /// Of the control token.
     control: Option<Digest>,
     origins: Origins,
+    people: people::State,
     /// What is enforced; replaced whole.
     in_force: watch::Sender<Arc<InForce>>,
     /// Held by whoever changes what is in force, or beside it.
@@ -123,6 +127,9 @@ pub enum StartError {
     /// An origin is written as no browser writes it.
     #[error("`{0}` is not an origin such as `https://host:port`")]
     InvalidOrigin(String),
+    /// The provider of identities cannot be used as it is set up.
+    #[error(transparent)]
+    Oidc(#[from] people::oidc::InvalidConfig),
 }
 
 /// How long the first start's link is good.
@@ -140,6 +147,7 @@ impl Orchestrator {
     /// See [`StartError`].
     pub async fn open(config: Config, store: Store, clock: Clock) -> Result<Self, StartError> {
         let origins = Origins::new(&config.public_url, &config.cors_origins)?;
+        let people = people::State::new(&config.people, &config.public_url)?;
         let actor = Actor {
             user: None,
             via: "bootstrap",
@@ -160,6 +168,7 @@ impl Orchestrator {
                 clock,
                 control,
                 origins,
+                people,
                 in_force: watch::Sender::new(Arc::new(in_force)),
                 activation: tokio::sync::Mutex::new(()),
                 folder: Mutex::new(folder),

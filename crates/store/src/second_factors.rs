@@ -319,7 +319,6 @@ impl Store {
         user: &UserId,
         proof: Proof<F>,
         place: &Place,
-        address: Option<&str>,
         actor: &Actor,
     ) -> Result<Proved, StoreError>
     where
@@ -380,7 +379,7 @@ impl Store {
                 .execute(c)
                 .await
                 .map(drop)?);
-            let details = json!({ "subject": user, "method": how, "address": address });
+            let details = json!({ "subject": user, "method": how });
             note(&mut write, "step_up", details).await?;
             write.commit().await?;
             return Ok(Proved::Yes);
@@ -395,8 +394,7 @@ impl Store {
             .execute(c)
             .await
             .map(drop)?);
-        let details =
-            json!({ "subject": user, "method": how, "address": address, "failures": failures });
+        let details = json!({ "subject": user, "method": how, "failures": failures });
         note(&mut write, "step_up_refused", details).await?;
         write.commit().await?;
         Ok(Proved::No(next))

@@ -303,7 +303,6 @@ impl Store {
             "session": session.id,
             "method": session.method.as_str(),
             "token": session.method.token(),
-            "address": session.address,
             "browser": session.browser,
             "second_factor": session.confirmed.is_some(),
             "expires": session.expires,

@@ -13,6 +13,7 @@ fn config(folder: &Path) -> Config {
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 50,
         trusted_proxies: Vec::new(),
+        people: crate::people::Config::default(),
     }
 }
 

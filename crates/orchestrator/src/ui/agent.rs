@@ -214,7 +214,13 @@ impl AgentPage {
             may_manage: person
                 .may(orchestrator, Administration::ManageAgents)
                 .is_ok(),
-            may_revoke: may_revoke(&in_force.set, &person.user, &agent, now).is_ok(),
+            may_revoke: may_revoke(
+                &in_force.set,
+                &person.user,
+                &agent,
+                person.presence(orchestrator),
+            )
+            .is_ok(),
             agent,
         })
     }
@@ -426,7 +432,12 @@ async fn revoke_grant(
         return Err(StoreError::NotFound(format!("grant `{grant}` of this agent")).into());
     }
     let actor = orchestrator.actor(&person);
-    may_revoke(&orchestrator.in_force().set, &person.user, &agent, actor.at)?;
+    may_revoke(
+        &orchestrator.in_force().set,
+        &person.user,
+        &agent,
+        person.presence(&orchestrator),
+    )?;
     let stored = orchestrator
         .store()
         .revoke_grant(grant, &reason, &actor)

@@ -39,6 +39,8 @@ pub(crate) struct Asked {
     pub(crate) mine: bool,
     pub(crate) offers: Vec<Offer>,
     pub(crate) rejectable: bool,
+    /// Saying yes takes a second factor first.
+    pub(crate) step_up: bool,
     /// Why this person may not decide; empty if they may.
     pub(crate) why_not: String,
 }
@@ -107,6 +109,7 @@ impl Asked {
             joined: stored.joined,
             status: word(stored.status),
             mine: pending && ask.approved_by.contains(&person.user.id),
+            step_up: !choices.is_empty() && approvals::takes_step_up(orchestrator, person, stored),
             offers: offers(stored, &choices),
             rejectable,
             why_not,

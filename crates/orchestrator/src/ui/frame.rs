@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use authz::{Timestamp, User, approval::Administration};
 
+use super::moment::Moment;
 use crate::{Orchestrator, authenticate::Person, error::Error};
 
 /// A place that the navigation leads to.
@@ -112,9 +113,9 @@ impl Frame {
         Self { problem, ..self }
     }
 
-    /// The page of whoever looks.
-    pub(crate) fn own_page(&self) -> String {
-        format!("/users/{}", encoded(self.user.id.as_str()))
+    /// What happened then, as of this page.
+    pub(crate) fn past(&self, at: &Timestamp) -> Moment {
+        Moment::past(*at, self.now)
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -142,6 +143,11 @@ const NOTICES: &[(&str, &str)] = &[
     (
         "suspended",
         "Suspended. Every gateway refuses whatever it sends.",
+    ),
+    ("session-ended", "The session has ended."),
+    (
+        "second-factor-removed",
+        "Their second factor is removed. They can enrol another.",
     ),
     ("resumed", "Resumed. What it may do is as before."),
     ("grant-revoked", "The grant is revoked."),

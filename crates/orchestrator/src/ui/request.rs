@@ -187,6 +187,10 @@ async fn answer(
             }));
         }
         Err(error @ Error::NotFound(_)) => return Err(error.into()),
+        // There they prove it, and come back.
+        Err(error) if error.reason() == Some("step_up_required") => {
+            return Ok(go(&format!("/step-up?next=%2Fapprovals%2F{id}")));
+        }
         Err(error) => error,
     };
     error.log();
@@ -255,8 +259,13 @@ async fn request(
                 });
             timeline.extend(used);
             timeline.extend(end(&grant, now));
-            let revocable =
-                may_revoke(&orchestrator.in_force().set, &person.user, &ask.agent, now).is_ok();
+            let revocable = may_revoke(
+                &orchestrator.in_force().set,
+                &person.user,
+                &ask.agent,
+                person.presence(orchestrator),
+            )
+            .is_ok();
             Some(given(&grant, revocable, now))
         }
     };

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use askama::Template;
 use authz::{
-    RoleName, TeamName, TokenId, User, UserId,
-    approval::{Administration, may_administer},
+    RoleName, SessionId, TeamName, TokenId, User, UserId,
+    approval::{Administration, Presence, may_administer},
 };
 use axum::{
     Form, Router,
@@ -14,6 +14,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use contract::users::SessionView;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use store::users::StoredUser;
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     Orchestrator,
-    api::{Named, NamedWithin, Parameters, agents::check_token},
+    api::{Named, NamedWithin, Parameters, agents::check_token, users::session_view},
     approvals::check_text,
     authenticate::Person,
     error::Error,
@@ -46,6 +47,11 @@ pub(crate) fn routes() -> Router<Orchestrator> {
         .route("/users/{user}/activate", post(activate))
         .route("/users/{user}/tokens", post(create_token))
         .route("/users/{user}/tokens/{token}/revoke", post(revoke_token))
+        .route("/users/{user}/sessions/{session}/end", post(end_session))
+        .route(
+            "/users/{user}/second-factor/remove",
+            post(remove_second_factor),
+        )
 }
 
 /// Where a person's page is.
@@ -217,6 +223,7 @@ struct UserPage {
     second_factor: bool,
     fields: Fields,
     tokens: Vec<tokens::Listed>,
+    sessions: Vec<SessionView>,
     /// The one time that a new credential is shown.
     secret: Option<String>,
     may_manage: bool,
@@ -235,9 +242,19 @@ impl UserPage {
         let stored = orchestrator.store().user(id).await?;
         let tokens = orchestrator.store().user_tokens(id).await?;
         let may_manage = person.may(orchestrator, Administration::ManageUsers);
+        // From where somebody works is for them, and for whoever may lock them out.
+        let sessions = if may_manage.is_ok() || person.user.id == *id {
+            orchestrator.store().sessions(id, now).await?
+        } else {
+            Vec::new()
+        };
         Ok(Self {
             frame,
             path: path(id),
+            sessions: sessions
+                .into_iter()
+                .map(|session| session_view(person, session))
+                .collect(),
             created: Moment::past(stored.created, now),
             last_seen: stored.last_seen.map(|seen| Moment::past(seen, now)),
             second_factor: stored.second_factor,
@@ -308,8 +325,10 @@ async fn save(
 ) -> Result<(), Error> {
     let set = orchestrator.in_force();
     let actor = orchestrator.actor(person);
-    let manages =
-        |user: &User| may_administer(&set.set, user, Administration::ManageUsers, actor.at).is_ok();
+    let manages = |user: &User| {
+        let at = Presence::from(actor.at).confirmed_now();
+        may_administer(&set.set, user, Administration::ManageUsers, at).is_ok()
+    };
     orchestrator
         .store()
         .change_user(id, &actor, change, manages)
@@ -407,4 +426,43 @@ async fn revoke_token(
         .end_user_token(&user, token, &orchestrator.actor(&person))
         .await?;
     Ok(go(&format!("{}?done=token-revoked#tokens", path(&user))))
+}
+
+/// `POST /users/{id}/sessions/{session}/end`.
+async fn end_session(
+    Visitor { person, .. }: Visitor,
+    State(orchestrator): State<Orchestrator>,
+    session: Result<NamedWithin<UserId, SessionId>, Error>,
+) -> Result<Response, Trouble> {
+    person.may(&orchestrator, Administration::ManageUsers)?;
+    let NamedWithin(user, session) = session?;
+    orchestrator
+        .store()
+        .end_session(
+            &user,
+            session,
+            "session_ended",
+            &orchestrator.actor(&person),
+        )
+        .await?;
+    Ok(go(&format!("{}?done=session-ended", path(&user))))
+}
+
+/// `POST /users/{id}/second-factor/remove`: for somebody who lost theirs.
+async fn remove_second_factor(
+    Visitor { person, .. }: Visitor,
+    State(orchestrator): State<Orchestrator>,
+    user: Result<Named<UserId>, Error>,
+) -> Result<Response, Trouble> {
+    let Named(user) = user?;
+    if user == person.user.id {
+        // Of one's own, only who proves it is rid: there.
+        return Ok(go("/me"));
+    }
+    person.may(&orchestrator, Administration::ManageUsers)?;
+    orchestrator
+        .store()
+        .remove_second_factor(&user, &orchestrator.actor(&person))
+        .await?;
+    Ok(go(&format!("{}?done=second-factor-removed", path(&user))))
 }

@@ -45,6 +45,7 @@ async fn orchestrator() -> (Orchestrator, tempfile::TempDir) {
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 1_000,
         trusted_proxies: Vec::new(),
+        people: crate::people::Config::default(),
     };
     let database = format!("sqlite://{}", folder.path().join("plane.db").display());
     let store = Store::open(&database).await.unwrap();

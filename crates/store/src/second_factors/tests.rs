@@ -87,7 +87,7 @@ on_both_engines! {
     async fn no_code_is_good_twice(fixture) {
         let (dan, place) = enrolled(fixture).await;
         let prove = async |step| {
-            fixture.store.prove_second_factor(&dan, code(step), &place, None, &actor()).await.unwrap()
+            fixture.store.prove_second_factor(&dan, code(step), &place, &actor()).await.unwrap()
         };
         assert!(matches!(prove(100).await, Proved::No(_)), "used to enrol");
         assert!(matches!(prove(99).await, Proved::No(_)), "older than that");
@@ -105,7 +105,7 @@ on_both_engines! {
         let tries: Vec<_> = (0..8)
             .map(|_| {
                 let (store, dan, place) = (fixture.store.clone(), dan.clone(), place.clone());
-                tokio::spawn(async move { store.prove_second_factor(&dan, code(200), &place, None, &actor()).await })
+                tokio::spawn(async move { store.prove_second_factor(&dan, code(200), &place, &actor()).await })
             })
             .collect();
         let mut good = 0;
@@ -118,14 +118,14 @@ on_both_engines! {
     async fn wrong_codes_are_looked_at_ever_more_seldom(fixture) {
         let (dan, place) = enrolled(fixture).await;
         let prove = async |proof, place: &Place, now| {
-            fixture.store.prove_second_factor(&dan, proof, place, Some("192.0.2.7"), &at(now)).await.unwrap()
+            fixture.store.prove_second_factor(&dan, proof, place, &at(now)).await.unwrap()
         };
         for _ in 0..3 {
             assert_eq!(prove(wrong(), &place, NOON).await, Proved::No(NOON));
         }
         assert_eq!(prove(wrong(), &place, NOON).await, Proved::No(after(5)));
         let right = async |step, place: &Place, now| {
-            fixture.store.prove_second_factor(&dan, code(step), place, None, &at(now)).await.unwrap()
+            fixture.store.prove_second_factor(&dan, code(step), place, &at(now)).await.unwrap()
         };
         assert_eq!(right(300, &place, after(4)).await, Proved::NotYet(after(5)), "not even a right one");
         assert_eq!(prove(wrong(), &place, after(5)).await, Proved::No(after(15)));
@@ -168,7 +168,7 @@ on_both_engines! {
         };
         fixture.store.begin_session(&dan, &session, None, &actor()).await.unwrap();
         let place = Place { credential: Credential::Session(session.id), origin: "oidc".to_owned(), rotated: Some("after".to_owned()) };
-        let prove = async |proof: Proof<Check>, now| fixture.store.prove_second_factor(&dan, proof, &place, None, &at(now)).await;
+        let prove = async |proof: Proof<Check>, now| fixture.store.prove_second_factor(&dan, proof, &place, &at(now)).await;
         assert_eq!(prove(Proof::Provider("otp".to_owned()), after(1)).await.unwrap(), Proved::Yes);
         assert!(fixture.store.user_by_session("before", after(2), true).await.is_err());
         let (holder, _) = fixture.store.user_by_session("after", after(2), true).await.unwrap();
@@ -177,7 +177,7 @@ on_both_engines! {
         let error = prove(Proof::Provider("otp".to_owned()), after(4)).await.unwrap_err();
         assert!(matches!(error, StoreError::NotFound(_)), "what has ended is not confirmed");
         let eve = fixture.user("eve").await;
-        let error = fixture.store.prove_second_factor(&eve, code(500), &place, None, &actor()).await.unwrap();
+        let error = fixture.store.prove_second_factor(&eve, code(500), &place, &actor()).await.unwrap();
         assert!(matches!(error, Proved::No(_)), "who enrolled nothing proves nothing");
     }
 }
