@@ -45,7 +45,7 @@ function begin() {
     conformIdTokenClaims: false,
     features: { devInteractions: { enabled: false } },
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
-    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, acr: current.acr, amr: current.amr, ...current.claims }) }),
+    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...current.claims }) }),
     // Whoever logs in agrees to everything.
     loadExistingGrant: async (ctx) => {
       const grant = new ctx.oidc.provider.Grant({
@@ -78,7 +78,7 @@ const server = createServer(async (request, response) => {
     } else if (request.url.startsWith('/interaction/')) {
       const result = current.cancel
         ? { error: 'access_denied', error_description: 'cancelled' }
-        : { login: { accountId: current.account } };
+        : { login: { accountId: current.account, acr: current.acr, amr: current.amr } };
       await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
     } else {
       await provider.callback()(request, response);

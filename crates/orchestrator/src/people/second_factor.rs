@@ -133,9 +133,9 @@ fn place(person: &Person, renewal: Option<&Renewal>) -> Place {
     }
 }
 
-/// Whether somebody may change the factor itself: whoever has one proves it first, and
+/// Whether somebody may change by what they are known, the factor itself included: whoever has one proves it first, and
 /// whoever has none has just logged in, lest a browser left open is enough.
-async fn may_change(orchestrator: &Orchestrator, person: &Person) -> Result<(), Error> {
+pub(crate) async fn may_change(orchestrator: &Orchestrator, person: &Person) -> Result<(), Error> {
     let now = orchestrator.now();
     let fresh = |at: Timestamp| now.since(at) <= FRESH;
     let factor = orchestrator.store().second_factor(&person.user.id).await?;
@@ -144,7 +144,7 @@ async fn may_change(orchestrator: &Orchestrator, person: &Person) -> Result<(), 
             return Ok(());
         }
         return Err(Error::StepUp(
-            "prove the second factor that you have before you change it".to_owned(),
+            "prove the second factor that you have first".to_owned(),
         ));
     }
     // A credential in each request is as fresh as it gets.

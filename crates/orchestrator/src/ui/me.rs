@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Somebody who has a session, whatever their roles, and the frame of their page.
-pub(crate) struct Oneself(Person, Frame);
+pub(crate) struct Oneself(pub(crate) Person, pub(crate) Frame);
 
 impl axum::extract::FromRequestParts<Orchestrator> for Oneself {
     type Rejection = Trouble;

@@ -12,12 +12,12 @@ use store::{Actor, identities::Identity, sessions::Method};
 
 use super::{
     Trouble, go,
+    me::Oneself,
     session::{Next, encoded, limited, login_page, own_path},
 };
 use crate::{
     Orchestrator,
     api::Parameters,
-    authenticate::Person,
     error::Error,
     people::{
         oidc::{Claims, Failure, Flow, Provider, Purpose, admit},
@@ -56,19 +56,24 @@ pub(crate) async fn log_in(
 
 /// `GET /step-up/oidc`: for whoever has a session already.
 pub(crate) async fn step_up(
-    _: Person,
+    _: Oneself,
     State(orchestrator): State<Orchestrator>,
     Parameters(Next { next }): Parameters<Next>,
 ) -> Result<Response, Trouble> {
     depart(&orchestrator, Purpose::StepUp, &next).await
 }
 
-/// `GET /me/link`: says at the provider who one is there.
+/// `GET /me/link`: says at the provider who one is there. Whoever links an identity can
+/// log in by it for ever after, so a browser left open is not enough.
 pub(crate) async fn link(
-    _: Person,
+    Oneself(person, _): Oneself,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
-    depart(&orchestrator, Purpose::Link, "/me").await
+    match second_factor::may_change(&orchestrator, &person).await {
+        Ok(()) => depart(&orchestrator, Purpose::Link, "/me").await,
+        Err(Error::StepUp(_)) => Ok(go("/step-up?next=%2Fme%2Flink")),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn depart(
@@ -144,20 +149,16 @@ pub(crate) async fn callback(
         .filter(|flow| flow.is_answered_by(&returned.state));
     // One question, one answer: whatever comes of it, the browser forgets the question.
     let forget = cookie(&orchestrator, name, "", Duration::ZERO)?;
-    let response = match flow {
-        Some(flow) => arrive(&orchestrator, provider, &visit, &flow, &returned).await?,
-        None => {
-            if let Err(error) = visit.may_try(&orchestrator) {
-                return Ok(limited(&orchestrator, &error, ""));
-            }
-            let why = "nobody here asked for this, or too long ago";
-            visit.refused(&orchestrator, "oidc", why).await;
-            refused(
-                &orchestrator,
-                "This login was not begun in this browser, or too long ago. Begin again.",
-                "",
-            )
+    let response = if let Some(flow) = flow {
+        arrive(&orchestrator, provider, &visit, &flow, &returned).await?
+    } else {
+        if let Err(error) = visit.may_try(&orchestrator) {
+            return Ok(limited(&orchestrator, &error, ""));
         }
+        let why = "nobody here asked for this, or too long ago";
+        visit.refused(&orchestrator, "oidc", why).await;
+        let problem = "This login was not begun in this browser, or too long ago. Begin again.";
+        refused(&orchestrator, problem, "")
     };
     let (mut parts, body) = response.into_parts();
     parts.headers.append(header::SET_COOKIE, forget);
@@ -305,6 +306,7 @@ async fn link_to(
     claims: &Claims,
 ) -> Result<Option<HeaderValue>, Error> {
     let person = visit.person.as_ref().ok_or(Error::Unauthenticated)?;
+    second_factor::may_change(orchestrator, person).await?;
     orchestrator
         .store()
         .link_identity(
