@@ -66,7 +66,7 @@ pub(crate) async fn step_up(
 /// `GET /me/link`: says at the provider who one is there. Whoever links an identity can
 /// log in by it for ever after, so a browser left open is not enough.
 pub(crate) async fn link(
-    Oneself(person): Oneself,
+    Oneself(person, _): Oneself,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
     match second_factor::may_change(&orchestrator, &person).await {
