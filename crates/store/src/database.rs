@@ -97,6 +97,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "policy activation",
         include_str!("../../../migrations/0002_policy_activation.sql"),
     ),
+    (
+        6,
+        "console",
+        include_str!("../../../migrations/0006_console.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {
