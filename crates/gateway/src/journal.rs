@@ -22,7 +22,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use authz::{
@@ -110,6 +110,14 @@ impl Sent {
 }
 
 impl Sent {
+    /// Adds how long it took to decide, which includes asking the orchestrator where that
+    /// was needed.
+    pub(crate) fn with_decision_time(mut self, took: Duration) -> Self {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.details.insert("decision_us".to_owned(), micros.into());
+        self
+    }
+
     /// Adds that a policy set that is not enforced would have decided otherwise.
     pub(crate) fn with_shadow(mut self, difference: Option<Difference>) -> Self {
         if let Some(Difference {

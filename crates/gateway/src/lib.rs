@@ -20,6 +20,7 @@ mod metrics;
 mod parse;
 mod policy;
 mod refusal;
+mod reported;
 mod routes;
 mod server;
 mod service;
@@ -242,6 +243,7 @@ impl Gateway {
             facts: Arc::clone(&facts),
             policies: Arc::clone(&policies),
             gateway: journal.gateway().to_owned(),
+            catalog: reported::catalog(&catalog, journal.gateway()),
             metrics: Arc::clone(&metrics),
             connected: Arc::clone(&connected),
             changes: changes.clone(),
@@ -455,8 +457,11 @@ impl Gateway {
             arguments: &arguments,
             reason,
         };
+        let deciding = Instant::now();
         let (authorized, difference) = self.authorizer.authorize(case).await;
-        let record = record.with_shadow(difference);
+        let record = record
+            .with_decision_time(deciding.elapsed())
+            .with_shadow(difference);
         let outcome = match authorized {
             Ok(permit) => match self.journal.open(subject.clone(), &permit, record).await {
                 Ok(entry) => {
