@@ -10,7 +10,10 @@ mod grants;
 mod health;
 mod legacy;
 mod policy_sets;
+mod services;
 mod users;
+
+pub(crate) use gateway::hash_of;
 
 use std::{fmt::Display, str::FromStr};
 
@@ -19,7 +22,7 @@ use axum::{
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request},
     http::request::Parts,
     middleware::from_extractor_with_state,
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 use serde::de::DeserializeOwned;
 
@@ -116,6 +119,15 @@ fn people() -> Router<Orchestrator> {
         .route("/api/gateways", get(gateways::list))
         .route("/api/audit", get(audit::list))
         .route("/api/audit/journals", get(audit::journals))
+        .route("/api/audit/export", get(audit::export))
+        .route(
+            "/api/audit/verification",
+            get(audit::verification).post(audit::verify),
+        )
+        .route("/api/services", get(services::list))
+        .route("/api/services/{service}", get(services::show))
+        .route("/api/explain", post(services::explain))
+        .route("/api/overview", get(services::overview))
 }
 
 /// For gateways: behind the control token.
@@ -130,6 +142,10 @@ fn gateways() -> Router<Orchestrator> {
         .route("/api/gateway/shadow-policy-set", get(gateway::shadow))
         .route("/api/gateway/status", post(gateway::status))
         .route("/api/gateway/journal", post(gateway::journal))
+        .route(
+            "/api/gateway/catalog",
+            put(gateway::catalog).layer(DefaultBodyLimit::max(gateway::MAX_CATALOG_BYTES)),
+        )
 }
 
 /// A JSON body; what is wrong with it is named.
