@@ -118,6 +118,7 @@ pub(crate) async fn take_folder(
     let actor = Actor {
         user: None,
         via: "folder",
+        from: None,
         at: now,
     };
     store.take_policy_folder(loaded.to_store(), &actor).await

@@ -55,6 +55,7 @@ pub(crate) async fn open(
     let actor = Actor {
         user: None,
         via: "gateway",
+        from: None,
         at: orchestrator.now(),
     };
     let new = NewApproval {
@@ -331,6 +332,7 @@ pub(crate) async fn expire(orchestrator: &Orchestrator) -> Result<(), store::Sto
     let actor = Actor {
         user: None,
         via: "sweeper",
+        from: None,
         at: orchestrator.now(),
     };
     let expired = orchestrator.store().expire_approvals(&actor).await?;
@@ -513,7 +515,7 @@ fn visible(text: &str) -> String {
 }
 
 /// Controls, marks of the direction of writing, and letters without a shape.
-fn is_deceptive(letter: char) -> bool {
+pub(crate) fn is_deceptive(letter: char) -> bool {
     letter.is_control() && !matches!(letter, '\n' | '\t')
         || matches!(
             letter,

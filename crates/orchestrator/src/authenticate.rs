@@ -4,7 +4,7 @@
 //! are each behind a layer of the same extractor besides (see `api.rs`), so a handler
 //! that forgets to ask is still not open to everyone.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, net::IpAddr};
 
 use authz::{
     Timestamp, TokenId, User,
@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
-use crate::{Orchestrator, credential::Digest, error::Error};
+use crate::{Orchestrator, credential::Digest, error::Error, peer};
 
 /// The cookie of a browser's session. Its value is a credential of the user's.
 pub(crate) const SESSION_COOKIE: &str = "cedargate_session";
@@ -28,14 +28,21 @@ const MAX_CREDENTIAL_BYTES: usize = 256;
 pub(crate) enum Via {
     /// By a credential in the request.
     Token,
+    /// By a credential in a request that says that it comes from our command line.
+    Cli,
     /// By the session of their browser.
     Session,
 }
+
+/// What a program says of itself, for the audit trail: `cli`, and anything else is `api`.
+/// It proves nothing, so it can claim no other door.
+const X_CEDARGATE_VIA: &str = "x-cedargate-via";
 
 impl Via {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Token => "api",
+            Self::Cli => "cli",
             Self::Session => "ui",
         }
     }
@@ -50,6 +57,8 @@ pub(crate) struct Person {
     /// When it ends.
     pub(crate) expires: Option<Timestamp>,
     pub(crate) via: Via,
+    /// From where, if they connected.
+    pub(crate) from: Option<IpAddr>,
     /// Of the credential, to ask again whether it is good.
     digest: Digest,
 }
@@ -66,7 +75,11 @@ impl Person {
     ) -> Result<Self, Error> {
         if headers.contains_key(header::AUTHORIZATION) {
             let token = bearer(headers).ok_or(Error::Unauthenticated)?;
-            return Self::from_token(orchestrator, token, Via::Token).await;
+            let via = match headers.get(X_CEDARGATE_VIA) {
+                Some(via) if via == "cli" => Via::Cli,
+                Some(_) | None => Via::Token,
+            };
+            return Self::from_token(orchestrator, token, via).await;
         }
         match session(headers) {
             Some(token) if orchestrator.inner.origins.trusts(headers) => {
@@ -103,6 +116,7 @@ impl Person {
                 token: token.id,
                 expires: token.expires,
                 via,
+                from: None,
                 digest,
             }),
             Ok(_) | Err(store::StoreError::NotFound(_)) => Err(Error::Unauthenticated),
@@ -112,7 +126,11 @@ impl Person {
 
     /// The same person as of now, if their credential is still good: for what stays open long.
     pub(crate) async fn again(&self, orchestrator: &Orchestrator) -> Result<Self, Error> {
-        Self::from_digest(orchestrator, self.digest, self.via).await
+        let again = Self::from_digest(orchestrator, self.digest, self.via).await?;
+        Ok(Self {
+            from: self.from,
+            ..again
+        })
     }
 
     /// Whether policy lets them do that, now.
@@ -145,7 +163,9 @@ impl FromRequestParts<Orchestrator> for Person {
         if let Some(person) = parts.extensions.get::<Self>() {
             return Ok(person.clone());
         }
-        let person = Self::from_headers(orchestrator, &parts.headers).await?;
+        let mut person = Self::from_headers(orchestrator, &parts.headers).await?;
+        let proxies = &orchestrator.inner.config.trusted_proxies;
+        person.from = peer::address(&parts.extensions, &parts.headers, proxies);
         parts.extensions.insert(person.clone());
         Ok(person)
     }

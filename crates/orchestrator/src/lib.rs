@@ -22,6 +22,7 @@ mod events;
 mod explain;
 mod origins;
 mod overview;
+mod peer;
 pub mod policy_folder;
 mod service;
 mod services;
@@ -44,6 +45,8 @@ use secrecy::{ExposeSecret, SecretString};
 use store::{Actor, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub use peer::{InvalidNetwork, Network};
 
 use crate::{
     activation::InForce, credential::Digest, origins::Origins, policy_folder::FolderStatus,
@@ -70,6 +73,9 @@ pub struct Config {
     pub rejection_cool_down: Duration,
     /// How many pending requests one agent may have. Default 50.
     pub open_limit: u32,
+    /// Proxies whose `X-Forwarded-For` is believed when the audit trail says from where
+    /// somebody acted. Default none: the address that connected.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// The control plane, opened. Cheap to clone.
@@ -146,6 +152,7 @@ impl Orchestrator {
         let actor = Actor {
             user: None,
             via: "bootstrap",
+            from: None,
             at: clock.now(),
         };
         store.ensure_agent(&local_agent()?, &actor).await?;
@@ -197,6 +204,7 @@ impl Orchestrator {
         let actor = Actor {
             user: None,
             via: "bootstrap",
+            from: None,
             at: now,
         };
         if !self
@@ -284,6 +292,7 @@ impl Orchestrator {
         Actor {
             user: Some(person.user.id.clone()),
             via: person.via.as_str(),
+            from: person.from,
             at: self.now(),
         }
     }

@@ -243,6 +243,7 @@ impl Store {
             .write(&Actor {
                 user: None,
                 via: "gateway",
+                from: None,
                 at: newest,
             })
             .await?;

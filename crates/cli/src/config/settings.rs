@@ -263,6 +263,13 @@ pub const SETTINGS: &[Setting] = &[
         Some("50"),
         "how many pending requests one agent may have",
     ),
+    plain(
+        "orchestrator.trusted_proxies",
+        "CEDARGATE_TRUSTED_PROXIES",
+        "--trusted-proxies",
+        None,
+        "proxies whose X-Forwarded-For says from where people come, separated by commas",
+    ),
 ];
 
 /// Where a value was set.

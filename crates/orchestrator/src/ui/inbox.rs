@@ -4,20 +4,25 @@ use std::time::Duration;
 
 use askama::Template;
 use authz::{
-    ApprovalRequestId, Risk, Timestamp, User,
+    ApprovalRequestId, Risk, Timestamp,
     approval::{Choice, DURATIONS, Reach},
 };
 use axum::{
-    Form,
+    Form, Router,
     extract::{State, rejection::FormRejection},
     response::Response,
+    routing::{get, post},
 };
 use contract::approvals::Approve;
 use serde::Deserialize;
 use serde_json::Value;
 use store::approvals::{Status, StoredApproval, Verdict};
 
-use super::{Trouble, Visitor, go, page, page_with};
+use super::{
+    Frame, Trouble, Visitor, go,
+    moment::{Moment, span},
+    page, page_with,
+};
 use crate::{Orchestrator, api::Named, approvals, authenticate::Person, error::Error};
 
 /// How many requests the inbox looks through for decided ones.
@@ -32,9 +37,7 @@ const SHOWN_PENDING: u32 = 500;
 #[derive(Template)]
 #[template(path = "inbox.html")]
 struct Inbox {
-    page: &'static str,
-    now: Timestamp,
-    user: User,
+    frame: Frame,
     pending: Vec<Pending>,
     decided: Vec<Decided>,
 }
@@ -49,8 +52,7 @@ struct Pending {
     needed: u8,
     given: usize,
     status: &'static str,
-    expires: Timestamp,
-    remaining: String,
+    expires: Moment,
     /// This person has approved it already.
     mine: bool,
     /// This person may approve or reject it.
@@ -63,17 +65,13 @@ struct Decided {
     command: String,
     status: &'static str,
     by: String,
-    closed: Timestamp,
-    ago: String,
+    closed: Moment,
 }
 
 #[derive(Template)]
 #[template(path = "request.html")]
 struct RequestPage {
-    page: &'static str,
-    now: Timestamp,
-    user: User,
-    problem: Option<String>,
+    frame: Frame,
     request: Pending,
     arguments: Vec<(String, String)>,
     digest: String,
@@ -90,8 +88,7 @@ struct RequestPage {
 }
 
 struct Step {
-    at: Timestamp,
-    ago: String,
+    at: Moment,
     what: String,
     note: String,
 }
@@ -109,9 +106,17 @@ struct Opt {
     usual: bool,
 }
 
+pub(crate) fn routes() -> Router<Orchestrator> {
+    Router::new()
+        .route("/approvals", get(list))
+        .route("/approvals/{approval}", get(show))
+        .route("/approvals/{approval}/approve", post(approve))
+        .route("/approvals/{approval}/reject", post(reject))
+}
+
 /// `GET /approvals`.
 pub(crate) async fn list(
-    Visitor(person): Visitor,
+    Visitor { person, frame }: Visitor,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
     let now = orchestrator.now();
@@ -125,23 +130,21 @@ pub(crate) async fn list(
         .filter(|stored| stored.status != Status::Pending)
         .map(|stored| past(stored, now))
         .collect();
-    decided.sort_by_key(|decided| std::cmp::Reverse(decided.closed));
+    decided.sort_by_key(|decided| std::cmp::Reverse(decided.closed.at));
     decided.truncate(SHOWN_DECIDED);
     Ok(page(&Inbox {
-        page: "inbox",
-        now,
+        frame,
         pending: pending
             .iter()
             .map(|stored| row(&orchestrator, &person, stored, now))
             .collect(),
         decided,
-        user: person.user,
     }))
 }
 
 /// `GET /approvals/{id}`.
 pub(crate) async fn show(
-    Visitor(person): Visitor,
+    Visitor { person, frame }: Visitor,
     State(orchestrator): State<Orchestrator>,
     id: Result<Named<ApprovalRequestId>, Error>,
 ) -> Result<Response, Trouble> {
@@ -152,9 +155,9 @@ pub(crate) async fn show(
         .await?;
     Ok(page(&request(
         &orchestrator,
-        person,
+        &person,
+        frame,
         &stored,
-        None,
         String::new(),
     )))
 }
@@ -172,7 +175,7 @@ pub(crate) struct Verdicts {
 
 /// `POST /approvals/{id}/approve`.
 pub(crate) async fn approve(
-    Visitor(person): Visitor,
+    Visitor { person, frame }: Visitor,
     State(orchestrator): State<Orchestrator>,
     id: Result<Named<ApprovalRequestId>, Error>,
     form: Result<Form<Verdicts>, FormRejection>,
@@ -191,12 +194,12 @@ pub(crate) async fn approve(
         }
         Err(error) => Err(error),
     };
-    answer(&orchestrator, person, id, draft, result).await
+    answer(&orchestrator, Visitor { person, frame }, id, draft, result).await
 }
 
 /// `POST /approvals/{id}/reject`.
 pub(crate) async fn reject(
-    Visitor(person): Visitor,
+    Visitor { person, frame }: Visitor,
     State(orchestrator): State<Orchestrator>,
     id: Result<Named<ApprovalRequestId>, Error>,
     form: Result<Form<Verdicts>, FormRejection>,
@@ -204,13 +207,13 @@ pub(crate) async fn reject(
     let Named(id) = id?;
     let Form(Verdicts { reason, choice: _ }) = form.map_err(Error::from)?;
     let result = approvals::reject(&orchestrator, &person, id, &reason).await;
-    answer(&orchestrator, person, id, reason, result).await
+    answer(&orchestrator, Visitor { person, frame }, id, reason, result).await
 }
 
 /// Back to the request; with what was written, if it did not work.
 async fn answer(
     orchestrator: &Orchestrator,
-    person: Person,
+    Visitor { person, frame }: Visitor,
     id: ApprovalRequestId,
     draft: String,
     result: Result<StoredApproval, Error>,
@@ -230,9 +233,9 @@ async fn answer(
         status,
         &request(
             orchestrator,
-            person,
+            &person,
+            frame.warning(Some(error.to_string())),
             &stored,
-            Some(error.to_string()),
             draft,
         ),
     ))
@@ -269,8 +272,7 @@ fn row(
         needed: ask.approvals,
         given: ask.approved_by.len(),
         status: word(stored.status),
-        expires: stored.new.expires,
-        remaining: span(stored.new.expires.since(now)),
+        expires: Moment::until(stored.new.expires, now),
         mine: ask.approved_by.contains(&person.user.id),
         decidable,
     }
@@ -290,29 +292,26 @@ fn past(stored: &StoredApproval, now: Timestamp) -> Decided {
         command: ask.target.key.to_string(),
         status: word(stored.status),
         by: by.join(", "),
-        closed,
-        ago: ago(closed, now),
+        closed: Moment::past(closed, now),
     }
 }
 
 fn request(
     orchestrator: &Orchestrator,
-    person: Person,
+    person: &Person,
+    frame: Frame,
     stored: &StoredApproval,
-    problem: Option<String>,
     draft: String,
 ) -> RequestPage {
     let now = orchestrator.now();
     let new = &stored.new;
-    let choices = approvals::choices_of(orchestrator, &person, stored);
+    let choices = approvals::choices_of(orchestrator, person, stored);
     let usual = usual(&choices);
-    let may_reject = approvals::may_reject_of(orchestrator, &person, stored);
+    let may_reject = approvals::may_reject_of(orchestrator, person, stored);
     let rejectable = may_reject.is_ok();
     RequestPage {
-        page: "request",
-        now,
-        request: row(orchestrator, &person, stored, now),
-        problem,
+        frame,
+        request: row(orchestrator, person, stored, now),
         arguments: new
             .arguments
             .iter()
@@ -335,7 +334,6 @@ fn request(
             .map(|not| not.advice.join(" "))
             .unwrap_or_default(),
         draft,
-        user: person.user,
     }
 }
 
@@ -383,8 +381,7 @@ fn offer(stored: &StoredApproval, choice: Choice, usual: Option<(Reach, u64)>) -
 
 fn timeline(stored: &StoredApproval, now: Timestamp) -> Vec<Step> {
     let step = |at: Timestamp, what: String, note: &str| Step {
-        at,
-        ago: ago(at, now),
+        at: Moment::past(at, now),
         what,
         note: note.to_owned(),
     };
@@ -450,55 +447,9 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn ago(at: Timestamp, now: Timestamp) -> String {
-    let since = now.since(at);
-    if since < Duration::from_secs(5) {
-        "just now".to_owned()
-    } else {
-        format!("{} ago", span(since))
-    }
-}
-
-/// A length of time in its two largest units.
-fn span(length: Duration) -> String {
-    let seconds = length.as_secs();
-    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
-    let two = |large: u64, unit: &str, small: u64, rest: &str| {
-        if small == 0 {
-            format!("{large} {unit}")
-        } else {
-            format!("{large} {unit} {small} {rest}")
-        }
-    };
-    if minutes == 0 {
-        format!("{seconds} s")
-    } else if hours == 0 {
-        format!("{minutes} min")
-    } else if hours < 48 {
-        two(hours, "h", minutes % 60, "min")
-    } else {
-        two(days, "d", hours % 24, "h")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lengths_of_time_are_short() {
-        for (seconds, expected) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (900, "15 min"),
-            (3_600, "1 h"),
-            (86_399, "23 h 59 min"),
-            (86_400, "24 h"),
-            (200_000, "2 d 7 h"),
-        ] {
-            assert_eq!(span(Duration::from_secs(seconds)), expected);
-        }
-    }
 
     #[test]
     fn a_button_names_reach_and_duration() {

@@ -140,6 +140,7 @@ async fn begin(
     let actor = Actor {
         user: Some(user.clone()),
         via,
+        from: None,
         at: orchestrator.now(),
     };
     let lifetime = until.map_or(SESSION_LIFETIME, |until| {
@@ -171,12 +172,17 @@ fn cookie(
     Ok(cookie)
 }
 
-/// A path of ours, or the inbox: never another site.
+/// A path of one of our pages, or the inbox: never another site.
 fn own_path(next: String) -> String {
-    let plain = next
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_'));
-    if plain && next.starts_with("/approvals") {
+    let plain = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'@' | b'+')
+    };
+    // A second slash would make it another host.
+    let local = match next.as_bytes() {
+        [b'/', first, ..] => first.is_ascii_alphanumeric(),
+        _ => false,
+    };
+    if local && next.bytes().all(plain) && !next.starts_with("/login") {
         next
     } else {
         "/approvals".to_owned()
@@ -185,7 +191,9 @@ fn own_path(next: String) -> String {
 
 /// A path for a query: what is more than a plain path is left out.
 pub(crate) fn encoded(path: &str) -> String {
-    own_path(path.to_owned()).replace('/', "%2F")
+    own_path(path.to_owned())
+        .replace('/', "%2F")
+        .replace('+', "%2B")
 }
 
 #[cfg(test)]
@@ -196,7 +204,11 @@ mod tests {
     fn after_login_one_stays_here() {
         for (next, expected) in [
             ("/approvals/apr_0193", "/approvals/apr_0193"),
+            ("/users/dan@example.com", "/users/dan@example.com"),
             ("", "/approvals"),
+            ("/", "/approvals"),
+            ("/login", "/approvals"),
+            ("/./evil", "/approvals"),
             ("//evil.example", "/approvals"),
             ("https://evil.example", "/approvals"),
             ("/approvals\\@evil", "/approvals"),

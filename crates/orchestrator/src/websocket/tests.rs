@@ -44,6 +44,7 @@ async fn orchestrator() -> (Orchestrator, tempfile::TempDir) {
         approval_lifetime: Duration::from_hours(24),
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 1_000,
+        trusted_proxies: Vec::new(),
     };
     let database = format!("sqlite://{}", folder.path().join("plane.db").display());
     let store = Store::open(&database).await.unwrap();
@@ -116,6 +117,7 @@ async fn open_requests(orchestrator: &Orchestrator, count: usize) {
     let actor = Actor {
         user: None,
         via: "gateway",
+        from: None,
         at: NOW,
     };
     let agent = Agent {

@@ -83,6 +83,7 @@ pub(crate) fn config(folder: &Path) -> Config {
         approval_lifetime: Duration::from_hours(24),
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 3,
+        trusted_proxies: Vec::new(),
     }
 }
 

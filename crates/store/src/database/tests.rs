@@ -4,12 +4,13 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    access, activity, agents, approvals, audit, catalogs, feed, gateways, grants, policy_sets,
+    access, activity, agents, approvals, audit, catalogs, feed, gateways, grants, identities,
+    policy_sets, second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
 
-const STATEMENTS: [(&str, &[(&str, &str)]); 13] = [
+const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("access", access::STATEMENTS),
     ("activity", activity::STATEMENTS),
     ("agents", agents::STATEMENTS),
@@ -19,7 +20,11 @@ const STATEMENTS: [(&str, &[(&str, &str)]); 13] = [
     ("feed", feed::STATEMENTS),
     ("gateways", gateways::STATEMENTS),
     ("grants", grants::STATEMENTS),
+    ("identities", identities::STATEMENTS),
+    ("inbox", inbox::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
+    ("second_factors", second_factors::STATEMENTS),
+    ("sessions", sessions::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
     ("users", users::STATEMENTS),
     ("write", write::STATEMENTS),
@@ -33,7 +38,7 @@ where
     let mut refused = Vec::new();
     for (module, statements) in STATEMENTS {
         assert!(!statements.is_empty(), "{module}");
-        for (name, sql) in statements {
+        for (name, sql) in *statements {
             if let Err(error) = connection.prepare(AssertSqlSafe(*sql).into_sql_str()).await {
                 refused.push(format!("{module}::{name}: {error}"));
             }
