@@ -13,7 +13,7 @@ mod policy_sets;
 mod services;
 mod users;
 
-pub(crate) use gateway::hash_of;
+pub(crate) use self::{gateway::hash_of, gateways::is_silent};
 
 use std::{fmt::Display, str::FromStr};
 

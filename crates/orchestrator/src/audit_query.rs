@@ -207,7 +207,7 @@ fn place(text: &str) -> Option<Place> {
 }
 
 /// A time: RFC 3339, or as a browser's form writes it, which is taken as UTC.
-fn time(name: &str, text: &str) -> Result<Timestamp, Error> {
+pub(crate) fn time(name: &str, text: &str) -> Result<Timestamp, Error> {
     let candidates = [text.to_owned(), format!("{text}Z"), format!("{text}:00Z")];
     candidates
         .iter()

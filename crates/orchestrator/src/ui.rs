@@ -1,11 +1,18 @@
 //! The pages where people decide. Rendered here, complete without a script; one small
 //! script of ours makes them live.
 
+mod cedar;
+mod difference;
 mod frame;
 mod inbox;
 mod moment;
+mod overview;
+mod playground;
+mod policies;
+mod services;
 mod session;
 mod text;
+mod trail;
 
 use askama::Template;
 use axum::{
@@ -45,6 +52,13 @@ fn public() -> Router<Orchestrator> {
             ),
         )
         .route(
+            "/assets/console.css",
+            asset(
+                "text/css; charset=utf-8",
+                include_str!("../assets/console.css"),
+            ),
+        )
+        .route(
             "/assets/live.js",
             asset(
                 "text/javascript; charset=utf-8",
@@ -63,7 +77,13 @@ fn public() -> Router<Orchestrator> {
 
 /// For people: each takes a [`Visitor`].
 fn pages() -> Router<Orchestrator> {
-    Router::new().merge(inbox::routes())
+    Router::new()
+        .merge(inbox::routes())
+        .merge(overview::routes())
+        .merge(services::routes())
+        .merge(policies::routes())
+        .merge(playground::routes())
+        .merge(trail::routes())
 }
 
 fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Orchestrator> {

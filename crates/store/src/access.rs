@@ -39,6 +39,7 @@ pub struct LiveGrant {
 }
 
 statements! {
+    NAMES = "SELECT name FROM agents ORDER BY name LIMIT $1";
     STANDING = r"
         SELECT id, name, suspended FROM agents
         WHERE allowed_mcps LIKE $1 ESCAPE '\' ORDER BY name LIMIT $2";
@@ -70,6 +71,19 @@ fn escaped(service: &ServiceName) -> String {
 }
 
 impl Store {
+    /// What agents are called, by name; at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn agent_names(&self, limit: u32) -> Result<Vec<String>, StoreError> {
+        let rows: Vec<(String,)> = on!(self, |pool| sqlx::query_as(NAMES)
+            .bind(i64::from(limit))
+            .fetch_all(pool)
+            .await?);
+        Ok(rows.into_iter().map(|(name,)| name).collect())
+    }
+
     /// The agents that may use a service without asking, by name; at most `limit`.
     ///
     /// # Errors
@@ -155,6 +169,7 @@ mod tests {
             let names: Vec<_> = standing.iter().map(|one| (one.name.as_str(), one.suspended)).collect();
             assert_eq!(names, [("a", false), ("b", true)]);
             assert_eq!(store.standing_access(&github, 1).await.unwrap().len(), 1);
+            assert_eq!(store.agent_names(3).await.unwrap(), ["a", "b", "c"]);
         }
 
         async fn grants_that_are_good_are_found_by_their_service(fixture) {

@@ -212,6 +212,7 @@ pub(crate) async fn catalog(
     let actor = Actor {
         user: None,
         via: "gateway",
+        from: None,
         at: orchestrator.now(),
     };
     let services =

@@ -17,12 +17,44 @@ struct Place {
 
 /// The navigation, in its order. A page that is no place of its own (one agent, one
 /// request) lies below one by its path.
-const PLACES: &[Place] = &[Place {
-    name: "Approvals",
-    path: "/approvals",
-    icon: "approvals",
-    may: Administration::View,
-}];
+const PLACES: &[Place] = &[
+    Place {
+        name: "Overview",
+        path: "/overview",
+        icon: "overview",
+        may: Administration::View,
+    },
+    Place {
+        name: "Approvals",
+        path: "/approvals",
+        icon: "approvals",
+        may: Administration::View,
+    },
+    Place {
+        name: "Services",
+        path: "/services",
+        icon: "services",
+        may: Administration::View,
+    },
+    Place {
+        name: "Policies",
+        path: "/policies",
+        icon: "policies",
+        may: Administration::View,
+    },
+    Place {
+        name: "Playground",
+        path: "/playground",
+        icon: "playground",
+        may: Administration::View,
+    },
+    Place {
+        name: "Audit trail",
+        path: "/audit",
+        icon: "audit",
+        may: Administration::View,
+    },
+];
 
 /// What every page needs: `page.html` shows it.
 pub(crate) struct Frame {
@@ -110,6 +142,19 @@ const NOTICES: &[(&str, &str)] = &[
         "rejected",
         "Rejected. The agent is told, and not to ask again for a while.",
     ),
+    (
+        "activated",
+        "In force. Gateways enforce it within a second.",
+    ),
+    (
+        "rolled-back",
+        "Rolled back. Gateways enforce it within a second.",
+    ),
+    (
+        "shadowed",
+        "Gateways evaluate it beside what is in force. It decides nothing.",
+    ),
+    ("unshadowed", "Gateways evaluate only what is in force."),
 ];
 
 fn lies_below(path: &str, place: &str) -> bool {
@@ -119,7 +164,6 @@ fn lies_below(path: &str, place: &str) -> bool {
 
 /// Newer and older pages of a list.
 #[derive(Clone, Debug, Default)]
-#[allow(dead_code, reason = "the lists that need it are being written")]
 pub(crate) struct Pages {
     pub(crate) back: Option<String>,
     pub(crate) back_name: &'static str,
@@ -130,7 +174,6 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    #[allow(dead_code, reason = "as above")]
     pub(crate) fn several(&self) -> bool {
         self.back.is_some() || self.on.is_some()
     }

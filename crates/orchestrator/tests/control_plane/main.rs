@@ -11,6 +11,7 @@
 
 mod activation;
 mod approvals;
+mod console;
 mod doors;
 mod feed;
 mod pages;

@@ -11,14 +11,14 @@ use crate::plane::{Answer, Plane, by_id, no_arguments, refused};
 
 const HOST: &str = "gate.example:9403";
 
-async fn get(plane: &Plane, path: &str, cookie: &str) -> Answer {
+pub(crate) async fn get(plane: &Plane, path: &str, cookie: &str) -> Answer {
     let request = Request::get(path)
         .header("host", HOST)
         .header("cookie", cookie);
     plane.send(request.body(Body::empty()).unwrap()).await
 }
 
-async fn post(
+pub(crate) async fn post(
     plane: &Plane,
     path: &str,
     cookie: &str,
@@ -35,9 +35,9 @@ async fn post(
         .await
 }
 
-const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
+pub(crate) const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
 
-async fn log_in(plane: &Plane, token: &str) -> String {
+pub(crate) async fn log_in(plane: &Plane, token: &str) -> String {
     let answer = post(
         plane,
         "/login",

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 use super::*;
 use crate::{
     access, activity, agents, approvals, audit, catalogs, feed, gateways, grants, identities,
-    policy_sets, second_factors, sessions,
+    inbox, policy_sets, second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };

@@ -105,7 +105,7 @@ on_both_engines! {
     }
 
     async fn people_are_found_by_what_they_did(fixture) {
-        let actor = Actor { user: Some("olga".parse().unwrap()), via: "ui", at: NOON };
+        let actor = Actor { user: Some("olga".parse().unwrap()), via: "ui", from: None, at: NOON };
         fixture.store.create_agent(&crate::testing::agent("made"), &actor).await.unwrap();
         fixture.user("dan").await;
         let filter = AuditFilter { user: some("olga"), ..AuditFilter::default() };
