@@ -106,7 +106,7 @@ function exchangeList(old, next) {
     } else if (!item.classList.contains("gone")) {
       item.classList.add("gone");
       for (const control of item.querySelectorAll("button, input, textarea, select")) control.disabled = true;
-      item.querySelector("[data-gone]")?.removeAttribute("hidden");
+      item.querySelector("[data-gone]").hidden = false;
     }
   }
   const fresh = [...there.keys()].filter((id) => !here.has(id)).length;
@@ -212,6 +212,64 @@ document.addEventListener("keydown", (event) => {
     open.querySelector("summary").focus();
   }
 });
+
+// What a script can do for a person, it offers.
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.hidden = !navigator.clipboard;
+  button.onclick = async () => {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    button.textContent = "Copied";
+  };
+}
+for (const button of document.querySelectorAll("[data-reload]")) button.onclick = () => location.reload();
+
+// --- keys in the inbox ---
+
+const help = document.getElementById("help");
+if (help) {
+  const on = document.getElementById("keys-on");
+  const keys = document.getElementById("keys");
+  keys.hidden = false;
+  keys.onclick = () => help.showModal();
+  on.checked = localStorage.getItem("keys") !== "off";
+  on.onchange = () => localStorage.setItem("keys", on.checked ? "on" : "off");
+
+  const asks = () => [...document.querySelectorAll("[data-ask]")].filter((ask) => !ask.closest(".gone"));
+  const current = () => document.activeElement.closest("[data-ask]");
+  const go = (step) => {
+    const all = asks();
+    if (all.length === 0) return;
+    const at = all.indexOf(current());
+    const next = at < 0 ? (step > 0 ? 0 : all.length - 1) : Math.min(Math.max(at + step, 0), all.length - 1);
+    all[next].focus();
+    all[next].scrollIntoView({ block: "nearest" });
+  };
+  const within = (selector) => (current() ?? asks()[0])?.querySelector(selector);
+  const does = {
+    j: () => go(1),
+    k: () => go(-1),
+    a: () => within("[data-approve]")?.focus(),
+    r: () => within("[data-reject]")?.focus(),
+    w: () => within(".reason")?.focus(),
+    n: () => document.querySelector("[data-reload]:not([hidden])")?.click(),
+    "/": () => document.getElementById("q").focus(),
+    "?": () => help.showModal(),
+  };
+  document.addEventListener("keydown", (event) => {
+    const at = event.target;
+    if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+    if (at.matches("input, textarea, select")) {
+      if (event.key === "Escape") (at.closest("[data-ask]") ?? document.getElementById("main")).focus();
+      return;
+    }
+    if (event.key === "Enter" && at.matches("[data-ask]")) {
+      at.querySelector("[data-open]").click();
+    } else if (does[event.key] && (on.checked || event.key === "?")) {
+      event.preventDefault();
+      does[event.key]();
+    }
+  });
+}
 
 remember();
 setInterval(tick, 1000);

@@ -1,6 +1,6 @@
 //! Everything that scripts and gateways call: the table of routes, by who may call them.
 
-mod agents;
+pub(crate) mod agents;
 mod approvals;
 mod audit;
 mod feed;

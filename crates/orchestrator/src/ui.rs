@@ -1,18 +1,25 @@
 //! The pages where people decide. Rendered here, complete without a script; one small
 //! script of ours makes them live.
 
+mod agent;
+mod agents;
+mod ask;
 mod cedar;
 mod difference;
+mod form;
 mod frame;
 mod inbox;
 mod moment;
 mod overview;
 mod playground;
 mod policies;
+mod request;
 mod services;
 mod session;
 mod text;
+mod tokens;
 mod trail;
+mod users;
 
 use askama::Template;
 use axum::{
@@ -84,6 +91,10 @@ fn pages() -> Router<Orchestrator> {
         .merge(policies::routes())
         .merge(playground::routes())
         .merge(trail::routes())
+        .merge(request::routes())
+        .merge(agents::routes())
+        .merge(agent::routes())
+        .merge(users::routes())
 }
 
 fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Orchestrator> {

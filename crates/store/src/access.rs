@@ -151,7 +151,6 @@ impl Store {
 mod tests {
     use authz::approval::Reach;
 
-    use super::*;
     use crate::testing::{NOON, actor, after, agent, on_both_engines};
 
     on_both_engines! {

@@ -1,6 +1,8 @@
 //! What every page for people stands in: who is logged in, where they may go, and what the
 //! last thing that they did came to.
 
+use std::fmt::Write as _;
+
 use authz::{Timestamp, User, approval::Administration};
 
 use crate::{Orchestrator, authenticate::Person, error::Error};
@@ -31,6 +33,12 @@ const PLACES: &[Place] = &[
         may: Administration::View,
     },
     Place {
+        name: "Agents",
+        path: "/agents",
+        icon: "agents",
+        may: Administration::View,
+    },
+    Place {
         name: "Services",
         path: "/services",
         icon: "services",
@@ -54,12 +62,20 @@ const PLACES: &[Place] = &[
         icon: "audit",
         may: Administration::View,
     },
+    Place {
+        name: "Users",
+        path: "/users",
+        icon: "users",
+        may: Administration::View,
+    },
 ];
 
 /// What every page needs: `page.html` shows it.
 pub(crate) struct Frame {
     pub(crate) now: Timestamp,
     pub(crate) user: User,
+    /// Requests that wait for people.
+    pub(crate) pending: u64,
     /// What the last form did.
     pub(crate) notice: Option<&'static str>,
     /// Why the last form did nothing.
@@ -105,6 +121,7 @@ impl Frame {
         Ok(Self {
             now,
             user: person.user.clone(),
+            pending,
             notice: None,
             problem: None,
             entries: entries.collect(),
@@ -125,6 +142,11 @@ impl Frame {
         Self { problem, ..self }
     }
 
+    /// The page of whoever looks.
+    pub(crate) fn own_page(&self) -> String {
+        format!("/users/{}", encoded(self.user.id.as_str()))
+    }
+
     pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -142,10 +164,7 @@ const NOTICES: &[(&str, &str)] = &[
         "rejected",
         "Rejected. The agent is told, and not to ask again for a while.",
     ),
-    (
-        "activated",
-        "In force. Gateways enforce it within a second.",
-    ),
+    ("in-force", "In force. Gateways enforce it within a second."),
     (
         "rolled-back",
         "Rolled back. Gateways enforce it within a second.",
@@ -155,6 +174,30 @@ const NOTICES: &[(&str, &str)] = &[
         "Gateways evaluate it beside what is in force. It decides nothing.",
     ),
     ("unshadowed", "Gateways evaluate only what is in force."),
+    ("saved", "Saved."),
+    (
+        "agent-created",
+        "The agent is registered. Give it a credential below.",
+    ),
+    (
+        "suspended",
+        "Suspended. Every gateway refuses whatever it sends.",
+    ),
+    ("resumed", "Resumed. What it may do is as before."),
+    ("grant-revoked", "The grant is revoked."),
+    ("token-revoked", "The credential is revoked."),
+    (
+        "user-created",
+        "The user is added. Give them a token below.",
+    ),
+    (
+        "deactivated",
+        "Deactivated. Their sessions and credentials have ended.",
+    ),
+    (
+        "activated",
+        "Active again. They need a new token to log in.",
+    ),
 ];
 
 fn lies_below(path: &str, place: &str) -> bool {
@@ -174,14 +217,91 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
+    /// Page `number`, from 0, of a list that goes on if `more`; `path` leads to another.
+    pub(crate) fn numbered(number: u32, more: bool, path: impl Fn(u32) -> String) -> Self {
+        Self {
+            back: number.checked_sub(1).map(&path),
+            back_name: "Previous",
+            on: more.then(|| path(number.saturating_add(1))),
+            on_name: "Next",
+            place: format!("page {}", number.saturating_add(1)),
+        }
+    }
+
     pub(crate) fn several(&self) -> bool {
         self.back.is_some() || self.on.is_some()
     }
 }
 
+/// A query of these names and values, encoded; empty values are left out.
+pub(crate) fn query(values: &[(&str, &str)]) -> String {
+    let mut query = String::new();
+    for (name, value) in values.iter().filter(|(_, value)| !value.is_empty()) {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(name);
+        query.push('=');
+        query.push_str(&encoded(value));
+    }
+    query
+}
+
+/// A text as one part of a path, or one value of a query.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever a page goes to with `?done=` is known here: else nothing would be said.
+    #[test]
+    fn every_form_has_its_notice() {
+        let sources = [
+            include_str!("agent.rs"),
+            include_str!("agents.rs"),
+            include_str!("request.rs"),
+            include_str!("users.rs"),
+        ];
+        for source in sources {
+            for rest in source.split("?done=").skip(1) {
+                let name = rest.split(['"', '#', '`']).next().unwrap_or_default();
+                let known = NOTICES.iter().any(|(known, _)| *known == name);
+                assert!(known || name.starts_with('{'), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_encoded() {
+        let query = query(&[("a", "1 &2"), ("b", ""), ("c", "ü/?#")]);
+        assert_eq!(query, "?a=1%20%262&c=%C3%BC%2F%3F%23");
+    }
+
+    #[test]
+    fn pages_lead_back_and_on() {
+        let path = |page| format!("/?page={page}");
+        let first = Pages::numbered(0, false, path);
+        assert!(!first.several());
+        let second = Pages::numbered(1, true, path);
+        assert_eq!(
+            (
+                second.back.as_deref(),
+                second.on.as_deref(),
+                second.place.as_str()
+            ),
+            (Some("/?page=0"), Some("/?page=2"), "page 2")
+        );
+    }
 
     #[test]
     fn a_page_lies_below_its_place() {

@@ -576,7 +576,7 @@ async fn activate(
         allow_lockout: change.allow_lockout.is_some(),
     };
     match activation::activate(&orchestrator, &person, &version, activate).await {
-        Ok(_) => Ok(go("/policies?done=activated")),
+        Ok(_) => Ok(go("/policies?done=in-force")),
         Err(error) => {
             let problem = told(error)?;
             one(&orchestrator, visitor, &version, None, Some(problem)).await

@@ -821,7 +821,7 @@ async fn policy_sets_are_changed_on_their_pages() {
             "reason=enough",
             "/policies?done=unshadowed",
         ),
-        (activate.as_str(), "reason=back", "/policies?done=activated"),
+        (activate.as_str(), "reason=back", "/policies?done=in-force"),
         (
             "/policies/rollback",
             "reason=forth&allow_lockout=yes",
@@ -847,7 +847,7 @@ async fn policy_sets_are_changed_on_their_pages() {
         "{}",
         again.body
     );
-    let page = get(&plane, "/policies?done=activated", &cookie).await;
+    let page = get(&plane, "/policies?done=in-force", &cookie).await;
     assert!(page.body.contains("In force. Gateways enforce it"));
 
     let (_, viewer) = plane.person("vera", &["viewer"]).await;

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 use super::*;
 use crate::{
     access, activity, agents, approvals, audit, catalogs, feed, gateways, grants, identities,
-    inbox, policy_sets, second_factors, sessions,
+    inbox, policy_sets, roster, second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
@@ -23,6 +23,7 @@ const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("identities", identities::STATEMENTS),
     ("inbox", inbox::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
+    ("roster", roster::STATEMENTS),
     ("second_factors", second_factors::STATEMENTS),
     ("sessions", sessions::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
