@@ -30,7 +30,46 @@ const PAGES = [
   ["me", "/me"],
   ["step-up", "/step-up?next=%2Fapprovals"],
   ["enrol", "/me", { act: (page) => page.click("button:has-text('Enrol a device')") }],
+  ["overview", "/overview"],
+  ["overview-week", "/overview?range=7d", { act: (page) => page.click("#numbers summary") }],
+  ["services", "/services"],
+  ["services-search", "/services?q=restart"],
+  ["service", "/services/coolify"],
+  ["service-command", "/services/coolify?q=deploy", { act: (page) => page.click(".commands summary >> nth=0") }],
+  ["policies", "/policies"],
+  ["policies-confirm", `/policies/${system.policySet}`, { act: (page) => page.click("summary:has-text('Activate')") }],
+  ["policies-schema", "/policies?file=schema.cedarschema"],
+  ["policy-set", `/policies/${system.policySet}`],
+  ["policy-difference", `/policies/difference?from=${system.policySet}`],
+  ["playground", "/playground?command=coolify/deploy-application"],
+  ["playground-refused", "/playground", { act: (page) => decide(page, "deploy-bot", "coolify/list-servers", "") }],
+  ["playground-permitted", "/playground", { act: (page) => decide(page, "deploy-bot", "coolify/list-servers", "command:1") }],
+  ["playground-hard", "/playground", { act: (page) => decide(page, "sql-dropper", "coolify/delete-server", "", '{"uuid": "<b>\u202ex"}') }],
+  ["audit", "/audit"],
+  ["audit-more", "/audit?kind=refusal&from=2020-01-01T00:00"],
+  ["audit-none", `/audit?text=${encodeURIComponent("<b>\u202enothing is called so")}`],
+  ["audit-entry", "/audit?kind=refusal", { act: (page) => page.click("table a >> nth=0") }],
+  ["verification", "/audit/verification", { act: verify }],
 ];
+
+async function decide(page, agent, command, grant, args = "{}") {
+  await page.fill("#agent", agent);
+  await page.fill("#command", command);
+  await page.fill("#arguments", args);
+  await page.selectOption("#grant", grant);
+  await page.keyboard.press("Tab");
+  await page.click("button.primary");
+  await page.locator("#verdict").waitFor();
+}
+
+async function verify(page) {
+  await page.click("button:has-text('Verify now')");
+  await page.waitForLoadState("load");
+  for (let look = 0; look < 100 && (await page.locator(".badge.valid").count()) === 0; look += 1) {
+    await page.goto("/audit/verification");
+  }
+  await page.locator(".badge.valid").first().waitFor();
+}
 
 async function newToken(page) {
   await page.fill("#token-label", "<b>\u202elabel");

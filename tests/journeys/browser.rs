@@ -171,7 +171,10 @@ async fn sample(system: &System) -> anyhow::Result<Value> {
     )
     .await?;
     let hostile_request = ask(&hostile, HOSTILE_ARGUMENT, HOSTILE).await?;
+    let policy_set = another_policy_set(system).await?;
+
     Ok(json!({
+        "policySet": policy_set,
         "orchestrator": system.orchestrator_url,
         "gateway": system.gateway_url,
         "admin": system.admin,
@@ -186,4 +189,32 @@ async fn sample(system: &System) -> anyhow::Result<Value> {
             "hostile": hostile_request,
         },
     }))
+}
+
+/// Stores a version that differs from the one in force, and says which.
+async fn another_policy_set(system: &System) -> anyhow::Result<Value> {
+    let in_force = system.admin_get("/api/policy-set").await?;
+    let path = format!(
+        "/api/policy-sets/{}",
+        in_force.body["version"].as_str().context("a version")?
+    );
+    let mut sources = system.admin_get(&path).await?.body["sources"].take();
+    let text = sources["policies"][0]["text"]
+        .as_str()
+        .context("a policy")?;
+    let more = format!(
+        "// {}\n{text}\n@id(\"sample.freeze\")\n@advice(\"Nothing is deleted this week.\")\nforbid (principal, action == Action::\"destroy\", resource)\nwhen {{ context.now < datetime(\"2020-01-01\") }};\n",
+        HOSTILE.replace('\n', " ")
+    );
+    sources["policies"][0]["text"] = Value::String(more);
+    let push = json!({"sources": sources, "then": "store", "reason": ""});
+    let pushed = system.admin(Method::POST, "/api/policy-sets", push).await?;
+    anyhow::ensure!(pushed.status.is_success(), "{pushed:?}");
+    let sets = system.admin_get("/api/policy-sets").await?;
+    let stored = sets
+        .body
+        .as_array()
+        .and_then(|sets| sets.iter().find(|set| set["active"] == false))
+        .context("it is listed")?;
+    Ok(stored["version"].clone())
 }

@@ -1,4 +1,9 @@
-//! Explanations: which parts of which policies were true of one command, and which not.
+//! Explanations: what came of one command, which parts of which policies were true of it
+//! and which not, and what would change it.
+
+mod explanation;
+
+pub use self::explanation::{Change, Explanation, How, Verdict, explain};
 
 use std::collections::HashSet;
 
@@ -18,7 +23,7 @@ use crate::{
 };
 
 /// One policy, and what was true of it.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct PolicyTrace {
     /// Its id.
     pub id: String,
@@ -40,7 +45,7 @@ impl PolicyTrace {
 }
 
 /// One part of a policy.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct PartTrace {
     /// As Cedar writes it; `unless` stands before what must be false.
     pub text: String,
@@ -53,7 +58,7 @@ pub struct PartTrace {
 }
 
 /// What came of one part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It was as the policy wants it.

@@ -70,15 +70,16 @@ pub struct JournalEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandKey>,
     /// Everything else: policies, policy set, grant, approval, arguments (redacted),
-    /// digest, status, error, duration; the `facts` about the agent that the decision rested
-    /// on ([`authz::facts::Basis`]) and the `ip` that the call came from; and, where a shadow
+    /// digest, status, error, how long it took (`decision_us` to decide, `duration_ms` to
+    /// carry out); the `facts` about the agent that the decision rested on
+    /// ([`authz::facts::Basis`]) and the `ip` that the call came from; and, where a shadow
     /// policy set would have decided otherwise, `shadow` with its `version`, `decision` and
     /// `policies`.
     #[serde(flatten)]
     pub details: serde_json::Map<String, Value>,
 }
 
-/// One line of the audit trail: `GET /api/audit?after=&limit=&agent=&command=`.
+/// One line of the audit trail: `GET /api/audit`.
 /// Verdicts, logins and changes by people stand beside the gateways' decisions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AuditEntry {
@@ -104,4 +105,76 @@ pub struct AuditEntry {
     pub command: Option<String>,
     /// The whole line or event.
     pub entry: Value,
+}
+
+/// Which lines of the audit trail: the query of `GET /api/audit?order=newest` and of
+/// `GET /api/audit/export`. What is absent restricts nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuditFilter {
+    /// The agent's id or name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// A command: `coolify/list-servers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// A service: all of its commands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The person who acted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What kind of event: `intent`, `refusal`, `approved`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// What was decided (`permitted`, `refused`, `pending`, `rejected`), or how it ended
+    /// (`success`, `error`, `unknown`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// One decision's id: its lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// Lines of one gateway's journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    /// From when on, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// Before when, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// A text that the line holds, in any case of its ASCII letters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// How far the stored lines of one gateway's journal were checked:
+/// `GET /api/audit/verification`; `POST` begins to check all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// The gateway.
+    pub gateway: String,
+    /// The newest line stored when the check began.
+    pub stored: i64,
+    /// Every line up to here is what the gateway wrote, in its order.
+    pub verified: i64,
+    /// Whether it still goes on.
+    pub running: bool,
+    /// The first line that is not, and what is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<BrokenLine>,
+    /// When the check began.
+    pub began: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+}
+
+/// Where a chain breaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenLine {
+    /// The line's place in the gateway's chain, from 1.
+    pub sequence: i64,
+    /// What is wrong.
+    pub reason: String,
 }

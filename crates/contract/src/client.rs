@@ -5,7 +5,8 @@ mod people;
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use authz::{
-    AgentId, AgentRef, ApprovalRequestId, Facts, GrantId, PolicySetVersion, TokenId, UserId,
+    AgentId, AgentRef, ApprovalRequestId, Facts, GrantId, PolicySetVersion, ServiceName, TokenId,
+    UserId,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -22,10 +23,13 @@ use crate::{
     },
     approvals::{ApprovalSummary, ApprovalView, Approve, OpenApproval, Reject},
     audit::{AuditEntry, JournalHead, JournalStored, ShipJournal},
+    catalog::{GatewayCatalog, ServiceView},
     error::{Error, ErrorBody},
+    explain::{ExplainAnswer, ExplainCommand},
     facts::{Credential, CredentialQuery, SpendGrant},
     feed::FeedEvent,
-    gateways::{GatewayStatus, GatewayView},
+    gateways::{GatewayStatus, GatewayTold, GatewayView},
+    overview::{Overview, Range},
     policy_sets::{
         ActivatePolicySet, ActivationView, PolicySetBundle, PolicySetChanged, PolicySetStatus,
         PolicySetView, PushPolicySet, RollBack, ShadowPolicySet,
@@ -327,13 +331,25 @@ impl Client {
         self.get("/api/gateway/shadow-policy-set").await
     }
 
-    /// Says what a gateway enforces.
+    /// Says what a gateway enforces; the answer says what else is wanted of it.
     ///
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn report_status(&self, status: &GatewayStatus) -> Result<(), Error> {
-        self.post("/api/gateway/status", status).await
+    pub async fn report_status(&self, status: &GatewayStatus) -> Result<GatewayTold, Error> {
+        // An orchestrator that wants nothing may say so with an empty answer.
+        let told: Option<GatewayTold> = self.post("/api/gateway/status", status).await?;
+        Ok(told.unwrap_or_default())
+    }
+
+    /// Says what a gateway can carry out.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn report_catalog(&self, catalog: &GatewayCatalog) -> Result<(), Error> {
+        self.call(Method::PUT, "/api/gateway/catalog", Some(catalog))
+            .await
     }
 
     /// Stores journal lines.
@@ -769,6 +785,43 @@ impl Client {
             .map(|agent| format!("&agent={agent}"))
             .unwrap_or_default();
         self.get(&format!("/api/audit?after={after}&limit={limit}{agent}"))
+            .await
+    }
+
+    /// Every service that a gateway carries commands out for.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn services(&self) -> Result<Vec<ServiceView>, Error> {
+        self.get("/api/services").await
+    }
+
+    /// One service with its commands.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn service(&self, name: &ServiceName) -> Result<ServiceView, Error> {
+        self.get(&format!("/api/services/{name}")).await
+    }
+
+    /// What would come of a command, and why; nothing is carried out or recorded.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`]; 400 if the arguments do not fit the command.
+    pub async fn explain(&self, command: &ExplainCommand) -> Result<ExplainAnswer, Error> {
+        self.post("/api/explain", command).await
+    }
+
+    /// What happened lately, in numbers.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn overview(&self, range: Range) -> Result<Overview, Error> {
+        self.get(&format!("/api/overview?range={}", range.as_str()))
             .await
     }
 

@@ -26,6 +26,17 @@ pub struct GatewayStatus {
     /// Why it does not enforce, or evaluate, what the orchestrator wants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// The digest of its catalog ([`crate::catalog::GatewayCatalog`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<String>,
+}
+
+/// The answer to [`GatewayStatus`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayTold {
+    /// Whether the orchestrator does not have the catalog of that digest, and wants it.
+    #[serde(default)]
+    pub catalog_wanted: bool,
 }
 
 /// One line of `GET /api/gateways`, by name: every gateway heard of in the last week.

@@ -7,11 +7,14 @@
 pub mod agents;
 pub mod approvals;
 pub mod audit;
+pub mod catalog;
 pub mod client;
 pub mod error;
+pub mod explain;
 pub mod facts;
 pub mod feed;
 pub mod gateways;
+pub mod overview;
 pub mod policy_sets;
 pub mod users;
 

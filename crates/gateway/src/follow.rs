@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use contract::feed::Change;
+use contract::{catalog::GatewayCatalog, feed::Change, gateways::GatewayStatus};
 use futures_util::StreamExt;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,8 @@ pub(crate) struct Follower {
     pub(crate) policies: Arc<Policies>,
     /// This gateway, as it reports itself.
     pub(crate) gateway: String,
+    /// What it can carry out.
+    pub(crate) catalog: GatewayCatalog,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) connected: Arc<Connected>,
     /// Tells those who wait for an approval that something changed.
@@ -190,11 +192,11 @@ impl Follower {
     }
 
     /// Tells the orchestrator what is in force here: after each change, and every now and
-    /// then, so that a gateway that fell silent is noticed.
+    /// then, so that a gateway that fell silent is noticed. What can be carried out here is
+    /// said when the orchestrator does not know.
     async fn report(&self) {
         loop {
-            let status = self.policies.status(&self.gateway);
-            if let Err(error) = self.orchestrator.report_status(&status).await {
+            if let Err(error) = self.report_once().await {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "the orchestrator cannot be told what is in force here"
@@ -203,5 +205,17 @@ impl Follower {
             // In time, or earlier if there is news.
             let _ = tokio::time::timeout(REPORT_INTERVAL, self.policies.changed()).await;
         }
+    }
+
+    async fn report_once(&self) -> Result<(), contract::Error> {
+        let status = GatewayStatus {
+            catalog: Some(self.catalog.digest.clone()),
+            ..self.policies.status(&self.gateway)
+        };
+        let told = self.orchestrator.report_status(&status).await?;
+        if told.catalog_wanted {
+            self.orchestrator.report_catalog(&self.catalog).await?;
+        }
+        Ok(())
     }
 }

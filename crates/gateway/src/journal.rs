@@ -23,7 +23,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use authz::{
@@ -119,6 +119,14 @@ impl Sent {
         let basis = serde_json::to_value(basis).unwrap_or_default();
         self.details.insert("facts".to_owned(), basis);
         self.details.insert("ip".to_owned(), ip.to_string().into());
+        self
+    }
+
+    /// Adds how long it took to decide, which includes asking the orchestrator where that
+    /// was needed.
+    pub(crate) fn with_decision_time(mut self, took: Duration) -> Self {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.details.insert("decision_us".to_owned(), micros.into());
         self
     }
 

@@ -20,6 +20,7 @@ mod metrics;
 mod parse;
 mod policy;
 mod refusal;
+mod reported;
 mod routes;
 mod server;
 mod service;
@@ -242,6 +243,7 @@ impl Gateway {
             facts: Arc::clone(&facts),
             policies: Arc::clone(&policies),
             gateway: journal.gateway().to_owned(),
+            catalog: reported::catalog(&catalog, journal.gateway()),
             metrics: Arc::clone(&metrics),
             connected: Arc::clone(&connected),
             changes: changes.clone(),
@@ -456,8 +458,10 @@ impl Gateway {
             arguments: &arguments,
             reason,
         };
+        let deciding = Instant::now();
         let (authorized, witness) = self.authorizer.authorize(case).await;
         let record = record
+            .with_decision_time(deciding.elapsed())
             .with_basis(
                 &witness.principal.basis(&subject.command, &digest),
                 caller.ip,

@@ -205,6 +205,7 @@ impl Policies {
                 .clone()
                 .or_else(|| problems.shadow.clone())
                 .map(|problem| problem.chars().take(MAX_PROBLEM_CHARS).collect()),
+            catalog: None,
         }
     }
 

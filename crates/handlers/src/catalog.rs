@@ -31,6 +31,12 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// What people may read of a service.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct ServiceInfo {
+    /// What policy is told of it.
+    #[serde(skip)]
+    pub service: Arc<Service>,
+    /// How its commands are carried out.
+    #[serde(skip)]
+    pub kind: &'static str,
     /// Its name.
     pub name: ServiceName,
     /// Of its description.
@@ -482,7 +488,10 @@ fn service_info(
             example: to_json(&command.example)?,
         })
     });
+    let commands = commands.collect::<Result<_, String>>()?;
     Ok(ServiceInfo {
+        service,
+        kind: "http",
         name: description.name.clone(),
         version: description.version.clone(),
         description: description.about.clone(),
@@ -495,7 +504,7 @@ fn service_info(
         .to_owned(),
         error_message: unavailable.map(str::to_owned),
         aliases: description.aliases.clone(),
-        commands: commands.collect::<Result<_, String>>()?,
+        commands,
     })
 }
 

@@ -11,7 +11,10 @@ mod health;
 mod legacy;
 mod me;
 mod policy_sets;
+mod services;
 pub(crate) mod users;
+
+pub(crate) use self::{gateway::hash_of, gateways::is_silent};
 
 use std::{fmt::Display, str::FromStr};
 
@@ -151,6 +154,15 @@ fn people() -> Router<Orchestrator> {
         .route("/api/gateways", get(gateways::list))
         .route("/api/audit", get(audit::list))
         .route("/api/audit/journals", get(audit::journals))
+        .route("/api/audit/export", get(audit::export))
+        .route(
+            "/api/audit/verification",
+            get(audit::verification).post(audit::verify),
+        )
+        .route("/api/services", get(services::list))
+        .route("/api/services/{service}", get(services::show))
+        .route("/api/explain", post(services::explain))
+        .route("/api/overview", get(services::overview))
 }
 
 /// For gateways: behind the control token.
@@ -165,6 +177,10 @@ fn gateways() -> Router<Orchestrator> {
         .route("/api/gateway/shadow-policy-set", get(gateway::shadow))
         .route("/api/gateway/status", post(gateway::status))
         .route("/api/gateway/journal", post(gateway::journal))
+        .route(
+            "/api/gateway/catalog",
+            put(gateway::catalog).layer(DefaultBodyLimit::max(gateway::MAX_CATALOG_BYTES)),
+        )
 }
 
 /// A JSON body; what is wrong with it is named.

@@ -14,17 +14,22 @@
 mod activation;
 mod api;
 mod approvals;
+mod audit_query;
 mod authenticate;
 mod credential;
 mod error;
 mod events;
+mod explain;
 mod origins;
+mod overview;
 mod peer;
 pub mod people;
 pub mod policy_folder;
 mod precondition;
 mod service;
+mod services;
 mod ui;
+mod verification;
 mod websocket;
 
 use std::{
@@ -105,6 +110,10 @@ struct Inner {
     clients: AtomicU64,
     /// Cancelled when the orchestrator stops: streams end.
     closing: CancellationToken,
+    /// For the playground.
+    last_loaded: explain::LastLoaded,
+    /// What checking the stored journals found.
+    verifications: verification::Verifications,
 }
 
 /// The first start's way in.
@@ -177,6 +186,8 @@ impl Orchestrator {
                 sockets: AtomicUsize::new(0),
                 clients: AtomicU64::new(0),
                 closing: CancellationToken::new(),
+                last_loaded: explain::LastLoaded::default(),
+                verifications: verification::Verifications::default(),
             }),
         })
     }

@@ -4,16 +4,23 @@
 mod agent;
 mod agents;
 mod ask;
+mod cedar;
+mod difference;
 mod form;
 mod frame;
 mod inbox;
 mod me;
 mod moment;
 mod oidc;
+mod overview;
+mod playground;
+mod policies;
 mod request;
+mod services;
 mod session;
 mod text;
 mod tokens;
+mod trail;
 mod users;
 
 use askama::Template;
@@ -56,6 +63,13 @@ fn public() -> Router<Orchestrator> {
             ),
         )
         .route(
+            "/assets/console.css",
+            asset(
+                "text/css; charset=utf-8",
+                include_str!("../assets/console.css"),
+            ),
+        )
+        .route(
             "/assets/live.js",
             asset(
                 "text/javascript; charset=utf-8",
@@ -76,6 +90,11 @@ fn public() -> Router<Orchestrator> {
 fn pages() -> Router<Orchestrator> {
     Router::new()
         .merge(inbox::routes())
+        .merge(overview::routes())
+        .merge(services::routes())
+        .merge(policies::routes())
+        .merge(playground::routes())
+        .merge(trail::routes())
         .merge(request::routes())
         .merge(agents::routes())
         .merge(agent::routes())

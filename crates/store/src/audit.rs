@@ -1,10 +1,15 @@
 //! The audit trail: gateways' journals, and what people did.
 
+mod search;
+
+pub use self::search::{AuditFilter, AuditPage, Place};
+
 use authz::{AgentId, time::Timestamp};
 use serde_json::Value;
 
 use crate::{
     Actor, Store, StoreError,
+    activity::{self, Measure},
     column::{is_exact, parsed, row, statements},
     database::{on, within},
     write::Write,
@@ -25,8 +30,33 @@ pub struct JournalRow {
     pub kind: String,
     /// Who.
     pub agent: Option<AgentId>,
-    /// What.
+    /// What: `service/name`.
     pub command: Option<String>,
+    /// The decision that it belongs to.
+    pub decision: Option<String>,
+    /// What was decided (`permitted`, `refused`, `pending`, `rejected`), or how it ended
+    /// (`success`, `error`, `unknown`).
+    pub outcome: Option<String>,
+    /// What it adds to the counters.
+    pub counts: Vec<(Measure, String)>,
+}
+
+impl JournalRow {
+    /// The command's service.
+    fn service(&self) -> Option<&str> {
+        let (service, _) = self.command.as_deref()?.split_once('/')?;
+        Some(service)
+    }
+
+    /// Every text that is kept as it is.
+    fn texts(&self) -> impl Iterator<Item = &String> {
+        [&self.text, &self.hash, &self.kind]
+            .into_iter()
+            .chain(&self.command)
+            .chain(&self.decision)
+            .chain(&self.outcome)
+            .chain(self.counts.iter().map(|(_, name)| name))
+    }
 }
 
 /// One line of the trail.
@@ -48,6 +78,10 @@ pub struct AuditRow {
     pub user: Option<String>,
     /// The command concerned.
     pub command: Option<String>,
+    /// The decision that a journal's line belongs to.
+    pub decision: Option<String>,
+    /// What was decided, or how it ended.
+    pub outcome: Option<String>,
     /// The whole line or event.
     pub entry: Value,
 }
@@ -69,14 +103,26 @@ statements! {
     JOURNAL_LINE = "SELECT entry FROM audit WHERE gateway = $1 AND gateway_sequence = $2";
     INSERT_LINE = "
         INSERT INTO audit (id, happened, source, gateway, gateway_sequence, hash, kind, agent, command,
-            entry)
-        VALUES ($1, $2, 'gateway', $3, $4, $5, $6, $7, $8, $9)";
+            entry, service, decision, outcome)
+        VALUES ($1, $2, 'gateway', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     AFTER = "
-        SELECT id, happened, source, gateway, kind, agent, user_id, command, entry
+        SELECT id, happened, source, gateway, kind, agent, user_id, command, decision, outcome, entry
         FROM audit WHERE id > $1 ORDER BY id LIMIT $2";
     AFTER_OF_AGENT = "
-        SELECT id, happened, source, gateway, kind, agent, user_id, command, entry
+        SELECT id, happened, source, gateway, kind, agent, user_id, command, decision, outcome, entry
         FROM audit WHERE agent = $3 AND id > $1 ORDER BY id LIMIT $2";
+    AFTER_OF_COMMAND = "
+        SELECT id, happened, source, gateway, kind, agent, user_id, command, decision, outcome, entry
+        FROM audit WHERE command = $3 AND id > $1 ORDER BY id LIMIT $2";
+    AFTER_OF_BOTH = "
+        SELECT id, happened, source, gateway, kind, agent, user_id, command, decision, outcome, entry
+        FROM audit WHERE agent = $3 AND command = $4 AND id > $1 ORDER BY id LIMIT $2";
+    ENTRY = "
+        SELECT id, happened, source, gateway, kind, agent, user_id, command, decision, outcome, entry
+        FROM audit WHERE id = $1";
+    LINES = "
+        SELECT gateway_sequence, entry FROM audit
+        WHERE gateway = $1 AND gateway_sequence > $2 ORDER BY gateway_sequence LIMIT $3";
 }
 
 /// The hash before a chain's first line.
@@ -93,6 +139,8 @@ row! {
         agent: Option<String>,
         user_id: Option<String>,
         command: Option<String>,
+        decision: Option<String>,
+        outcome: Option<String>,
         entry: String,
     }
 }
@@ -113,6 +161,8 @@ impl TryFrom<Line> for AuditRow {
                 .transpose()?,
             user: row.user_id,
             command: row.command,
+            decision: row.decision,
+            outcome: row.outcome,
             // Kept as it came, so shown as it came: one odd line must not hide the rest.
             entry: serde_json::from_str(&row.entry).unwrap_or(Value::String(row.entry)),
         })
@@ -145,6 +195,9 @@ async fn insert_line(write: &mut Write, gateway: &str, row: &JournalRow) -> Resu
         .bind(row.agent.map(|agent| agent.to_string()))
         .bind(row.command.as_deref())
         .bind(&row.text)
+        .bind(row.service())
+        .bind(row.decision.as_deref())
+        .bind(row.outcome.as_deref())
         .execute(c)
         .await
         .map(drop))
@@ -172,13 +225,10 @@ impl Store {
                 "a gateway's name cannot hold NUL".to_owned(),
             ));
         }
-        let exact = |row: &JournalRow| {
-            [&row.text, &row.hash, &row.kind]
-                .into_iter()
-                .chain(&row.command)
-                .all(|text| is_exact(text))
-        };
-        if let Some(row) = rows.iter().find(|row| !exact(row)) {
+        if let Some(row) = rows
+            .iter()
+            .find(|row| !row.texts().all(|text| is_exact(text)))
+        {
             // Keeping it otherwise than it was would break the chain.
             return Err(StoreError::Conflict(format!(
                 "line {} holds NUL, which no journal does",
@@ -203,6 +253,7 @@ impl Store {
             .await?);
         let before = head.map_or(0, |(sequence,)| sequence);
         let mut through = before;
+        let mut new = Vec::new();
         for row in rows {
             if row.sequence <= through {
                 let stored = stored_line(&mut write, gateway, row.sequence).await?;
@@ -212,6 +263,7 @@ impl Store {
             } else if row.sequence == through + 1 {
                 insert_line(&mut write, gateway, row).await?;
                 through = row.sequence;
+                new.push(row);
             } else {
                 // A gap: what is behind it comes again once the gap is filled.
                 break;
@@ -220,6 +272,8 @@ impl Store {
         if through == before {
             write.abandon().await?;
         } else {
+            // In the same transaction, so that each line counts once however often it comes.
+            activity::count(&mut write, &new).await?;
             write.commit().await?;
         }
         Ok(through)
@@ -264,23 +318,77 @@ impl Store {
         limit: u32,
         agent: Option<AgentId>,
     ) -> Result<Vec<AuditRow>, StoreError> {
+        self.audit_of(after, limit, agent, None).await
+    }
+
+    /// As [`Store::audit`], of one command or all.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn audit_of(
+        &self,
+        after: i64,
+        limit: u32,
+        agent: Option<AgentId>,
+        command: Option<&str>,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        if command.is_some_and(|command| !is_exact(command)) {
+            return Ok(Vec::new());
+        }
         let limit = i64::from(limit);
-        let rows: Vec<Line> = match agent {
-            None => {
-                on!(self, |pool| sqlx::query_as(AFTER)
-                    .bind(after)
-                    .bind(limit)
-                    .fetch_all(pool)
-                    .await?)
-            }
-            Some(agent) => on!(self, |pool| sqlx::query_as(AFTER_OF_AGENT)
-                .bind(after)
-                .bind(limit)
-                .bind(agent.to_string())
-                .fetch_all(pool)
-                .await?),
+        let agent = agent.map(|agent| agent.to_string());
+        let statement = match (&agent, command) {
+            (None, None) => AFTER,
+            (Some(_), None) => AFTER_OF_AGENT,
+            (None, Some(_)) => AFTER_OF_COMMAND,
+            (Some(_), Some(_)) => AFTER_OF_BOTH,
         };
+        let rows: Vec<Line> = on!(self, |pool| {
+            let mut query = sqlx::query_as(statement).bind(after).bind(limit);
+            for text in agent.as_deref().into_iter().chain(command) {
+                query = query.bind(text);
+            }
+            query.fetch_all(pool).await?
+        });
         rows.into_iter().map(AuditRow::try_from).collect()
+    }
+
+    /// One line of the trail.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`].
+    pub async fn audit_entry(&self, id: i64) -> Result<AuditRow, StoreError> {
+        let row: Option<Line> = on!(self, |pool| sqlx::query_as(ENTRY)
+            .bind(id)
+            .fetch_optional(pool)
+            .await?);
+        row.ok_or_else(|| StoreError::NotFound(format!("entry {id} of the audit trail")))?
+            .try_into()
+    }
+
+    /// The stored lines of one gateway's journal after `after`, in order, as they came:
+    /// place and text. At most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn journal_lines(
+        &self,
+        gateway: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, String)>, StoreError> {
+        if !is_exact(gateway) {
+            return Ok(Vec::new());
+        }
+        Ok(on!(self, |pool| sqlx::query_as(LINES)
+            .bind(gateway)
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(pool)
+            .await?))
     }
 }
 

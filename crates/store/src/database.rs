@@ -103,6 +103,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0004_people.sql"),
     ),
     (
+        6,
+        "console",
+        include_str!("../../../migrations/0006_console.sql"),
+    ),
+    (
         7,
         "revisions",
         include_str!("../../../migrations/0007_revisions.sql"),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use crate::{
-    Actor, Store, StoreError,
+    Actor, Store, StoreError, activity,
     column::{from_json, is_exact, row, statements, to_json},
     database::{on, within},
 };
@@ -42,7 +42,8 @@ row! {
 }
 
 impl Store {
-    /// Keeps what a gateway said last, and forgets those that have long been silent.
+    /// Keeps what a gateway said last, and forgets those that have long been silent, and
+    /// counters that are kept no longer.
     /// No event, and nothing in the audit trail: it is said every few seconds.
     ///
     /// # Errors
@@ -76,6 +77,8 @@ impl Store {
             .execute(c)
             .await
             .map(drop)?);
+        let now = write.at();
+        activity::forget(&mut write, now).await?;
         write.commit().await
     }
 

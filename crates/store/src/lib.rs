@@ -5,9 +5,12 @@
 //! order of the feed, and the announcement. What a write records for the audit trail
 //! is part of the same transaction.
 
+pub mod access;
+pub mod activity;
 pub mod agents;
 pub mod approvals;
 pub mod audit;
+pub mod catalogs;
 mod column;
 pub mod database;
 pub mod error;

@@ -1,12 +1,11 @@
 //! Agents as people look for them among many, and what the trail says of one.
 
 use authz::{AgentId, AgentRef, time::Timestamp};
-use serde_json::Value;
 
 use crate::{
     Store, StoreError,
     agents::StoredAgent,
-    audit::AuditRow,
+    audit::{AuditFilter, AuditRow},
     column::{parsed, row, statements},
     database::on,
     inbox::{Page, anywhere},
@@ -49,9 +48,6 @@ statements! {
                 OR LOWER(a.allowed_mcps) LIKE $3 ESCAPE '\\' OR a.id LIKE $3 ESCAPE '\\')
         ORDER BY a.name LIMIT $4 OFFSET $5";
     COUNT = "SELECT COUNT(*) FROM agents";
-    NEWEST_OF_AGENT = "
-        SELECT id, happened, source, gateway, kind, agent, user_id, command, entry
-        FROM audit WHERE agent = $1 ORDER BY id DESC LIMIT $2";
 }
 
 row! {
@@ -60,21 +56,6 @@ row! {
         id: String,
         grants: i64,
         pending: i64,
-    }
-}
-
-row! {
-    /// A line of the trail.
-    LineRow {
-        id: i64,
-        happened: i64,
-        source: String,
-        gateway: Option<String>,
-        kind: String,
-        agent: Option<String>,
-        user_id: Option<String>,
-        command: Option<String>,
-        entry: String,
     }
 }
 
@@ -138,28 +119,11 @@ impl Store {
         agent: AgentId,
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        let rows: Vec<LineRow> = on!(self, |pool| sqlx::query_as(NEWEST_OF_AGENT)
-            .bind(agent.to_string())
-            .bind(i64::from(limit))
-            .fetch_all(pool)
-            .await?);
-        let row = |row: LineRow| {
-            Ok(AuditRow {
-                id: row.id,
-                at: Timestamp::from_millis(row.happened),
-                source: row.source,
-                gateway: row.gateway,
-                kind: row.kind,
-                agent: row
-                    .agent
-                    .map(|agent| parsed("audit entry", &agent))
-                    .transpose()?,
-                user: row.user_id,
-                command: row.command,
-                entry: serde_json::from_str(&row.entry).unwrap_or(Value::String(row.entry)),
-            })
+        let of_agent = AuditFilter {
+            agent: Some(agent),
+            ..AuditFilter::default()
         };
-        rows.into_iter().map(row).collect()
+        Ok(self.audit_search(&of_agent, None, limit).await?.rows)
     }
 }
 

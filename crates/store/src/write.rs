@@ -19,8 +19,8 @@ statements! {
     SET_HEAD = "UPDATE feed_head SET sequence = $1, audit = $2 WHERE id = 1";
     INSERT_CHANGE = "INSERT INTO feed (sequence, happened, change) VALUES ($1, $2, $3)";
     INSERT_RECORD = "
-        INSERT INTO audit (id, happened, source, kind, agent, user_id, command, entry)
-        VALUES ($1, $2, 'orchestrator', $3, $4, $5, $6, $7)";
+        INSERT INTO audit (id, happened, source, kind, agent, user_id, command, entry, service)
+        VALUES ($1, $2, 'orchestrator', $3, $4, $5, $6, $7, $8)";
 }
 
 /// Followers on PostgreSQL may listen to this; the payload is the head's sequence.
@@ -166,6 +166,7 @@ impl Write {
             .bind(user)
             .bind(command.map(ToString::to_string))
             .bind(entry)
+            .bind(command.map(|command| command.service.to_string()))
             .execute(c)
             .await
             .map(drop)?);

@@ -347,3 +347,41 @@ async fn a_shadow_that_fails_concerns_nobody() {
         .await;
     world.end().await;
 }
+
+#[tokio::test]
+async fn the_orchestrator_is_sent_the_catalog_once() {
+    let world = World::new().await;
+    world
+        .until("the catalog is sent", || {
+            !world.orchestrator.known.lock().unwrap().catalogs.is_empty()
+        })
+        .await;
+    // Each change is reported, and the catalog is known by then.
+    let announced = world.orchestrator.known.lock().unwrap().statuses.len();
+    world.gateway.policies.report();
+    world
+        .until("the status is sent again", || {
+            world.orchestrator.known.lock().unwrap().statuses.len() > announced
+        })
+        .await;
+    {
+        let known = world.orchestrator.known.lock().unwrap();
+        assert_eq!(known.catalogs.len(), 1);
+        let catalog = &known.catalogs[0];
+        let status = known.statuses.last().unwrap();
+        assert_eq!(
+            (&catalog.gateway, Some(&catalog.digest)),
+            (&status.gateway, status.catalog.as_ref())
+        );
+        assert_eq!(catalog.services[0].service.name.as_str(), "coolify");
+    }
+    // One that has forgotten is told again.
+    world.orchestrator.known.lock().unwrap().catalogs.clear();
+    world.gateway.policies.report();
+    world
+        .until("the catalog is sent again", || {
+            !world.orchestrator.known.lock().unwrap().catalogs.is_empty()
+        })
+        .await;
+    world.end().await;
+}

@@ -18,15 +18,16 @@ use axum::{
     extract::{Path, Query, Request as AxumRequest, State},
     middleware::Next,
     response::{IntoResponse, Response as AxumResponse},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use bytes::Bytes;
 use contract::{
     approvals::{ApprovalStatus, ApprovalSummary, OpenApproval},
     audit::{JournalStored, ShipJournal},
+    catalog::GatewayCatalog,
     facts::{Credential, CredentialQuery, SpendGrant},
     feed::{Change, FeedEvent},
-    gateways::GatewayStatus,
+    gateways::{GatewayStatus, GatewayTold},
     policy_sets::PolicySetBundle,
 };
 use futures_util::StreamExt;
@@ -59,6 +60,7 @@ pub(crate) struct Known {
     pub(crate) policy_set: Option<PolicySetBundle>,
     pub(crate) shadow: Option<PolicySetBundle>,
     pub(crate) statuses: Vec<GatewayStatus>,
+    pub(crate) catalogs: Vec<GatewayCatalog>,
 }
 
 pub(crate) struct Orchestrator {
@@ -127,6 +129,7 @@ impl Orchestrator {
             .route("/api/gateway/policy-set", get(policy_set))
             .route("/api/gateway/shadow-policy-set", get(shadow))
             .route("/api/gateway/status", post(status))
+            .route("/api/gateway/catalog", put(catalog))
             .route("/api/gateway/journal", post(journal))
             .layer(axum::middleware::from_fn_with_state(
                 Arc::clone(self),
@@ -244,8 +247,16 @@ async fn shadow(State(fake): Fake) -> Json<Option<PolicySetBundle>> {
     Json(fake.known.lock().unwrap().shadow.clone())
 }
 
-async fn status(State(fake): Fake, Json(status): Json<GatewayStatus>) -> StatusCode {
-    fake.known.lock().unwrap().statuses.push(status);
+async fn status(State(fake): Fake, Json(status): Json<GatewayStatus>) -> Json<GatewayTold> {
+    let mut known = fake.known.lock().unwrap();
+    let has = known.catalogs.last().map(|catalog| catalog.digest.clone());
+    let catalog_wanted = status.catalog.is_some() && has != status.catalog;
+    known.statuses.push(status);
+    Json(GatewayTold { catalog_wanted })
+}
+
+async fn catalog(State(fake): Fake, Json(catalog): Json<GatewayCatalog>) -> StatusCode {
+    fake.known.lock().unwrap().catalogs.push(catalog);
     StatusCode::NO_CONTENT
 }
 

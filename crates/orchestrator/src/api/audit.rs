@@ -1,66 +1,144 @@
 //! The audit trail.
 
-use authz::AgentRef;
-use axum::{Json, extract::State};
-use contract::audit::{AuditEntry, JournalHead};
-use serde::Deserialize;
-use store::audit::AuditRow;
+use std::collections::VecDeque;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use contract::audit::{AuditEntry, JournalHead, Verification};
+use futures_util::stream;
+use store::audit::{AuditRow, Place};
 
 use super::Parameters;
 use crate::{
     Orchestrator,
+    audit_query::AuditQuery,
     authenticate::{May, View},
     error::Error,
+    verification,
 };
 
-/// A list is at most so long.
-const MAX_LIST: u32 = 1_000;
+/// A list has so many entries unless the query says otherwise.
+const USUAL_LIST: u32 = 200;
 
-/// Which part of the trail.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Filter {
-    #[serde(default)]
-    after: i64,
-    #[serde(default)]
-    limit: Option<u32>,
-    #[serde(default)]
-    agent: Option<String>,
-    #[serde(default)]
-    command: Option<String>,
-}
+/// An export reads so many entries at once.
+const EXPORTED_AT_ONCE: u32 = 500;
 
-/// `GET /api/audit?after=&limit=&agent=&command=`, oldest first.
+/// `GET /api/audit`: oldest first, after `after`, of an agent, of a command; or with
+/// `order=newest` or `before`, newest first by everything that `AuditFilter` knows. Where
+/// there is more, a `Link` header says how to get it.
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
-    Parameters(filter): Parameters<Filter>,
-) -> Result<Json<Vec<AuditEntry>>, Error> {
-    let limit = filter.limit.unwrap_or(200).min(MAX_LIST);
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-    let agent = match filter.agent {
-        None => None,
-        Some(agent) => {
-            let agent: AgentRef = agent
-                .parse()
-                .map_err(|error| Error::field("agent", error))?;
-            Some(orchestrator.store().agent(&agent).await?.agent.id)
+    Parameters(parameters): Parameters<Vec<(String, String)>>,
+) -> Result<Response, Error> {
+    let query = AuditQuery::read(parameters)?;
+    if query.newest || query.before.is_some() {
+        return newest(&orchestrator, &query).await;
+    }
+    if query.wants_search() {
+        return Err(Error::Invalid(
+            "order: `newest` is needed to look for more than an agent and a command".to_owned(),
+        ));
+    }
+    let limit = query.limit.unwrap_or(USUAL_LIST);
+    let entries = match query.stored(&orchestrator).await? {
+        None => {
+            let agent = query.filter.agent.unwrap_or_default();
+            return Err(Error::NotFound(format!("agent `{agent}` is not found")));
+        }
+        Some(filter) => {
+            let after = query.after.unwrap_or(0);
+            orchestrator
+                .store()
+                .audit_of(after, limit, filter.agent, filter.command.as_deref())
+                .await?
         }
     };
+    Ok(Json(entries.into_iter().map(entry).collect::<Vec<_>>()).into_response())
+}
 
-    let mut after = filter.after;
-    let mut entries = Vec::new();
-    while entries.len() < wanted {
-        let rows = orchestrator.store().audit(after, limit, agent).await?;
-        let Some(last) = rows.last() else { break };
-        after = last.id;
-        let of_command = rows
-            .into_iter()
-            .filter(|row| filter.command.is_none() || row.command == filter.command);
-        entries.extend(of_command.map(entry));
+async fn newest(orchestrator: &Orchestrator, query: &AuditQuery) -> Result<Response, Error> {
+    if query.after.is_some() {
+        return Err(Error::Invalid(
+            "after: only without `before` and `order=newest`".to_owned(),
+        ));
     }
-    entries.truncate(wanted);
-    Ok(Json(entries))
+    let Some(filter) = query.stored(orchestrator).await? else {
+        return Ok(Json(Vec::<AuditEntry>::new()).into_response());
+    };
+    let limit = query.limit.unwrap_or(USUAL_LIST);
+    let page = orchestrator
+        .store()
+        .audit_search(&filter, query.before, limit)
+        .await?;
+    let entries: Vec<_> = page.rows.into_iter().map(entry).collect();
+    let mut response = Json(entries).into_response();
+    if let Some(next) = page.next {
+        let link = format!(
+            "</api/audit?{}&limit={limit}>; rel=\"next\"",
+            query.page_before(next)
+        );
+        let link = HeaderValue::from_str(&link).map_err(|error| Error::Bug(error.to_string()))?;
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// What an export still has to send.
+struct Export {
+    orchestrator: Orchestrator,
+    filter: store::audit::AuditFilter,
+    before: Option<Place>,
+    read: VecDeque<AuditRow>,
+    ended: bool,
+}
+
+/// `GET /api/audit/export`: everything that a filter wants as JSON Lines, newest first.
+pub(crate) async fn export(
+    _: May<View>,
+    State(orchestrator): State<Orchestrator>,
+    Parameters(parameters): Parameters<Vec<(String, String)>>,
+) -> Result<Response, Error> {
+    let query = AuditQuery::read(parameters)?;
+    let filter = query.stored(&orchestrator).await?;
+    let export = Export {
+        ended: filter.is_none(),
+        filter: filter.unwrap_or_default(),
+        before: query.before,
+        read: VecDeque::new(),
+        orchestrator,
+    };
+    let lines = stream::try_unfold(export, |mut export| async move {
+        while export.read.is_empty() && !export.ended {
+            let store = export.orchestrator.store();
+            let page = store
+                .audit_search(&export.filter, export.before, EXPORTED_AT_ONCE)
+                .await?;
+            export.read = page.rows.into();
+            export.before = page.next;
+            export.ended = page.next.is_none();
+        }
+        let mut text = String::new();
+        while let Some(row) = export.read.pop_front() {
+            text.push_str(&serde_json::to_string(&entry(row)).map_err(std::io::Error::other)?);
+            text.push('\n');
+        }
+        let more = !text.is_empty();
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(more.then_some((text, export)))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (
+            header::CONTENT_DISPOSITION,
+            "attachment; filename=\"cedargate-audit.jsonl\"",
+        ),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
 }
 
 /// `GET /api/audit/journals`: how far each gateway's journal is stored.
@@ -79,7 +157,25 @@ pub(crate) async fn journals(
     Ok(Json(heads.collect()))
 }
 
-fn entry(row: AuditRow) -> AuditEntry {
+/// `GET /api/audit/verification`: what the last check of the stored journals found.
+pub(crate) async fn verification(
+    _: May<View>,
+    State(orchestrator): State<Orchestrator>,
+) -> Json<Vec<Verification>> {
+    Json(orchestrator.inner.verifications.found())
+}
+
+/// `POST /api/audit/verification`: begins to check them, unless that is under way.
+pub(crate) async fn verify(
+    _: May<View>,
+    State(orchestrator): State<Orchestrator>,
+) -> Result<(StatusCode, Json<Vec<Verification>>), Error> {
+    verification::begin(&orchestrator).await?;
+    let found = orchestrator.inner.verifications.found();
+    Ok((StatusCode::ACCEPTED, Json(found)))
+}
+
+pub(crate) fn entry(row: AuditRow) -> AuditEntry {
     AuditEntry {
         id: row.id,
         at: row.at,

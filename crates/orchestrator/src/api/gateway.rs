@@ -5,16 +5,24 @@ use axum::{Json, extract::State, http::StatusCode};
 use contract::{
     approvals::{ApprovalSummary, OpenApproval},
     audit::{JournalEntry, JournalLine, JournalStored, ShipJournal},
+    catalog::GatewayCatalog,
     facts::{Credential, CredentialQuery, SpendGrant},
-    gateways::GatewayStatus,
+    gateways::{GatewayStatus, GatewayTold},
     policy_sets::PolicySetBundle,
 };
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use store::{Actor, audit::JournalRow};
+use store::{
+    Actor,
+    activity::{Measure, bound},
+    audit::JournalRow,
+};
 
 use super::{Json as Body, Named, Parameters};
-use crate::{Orchestrator, activation, approvals, authenticate::GatewayCaller, error::Error};
+use crate::{
+    Orchestrator, activation, approvals, authenticate::GatewayCaller, error::Error, overview,
+};
 
 /// A gateway's name is at most so long.
 const MAX_GATEWAY_CHARS: usize = 128;
@@ -163,7 +171,7 @@ pub(crate) async fn status(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
     Body(status): Body<GatewayStatus>,
-) -> Result<StatusCode, Error> {
+) -> Result<Json<GatewayTold>, Error> {
     check_gateway(&status.gateway)?;
     approvals::check_text("software", &status.software, MAX_GATEWAY_CHARS)?;
     if let Some(problem) = &status.problem {
@@ -179,6 +187,39 @@ pub(crate) async fn status(
     orchestrator
         .store()
         .keep_gateway_status(&status.gateway, &value, &actor)
+        .await?;
+    let catalog_wanted = match &status.catalog {
+        None => false,
+        Some(digest) => {
+            let known = orchestrator.store().gateway_catalog_digest(&status.gateway);
+            known.await?.as_ref() != Some(digest)
+        }
+    };
+    Ok(Json(GatewayTold { catalog_wanted }))
+}
+
+/// A catalog is at most so many bytes of JSON: some thousand commands.
+pub(crate) const MAX_CATALOG_BYTES: usize = 16 * 1024 * 1024;
+
+/// `PUT /api/gateway/catalog`.
+pub(crate) async fn catalog(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+    Body(catalog): Body<GatewayCatalog>,
+) -> Result<StatusCode, Error> {
+    check_gateway(&catalog.gateway)?;
+    approvals::check_text("digest", &catalog.digest, MAX_GATEWAY_CHARS)?;
+    let actor = Actor {
+        user: None,
+        via: "gateway",
+        from: None,
+        at: orchestrator.now(),
+    };
+    let services =
+        serde_json::to_value(&catalog.services).map_err(|error| Error::Bug(error.to_string()))?;
+    orchestrator
+        .store()
+        .keep_gateway_catalog(&catalog.gateway, &catalog.digest, &services, &actor)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -259,7 +300,11 @@ fn check(gateway: &str, line: &JournalLine) -> Result<Checked, Error> {
             entry.sequence, entry.gateway
         )));
     }
+    let told = Told::of(&entry);
     let row = JournalRow {
+        decision: entry.decision,
+        outcome: told.outcome,
+        counts: told.counts,
         sequence,
         text: line.text.clone(),
         hash: hash.to_owned(),
@@ -274,8 +319,84 @@ fn check(gateway: &str, line: &JournalLine) -> Result<Checked, Error> {
     })
 }
 
+/// What a line says for those who search and count.
+struct Told {
+    outcome: Option<String>,
+    counts: Vec<(Measure, String)>,
+}
+
+impl Told {
+    fn of(entry: &JournalEntry) -> Self {
+        let text = |name: &str| entry.details.get(name).and_then(Value::as_str);
+        let number = |name: &str| entry.details.get(name).and_then(Value::as_i64);
+        let mut counts = Vec::new();
+        let outcome = match entry.kind.as_str() {
+            "intent" => {
+                counts.extend(number("decision_us").map(decision_time));
+                Some("permitted")
+            }
+            "refusal" => {
+                let outcome = match text("outcome") {
+                    Some(known @ ("pending" | "rejected")) => known,
+                    _ => "refused",
+                };
+                // Opening a request is not part of deciding.
+                if outcome == "refused" {
+                    counts.extend(number("decision_us").map(decision_time));
+                }
+                counts.extend(refused(entry, text("reason").unwrap_or_default()));
+                Some(outcome)
+            }
+            "outcome" => {
+                let micros = number("duration_ms").map(|millis| millis.saturating_mul(1_000));
+                counts.extend(micros.map(|micros| (Measure::CommandTime, bound(micros))));
+                Some(match text("status") {
+                    Some(known @ ("success" | "error")) => known,
+                    _ => "unknown",
+                })
+            }
+            _ => None,
+        };
+        if let (Some(outcome), "intent" | "refusal") = (outcome, entry.kind.as_str()) {
+            counts.push((Measure::Decision, outcome.to_owned()));
+        }
+        Self {
+            outcome: outcome.map(str::to_owned),
+            counts,
+        }
+    }
+}
+
+fn decision_time(micros: i64) -> (Measure, String) {
+    (Measure::DecisionTime, bound(micros))
+}
+
+/// Who was refused what, by which policies.
+fn refused(entry: &JournalEntry, reason: &str) -> Vec<(Measure, String)> {
+    let named = entry.details.get("policies").and_then(Value::as_array);
+    let mut policies: Vec<_> = named
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    policies.sort_unstable();
+    policies.dedup();
+    if policies.is_empty() {
+        policies.push(overview::no_policy(reason));
+    }
+    let agent = entry.agent.map(|agent| agent.to_string());
+    let command = entry.command.as_ref().map(ToString::to_string);
+    policies
+        .into_iter()
+        .map(|policy| (Measure::RefusedPolicy, policy))
+        .chain(agent.map(|agent| (Measure::RefusedAgent, agent)))
+        .chain(command.map(|command| (Measure::RefusedCommand, command)))
+        .collect()
+}
+
 /// The hash at a line's end, if it is that of the line without it.
-fn hash_of(text: &str) -> Option<&str> {
+pub(crate) fn hash_of(text: &str) -> Option<&str> {
     let (body, rest) = text.rsplit_once(",\"hash\":\"")?;
     let hash = rest.strip_suffix("\"}").filter(|hash| hash.len() == 64)?;
     let mut sha = Sha256::new();

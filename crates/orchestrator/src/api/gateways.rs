@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use authz::Timestamp;
 use axum::{Json, extract::State};
 use contract::gateways::{GatewayStatus, GatewayView};
 
@@ -26,11 +27,16 @@ pub(crate) async fn list(
         let status: GatewayStatus = serde_json::from_value(gateway.status)
             .map_err(|error| Error::Bug(format!("a stored gateway is not readable: {error}")))?;
         Ok(GatewayView {
-            silent: gateway.seen.plus(SILENT_AFTER) < now,
+            silent: is_silent(gateway.seen, now),
             current: status.version.as_ref() == Some(in_force.set.version()),
             seen: gateway.seen,
             status,
         })
     });
     views.collect::<Result<_, Error>>().map(Json)
+}
+
+/// Whether a gateway that was heard of then is gone or cut off by now.
+pub(crate) fn is_silent(seen: Timestamp, now: Timestamp) -> bool {
+    seen.plus(SILENT_AFTER) < now
 }

@@ -22,6 +22,12 @@ struct Place {
 /// request) lies below one by its path.
 const PLACES: &[Place] = &[
     Place {
+        name: "Overview",
+        path: "/overview",
+        icon: "overview",
+        may: Administration::View,
+    },
+    Place {
         name: "Approvals",
         path: "/approvals",
         icon: "approvals",
@@ -31,6 +37,30 @@ const PLACES: &[Place] = &[
         name: "Agents",
         path: "/agents",
         icon: "agents",
+        may: Administration::View,
+    },
+    Place {
+        name: "Services",
+        path: "/services",
+        icon: "services",
+        may: Administration::View,
+    },
+    Place {
+        name: "Policies",
+        path: "/policies",
+        icon: "policies",
+        may: Administration::View,
+    },
+    Place {
+        name: "Playground",
+        path: "/playground",
+        icon: "playground",
+        may: Administration::View,
+    },
+    Place {
+        name: "Audit trail",
+        path: "/audit",
+        icon: "audit",
         may: Administration::View,
     },
     Place {
@@ -135,6 +165,16 @@ const NOTICES: &[(&str, &str)] = &[
         "rejected",
         "Rejected. The agent is told, and not to ask again for a while.",
     ),
+    ("in-force", "In force. Gateways enforce it within a second."),
+    (
+        "rolled-back",
+        "Rolled back. Gateways enforce it within a second.",
+    ),
+    (
+        "shadowed",
+        "Gateways evaluate it beside what is in force. It decides nothing.",
+    ),
+    ("unshadowed", "Gateways evaluate only what is in force."),
     ("saved", "Saved."),
     (
         "agent-created",

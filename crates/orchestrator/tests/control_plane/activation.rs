@@ -497,6 +497,7 @@ async fn gateways_say_what_they_enforce() {
         last_known_good: false,
         shadow: None,
         problem: None,
+        catalog: None,
     };
     plane.gateway.report_status(&status("one")).await.unwrap();
     plane.pass(Duration::from_secs(61));

@@ -12,6 +12,7 @@
 mod activation;
 mod agents;
 mod approvals;
+mod console;
 mod doors;
 mod feed;
 mod oidc;

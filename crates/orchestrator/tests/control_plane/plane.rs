@@ -201,6 +201,14 @@ impl Plane {
         self.admin.create_agent(&create).await.unwrap()
     }
 
+    /// Changes the database behind everyone's back.
+    pub(crate) async fn edit(&self, database: &str, sql: &'static str) {
+        let pool = sqlx::SqlitePool::connect(database).await.unwrap();
+        let done = sqlx::query(sql).execute(&pool).await.unwrap();
+        assert_eq!(done.rows_affected(), 1, "{sql}");
+        pool.close().await;
+    }
+
     /// One request through the router, as a browser or curl sends it.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.orchestrator.router().oneshot(request).await.unwrap();

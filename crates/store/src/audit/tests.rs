@@ -10,6 +10,9 @@ fn line(sequence: i64, text: &str) -> JournalRow {
         kind: "intent".to_owned(),
         agent: Some(AgentId::LOCAL),
         command: Some("coolify/deploy".to_owned()),
+        decision: None,
+        outcome: None,
+        counts: Vec::new(),
     }
 }
 

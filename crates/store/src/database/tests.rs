@@ -4,16 +4,19 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, approvals, audit, feed, gateways, grants, identities, inbox, policy_sets, roster,
-    second_factors, sessions,
+    access, activity, agents, approvals, audit, catalogs, feed, gateways, grants, identities,
+    inbox, policy_sets, roster, second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
 
 const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
+    ("access", access::STATEMENTS),
+    ("activity", activity::STATEMENTS),
     ("agents", agents::STATEMENTS),
     ("approvals", approvals::STATEMENTS),
     ("audit", audit::STATEMENTS),
+    ("catalogs", catalogs::STATEMENTS),
     ("feed", feed::STATEMENTS),
     ("gateways", gateways::STATEMENTS),
     ("grants", grants::STATEMENTS),
