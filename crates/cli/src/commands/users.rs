@@ -180,9 +180,10 @@ async fn enrol(context: &Context) -> anyhow::Result<()> {
     let client = context.client();
     let begun = client.begin_second_factor().await.of(&context.remote)?;
     agents::note(&format!(
-        "Give your authenticator this secret: {}\nor this address: {}",
-        begun.secret, begun.uri
+        "Give your authenticator this secret: {}",
+        begun.secret
     ));
+    agents::note(&format!("or this address: {}", begun.uri));
     let code = read_code("The six digits that it shows: ")?;
     let done = client
         .enrol_second_factor(&code)
