@@ -137,7 +137,7 @@ await withBrowser(async (open) => {
   await destroy.locator("button", { hasText: "within 15 min" }).click();
   await approver.waitForURL("**/step-up?*");
   await approver.click("button:has-text('Enrol a device')");
-  const shown = await approver.locator("p", { hasText: /^Secret/ }).locator("code").textContent();
+  const shown = await approver.locator(".facts dd code").textContent();
   await picture(approver, "story-enrol");
   await approver.fill("#code", code(shown));
   await approver.click("button:has-text('Enrol')");

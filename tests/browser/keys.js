@@ -32,13 +32,19 @@ async function type(page, name, text) {
   await page.keyboard.type(text);
 }
 
+/// Logs in: the field has the focus as soon as the page is there.
+async function logIn(page, token) {
+  await page.goto("/login");
+  await page.waitForFunction(() => document.activeElement.id === "token");
+  await page.keyboard.type(token);
+  await page.keyboard.press("Enter");
+  await page.waitForURL("**/approvals");
+}
+
 await withBrowser(async (open) => {
-  step("logging in: the field has the focus");
+  step("logging in");
   const admin = await open();
-  await admin.goto("/login");
-  await admin.keyboard.type(system.admin);
-  await admin.keyboard.press("Enter");
-  await admin.waitForURL("**/approvals");
+  await logIn(admin, system.admin);
 
   step("the first Tab leads past the navigation");
   await admin.keyboard.press("Tab");
@@ -64,10 +70,7 @@ await withBrowser(async (open) => {
 
   step("the approver goes through the inbox by j and k");
   const approver = await open();
-  await approver.goto("/login");
-  await approver.keyboard.type(system.approver);
-  await approver.keyboard.press("Enter");
-  await approver.waitForURL("**/approvals");
+  await logIn(approver, system.approver);
   await approver.locator(".live.on").waitFor();
   await approver.keyboard.press("?");
   assert.ok(await approver.locator("dialog").isVisible(), "? tells the keys");

@@ -74,21 +74,31 @@ function keep(from, to) {
   }
 }
 
+// What a part says, without how long ago it happened.
+function essence(part) {
+  return part.innerHTML.replace(/(<time [^>]*>)[^<]*/g, "$1");
+}
+
+// What each part said when it came from the server.
+const seen = new WeakMap();
+
+const FOCUSABLE = "a, button, input, select, textarea, summary, [tabindex]";
+
 function exchange(old, next) {
-  if (next.innerHTML === old.dataset.seen) return false;
-  const seen = next.innerHTML;
-  const adopted = document.adoptNode(next);
+  const says = essence(next);
+  if (says === seen.get(old)) return false;
   const focused = old.contains(document.activeElement) ? document.activeElement : null;
+  // What has no id is found again by its place in what has one.
+  const home = focused?.id ? focused : focused?.closest("[id]");
+  const place = home ? [...home.querySelectorAll(FOCUSABLE)].indexOf(focused) : -1;
+  const adopted = document.adoptNode(next);
   keep(old, adopted);
   old.replaceWith(adopted);
-  adopted.dataset.seen = seen;
+  seen.set(adopted, says);
   if (focused) {
-    // An element without id may be found by what it is called.
-    const again =
-      (focused.id && document.getElementById(focused.id)) ||
-      (focused.name && adopted.querySelector(`[name="${CSS.escape(focused.name)}"][value="${CSS.escape(focused.value)}"]`)) ||
-      (adopted.tabIndex >= 0 ? adopted : document.getElementById("main"));
-    again.focus({ preventScroll: true });
+    const again = document.getElementById(home?.id);
+    (place < 0 ? again : again?.querySelectorAll(FOCUSABLE)[place])?.focus({ preventScroll: true });
+    if (document.activeElement === body) document.getElementById("main").focus({ preventScroll: true });
   }
   return true;
 }
@@ -122,8 +132,8 @@ function exchangeList(old, next) {
 
 function remember() {
   for (const part of document.querySelectorAll("[data-live]")) {
-    part.dataset.seen = part.innerHTML;
-    if (part.dataset.live === "list") for (const item of part.children) item.dataset.seen = item.innerHTML;
+    seen.set(part, essence(part));
+    if (part.dataset.live === "list") for (const item of part.children) seen.set(item, essence(item));
   }
 }
 

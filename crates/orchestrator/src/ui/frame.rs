@@ -144,6 +144,10 @@ impl Frame {
     }
 
     /// What happened then, as of this page.
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "templates have references at hand"
+    )]
     pub(crate) fn past(&self, at: &Timestamp) -> Moment {
         Moment::past(*at, self.now)
     }

@@ -249,7 +249,7 @@ async fn request(
                     SHOWN_USES,
                 )
                 .await?;
-            let used = uses
+            let runs = uses
                 .into_iter()
                 .filter(|used| used.kind == "intent")
                 .map(|used| {
@@ -257,7 +257,7 @@ async fn request(
                     let what = format!("{} ran {command}", ask.agent.name);
                     Step::past(used.at, now, "good", what)
                 });
-            timeline.extend(used);
+            timeline.extend(runs);
             timeline.extend(end(&grant, now));
             let revocable = may_revoke(
                 &orchestrator.in_force().set,
