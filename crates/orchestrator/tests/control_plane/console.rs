@@ -840,6 +840,9 @@ async fn policy_sets_are_changed_on_their_pages() {
         plane.admin.policy_set_status().await.unwrap().version,
         after
     );
+    // Back to the beginning, before which there is nothing.
+    let back = post(&plane, "/policies/rollback", &cookie, "reason=more", SAME).await;
+    assert_eq!(back.status, 303);
     let again = post(&plane, "/policies/rollback", &cookie, "reason=more", SAME).await;
     assert_eq!(again.status, 200);
     assert!(
