@@ -49,8 +49,5 @@ CREATE TABLE activity (
 
 CREATE INDEX activity_age ON activity (slot, begins);
 
--- How long people took.
-CREATE INDEX approvals_decided ON approvals (decided) WHERE decided IS NOT NULL;
-
 -- The grants that are good now.
 CREATE INDEX grants_expires ON grants (expires) WHERE revoked IS NULL AND spent IS NULL;

@@ -44,7 +44,7 @@ const PAGES = [
   ["playground", "/playground?command=coolify/deploy-application"],
   ["playground-refused", "/playground", { act: (page) => decide(page, "deploy-bot", "coolify/list-servers", "") }],
   ["playground-permitted", "/playground", { act: (page) => decide(page, "deploy-bot", "coolify/list-servers", "command:1") }],
-  ["playground-hard", "/playground", { act: (page) => decide(page, "sql-dropper", "coolify/delete-server", "", '{"uuid": "<b>\u202ex"}') }],
+  ["playground-hard", "/playground", { act: (page) => decide(page, "sql-dropper", "coolify/delete-server", "", '{"uuid": "srv-7f3a"}') }],
   ["audit", "/audit"],
   ["audit-more", "/audit?kind=refusal&from=2020-01-01T00:00"],
   ["audit-none", `/audit?text=${encodeURIComponent("<b>\u202enothing is called so")}`],
@@ -77,6 +77,9 @@ async function newToken(page) {
   await page.locator("#secret").waitFor();
 }
 
+// By hand, to look at some of them: ONLY=audit.
+const shown = PAGES.filter(([name]) => new RegExp(process.env.ONLY ?? "").test(name));
+
 const WIDTHS = [360, 1440];
 const SCHEMES = ["light", "dark"];
 
@@ -87,7 +90,7 @@ await withBrowser(async (open) => {
       const page = await open({ colorScheme, viewport: { width, height: 900 } });
       const anonymous = await open({ colorScheme, viewport: { width, height: 900 } });
       await logIn(page, system.security);
-      for (const [name, path, options = {}] of PAGES) {
+      for (const [name, path, options = {}] of shown) {
         const at = options.anonymous ? anonymous : page;
         const look = `${name}-${width}-${colorScheme}`;
         step(look);
@@ -115,7 +118,7 @@ await withBrowser(async (open) => {
   step("without a script");
   const plain = await open({ javaScriptEnabled: false, viewport: { width: 1024, height: 900 } });
   await logIn(plain, system.security);
-  for (const [name, path, options = {}] of PAGES) {
+  for (const [name, path, options = {}] of shown) {
     if (options.act) continue;
     const answer = await plain.goto(path);
     assert.equal(answer.status(), 200, name);

@@ -171,7 +171,7 @@ async fn sample(system: &System) -> anyhow::Result<Value> {
     )
     .await?;
     let hostile_request = ask(&hostile, HOSTILE_ARGUMENT, HOSTILE).await?;
-    let policy_set = another_policy_set(system).await?;
+    let policy_set = another_policy_set(system, &security).await?;
 
     Ok(json!({
         "policySet": policy_set,
@@ -192,7 +192,7 @@ async fn sample(system: &System) -> anyhow::Result<Value> {
 }
 
 /// Stores a version that differs from the one in force, and says which.
-async fn another_policy_set(system: &System) -> anyhow::Result<Value> {
+async fn another_policy_set(system: &System, security: &str) -> anyhow::Result<Value> {
     let in_force = system.admin_get("/api/policy-set").await?;
     let path = format!(
         "/api/policy-sets/{}",
@@ -204,11 +204,16 @@ async fn another_policy_set(system: &System) -> anyhow::Result<Value> {
         .context("a policy")?;
     let more = format!(
         "// {}\n{text}\n@id(\"sample.freeze\")\n@advice(\"Nothing is deleted this week.\")\nforbid (principal, action == Action::\"destroy\", resource)\nwhen {{ context.now < datetime(\"2020-01-01\") }};\n",
-        HOSTILE.replace('\n', " ")
+        // What is invisible no policy set may hold.
+        HOSTILE.replace(['\n', '\u{202e}', '\u{200b}'], " ")
     );
     sources["policies"][0]["text"] = Value::String(more);
     let push = json!({"sources": sources, "then": "store", "reason": ""});
-    let pushed = system.admin(Method::POST, "/api/policy-sets", push).await?;
+    let request = system
+        .orchestrator(Method::POST, "/api/policy-sets")
+        .bearer_auth(security)
+        .json(&push);
+    let pushed = system.send(request).await?;
     anyhow::ensure!(pushed.status.is_success(), "{pushed:?}");
     let sets = system.admin_get("/api/policy-sets").await?;
     let stored = sets

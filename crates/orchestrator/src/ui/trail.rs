@@ -155,12 +155,12 @@ fn why(entry: &Value) -> String {
                 .join(", ")
         })
         .filter(|policies| !policies.is_empty());
-    let told = [
-        text(entry, "error"),
-        policies,
-        text(entry, "reason"),
-        text(entry, "label"),
-    ];
+    // The journal's word for it says nothing to people.
+    let reason = text(entry, "reason").map(|reason| match reason.as_str() {
+        "policy" => "no policy permits it".to_owned(),
+        _ => reason,
+    });
+    let told = [text(entry, "error"), policies, reason, text(entry, "label")];
     let why = told.into_iter().flatten().find(|text| !text.is_empty());
     let why = why.unwrap_or_default();
     if why.chars().count() <= WHY_CHARS {
