@@ -190,7 +190,15 @@ id!(
     /// Names one credential of an agent or a user. It is not the credential.
     TokenId, "tok"
 );
+id!(
+    /// Names one message to people, for example `msg_0193…`: the same at every attempt.
+    MessageId, "msg"
+);
 
+name!(
+    /// Names one place that notifications go to, for example `on-call`.
+    TargetName, is_lower_name, "a target's name (lower-case letters, digits, `-`, `_`, `.`; at most 64)"
+);
 name!(
     /// Names one service, for example `coolify`.
     ServiceName, is_lower_name, "a service name (lower-case letters, digits, `-`, `_`, `.`; at most 64)"

@@ -12,6 +12,7 @@ pub mod error;
 pub mod facts;
 pub mod feed;
 pub mod gateways;
+pub mod notifications;
 pub mod policy_sets;
 pub mod users;
 

@@ -97,6 +97,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "policy activation",
         include_str!("../../../migrations/0002_policy_activation.sql"),
     ),
+    (
+        5,
+        "notifications",
+        include_str!("../../../migrations/0005_notifications.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

@@ -14,6 +14,7 @@ pub mod error;
 pub mod feed;
 pub mod gateways;
 pub mod grants;
+pub mod notifications;
 pub mod policy_sets;
 #[cfg(test)]
 mod testing;

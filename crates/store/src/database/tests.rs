@@ -4,18 +4,20 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, approvals, audit, feed, gateways, grants, policy_sets,
+    agents, approvals, audit, feed, gateways, grants, notifications, policy_sets,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
 
-const STATEMENTS: [(&str, &[(&str, &str)]); 10] = [
+const STATEMENTS: [(&str, &[(&str, &str)]); 12] = [
     ("agents", agents::STATEMENTS),
     ("approvals", approvals::STATEMENTS),
     ("audit", audit::STATEMENTS),
     ("feed", feed::STATEMENTS),
     ("gateways", gateways::STATEMENTS),
     ("grants", grants::STATEMENTS),
+    ("notifications", notifications::STATEMENTS),
+    ("outbox", notifications::outbox::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
     ("users", users::STATEMENTS),
