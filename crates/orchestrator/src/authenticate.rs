@@ -30,6 +30,8 @@ pub(crate) enum Via {
     Token,
     /// By the session of their browser.
     Session,
+    /// By an account elsewhere that is theirs, in a callback that was verified.
+    Webhook,
 }
 
 impl Via {
@@ -37,6 +39,7 @@ impl Via {
         match self {
             Self::Token => "api",
             Self::Session => "ui",
+            Self::Webhook => "webhook",
         }
     }
 }
@@ -86,6 +89,18 @@ impl Person {
             return Err(Error::Unauthenticated);
         }
         Self::from_digest(orchestrator, Digest::of(token), via).await
+    }
+
+    /// A person for whom something else vouches: they hold no credential of ours here, so
+    /// the one that is named is nobody's.
+    pub(crate) fn vouched(user: User, via: Via, now: Timestamp) -> Self {
+        Self {
+            user,
+            token: TokenId::generate(now),
+            expires: None,
+            via,
+            digest: Digest::of(&crate::credential::random_hex()),
+        }
     }
 
     async fn from_digest(

@@ -12,8 +12,11 @@
 mod activation;
 mod approvals;
 mod doors;
+mod email;
 mod feed;
+mod notifications;
 mod pages;
 mod plane;
 mod policy_folder;
+mod slack;
 mod websocket;

@@ -25,7 +25,7 @@ use contract::{
     approvals::OpenApproval,
     users::CreateUser,
 };
-use orchestrator::{Config, Orchestrator};
+use orchestrator::{Config, Orchestrator, notifications::Settings};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
@@ -83,11 +83,21 @@ pub(crate) fn config(folder: &Path) -> Config {
         approval_lifetime: Duration::from_hours(24),
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 3,
+        notifications: Settings {
+            secrets_key: Some("the key of the tests".into()),
+            smtp: None,
+            private_hosts: vec!["127.0.0.1".to_owned()],
+        },
     }
 }
 
 impl Plane {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// One that is set up otherwise.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = policies();
         let now = Arc::new(AtomicI64::new(START));
         let clock = {
@@ -98,9 +108,9 @@ impl Plane {
         // request that is cut off may take that along.
         let database = format!("sqlite://{}", folder.path().join("plane.db").display());
         let store = store::Store::open(&database).await.unwrap();
-        let orchestrator = Orchestrator::open(config(folder.path()), store, clock)
-            .await
-            .unwrap();
+        let mut config = config(folder.path());
+        change(&mut config);
+        let orchestrator = Orchestrator::open(config, store, clock).await.unwrap();
         let bootstrap = orchestrator.bootstrap().await.unwrap().unwrap();
         let admin_token = bootstrap.token.expose_secret().to_owned();
         let client = |token: &str| {
@@ -127,6 +137,17 @@ impl Plane {
             Some(SecretString::from(token)),
             Duration::from_secs(20),
         )
+    }
+
+    /// A second process on the same database.
+    pub(crate) async fn another(&self) -> Orchestrator {
+        let now = Arc::clone(&self.now);
+        let clock = Clock::new(move || Timestamp::from_millis(now.load(Ordering::SeqCst)));
+        let database = format!("sqlite://{}", self.folder.path().join("plane.db").display());
+        let store = store::Store::open(&database).await.unwrap();
+        Orchestrator::open(config(self.folder.path()), store, clock)
+            .await
+            .unwrap()
     }
 
     pub(crate) fn pass(&self, time: Duration) {
