@@ -53,7 +53,7 @@ async def main():
 
     def authenticate(server, session, envelope, mechanism, data):
         given = f"{data.login.decode()}:{data.password.decode()}"
-        return AuthResult(success=given == options.login)
+        return AuthResult(success=given == options.login, handled=False)
 
     def protocol():
         return SMTP(

@@ -6,6 +6,8 @@
     reason = "the doc comments of arguments are what `--help` prints, as plain text"
 )]
 
+mod notifications;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use authz::{
@@ -13,6 +15,10 @@ use authz::{
     TokenId, UserId, approval::Reach, command::Environment as Env,
 };
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+pub use notifications::{
+    Accounts, DestinationFlags, Kind, Messages, Notifications, RuleFlags, Targets,
+};
 
 use crate::config::{SETTINGS, Setting};
 
@@ -95,6 +101,9 @@ pub enum Command {
     /// What approvals yielded
     #[command(subcommand)]
     Grants(Grants),
+    /// Where people are told what waits for them: webhooks, Slack, e-mail
+    #[command(subcommand)]
+    Notifications(Notifications),
     /// People and their credentials
     #[command(subcommand)]
     Users(Users),
@@ -326,8 +335,15 @@ pub enum Approvals {
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Show requests as they come and are decided, until Ctrl-C
-    Watch,
+    /// An inbox that lives: see requests as they come, approve and reject with keys
+    #[command(
+        after_help = "On a terminal, `?` shows the keys. Elsewhere, or with --plain or --json: a line for every\nrequest that comes or is decided, until Ctrl-C."
+    )]
+    Watch {
+        /// Print lines instead of taking the screen
+        #[arg(long)]
+        plain: bool,
+    },
 }
 
 /// `cedargate grants …`
@@ -341,6 +357,11 @@ pub enum Grants {
         /// Also those that ended
         #[arg(long)]
         all: bool,
+    },
+    /// One grant
+    Show {
+        /// Which
+        id: GrantId,
     },
     /// Take a grant back
     Revoke {

@@ -203,15 +203,13 @@ async fn decide(
 ) -> Result<StoredApproval, Error> {
     let store = orchestrator.store();
     let linked = store.notification_account(&target.name, account).await?;
-    let user = match linked {
-        Some(linked) => store.user(&linked.user).await?.user,
-        None => {
-            tracing::warn!(target = %target.name, request_id = %id, "a callback of an account that is nobody here");
-            return Err(Error::UnknownAccount(
-                account.chars().take(MAX_ACCOUNT_CHARS).collect(),
-            ));
-        }
+    let Some(linked) = linked else {
+        tracing::warn!(target = %target.name, request_id = %id, "a callback of an account that is nobody here");
+        return Err(Error::UnknownAccount(
+            account.chars().take(MAX_ACCOUNT_CHARS).collect(),
+        ));
     };
+    let user = store.user(&linked.user).await?.user;
     let person = Person::vouched(user, Via::Webhook, orchestrator.now());
     if approved {
         let approve = Approve {

@@ -178,9 +178,8 @@ async fn current(
             left.push(event);
             continue;
         };
-        let fresh = match as_it_stands(orchestrator, &event).await? {
-            Some(fresh) => fresh,
-            None => continue,
+        let Some(fresh) = as_it_stands(orchestrator, &event).await? else {
+            continue;
         };
         let asks = matches!(
             event.kind,

@@ -106,15 +106,17 @@ impl<'a> Planner<'a> {
             Change::AgentChanged { agent } => self.agent(*agent, at).await,
             Change::PolicySetActivated { version } => {
                 let in_force = self.orchestrator.in_force();
-                let known = in_force.set.version() == version;
+                // Another may have followed since.
+                let (by, note) = if in_force.set.version() == version {
+                    let activation = &in_force.activation;
+                    (activation.by.clone(), activation.reason.clone())
+                } else {
+                    (String::new(), String::new())
+                };
                 let data = PolicyData {
                     policy_set: version.clone(),
-                    by: known
-                        .then(|| in_force.activation.by.clone())
-                        .unwrap_or_default(),
-                    note: known
-                        .then(|| in_force.activation.reason.clone())
-                        .unwrap_or_default(),
+                    by,
+                    note,
                 };
                 self.tell(&snapshot::policy(EventKind::PolicyActivated, at, data))
             }

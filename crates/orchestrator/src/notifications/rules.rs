@@ -123,7 +123,10 @@ fn parse(quiet: &QuietHours) -> Result<(Time, Time, TimeZone), String> {
             .split_once(':')
             .filter(|(hour, minute)| hour.len() == 2 && minute.len() == 2)
             .ok_or_else(|| format!("`{text}` is not a time such as 22:00"))?;
-        let number = |text: &str| text.parse::<i8>().ok();
+        let number = |text: &str| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then(|| text.parse::<i8>().ok()).flatten()
+        };
         number(hour)
             .zip(number(minute))
             .and_then(|(hour, minute)| Time::new(hour, minute, 0, 0).ok())
@@ -288,6 +291,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "a table of cases is long")]
     fn messages_are_grouped_collected_and_held_back() {
         let now = at("2026-11-22T10:07:30.000Z");
         let agent = AgentId::LOCAL;

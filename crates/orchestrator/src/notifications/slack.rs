@@ -55,7 +55,7 @@ pub(super) fn body(id: MessageId, events: &[Event], buttons: bool) -> Value {
             Data::Agent(agent) => blocks.push(self::agent(event, agent)),
             Data::Policy(policy) => blocks.extend(self::policy(event, policy)),
             Data::Digest(_) | Data::Test(_) => {
-                blocks.push(said(&format!("*{}*", escaped(&line(event)))))
+                blocks.push(said(&format!("*{}*", escaped(&line(event)))));
             }
         }
     }

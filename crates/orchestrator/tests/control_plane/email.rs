@@ -42,6 +42,7 @@ impl Server {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("Python with aiosmtpd: run `tests/run`, or set CEDARGATE_TEST_PYTHON");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -454,6 +454,7 @@ async fn people_are_told_once_of_what_belongs_together_and_not_of_what_has_passe
         .reject(asked[0], &Reject::default())
         .await
         .unwrap();
+    assert_eq!(sent(&plane).await, 0);
     plane.pass(Duration::from_secs(20));
     assert_eq!(sent(&plane).await, 2);
     let mut texts: Vec<String> = receiver
@@ -477,6 +478,7 @@ async fn people_are_told_once_of_what_belongs_together_and_not_of_what_has_passe
         .approve(asked[0], &Approve::default())
         .await
         .unwrap();
+    assert_eq!(sent(&plane).await, 0);
     plane.pass(Duration::from_secs(20));
     sent(&plane).await;
     assert_eq!(receiver.all().len(), 1, "only how it ended");
