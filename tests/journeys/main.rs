@@ -43,4 +43,5 @@ mod outage;
 mod policies;
 mod recorded;
 mod refused;
+mod watch;
 mod wire;
