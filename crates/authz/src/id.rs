@@ -194,6 +194,10 @@ id!(
     /// Names one message to people, for example `msg_0193…`: the same at every attempt.
     MessageId, "msg"
 );
+id!(
+    /// Names one session of a user's browser. It is not what the browser sends.
+    SessionId, "session"
+);
 
 name!(
     /// Names one place that notifications go to, for example `on-call`.

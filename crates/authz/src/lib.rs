@@ -35,7 +35,7 @@ pub use facts::{Facts, Principal};
 pub use grant::{Grant, Scope};
 pub use id::{
     AgentId, AgentName, ApprovalRequestId, CommandName, DecisionId, GrantId, MessageId, RoleName,
-    ServiceName, TargetName, TeamName, TokenId, UserId, ZoneName,
+    ServiceName, SessionId, TargetName, TeamName, TokenId, UserId, ZoneName,
 };
 pub use policy_set::{Finding, PolicySet, PolicySetVersion, PolicySources, Source};
 pub use slice::{Action, Slice};

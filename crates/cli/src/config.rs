@@ -5,6 +5,7 @@
 //! into the file: the environment holds them, or names a file that does (`…_FILE`).
 
 mod environment;
+mod people;
 mod settings;
 
 use std::{
@@ -122,6 +123,10 @@ pub struct Config {
     pub open_limit: u32,
     /// How people are told of what waits for them.
     pub notifications: orchestrator::notifications::Settings,
+    /// Proxies in front of the orchestrator that say from where people come.
+    pub trusted_proxies: Vec<orchestrator::Network>,
+    /// How people log in.
+    pub people: orchestrator::people::Config,
 }
 
 impl Config {
@@ -214,6 +219,10 @@ impl Config {
                     .ok_or("expected a whole number from 1".to_owned())
             })?,
             notifications: notifications(settings)?,
+            trusted_proxies: settings
+                .optional("orchestrator.trusted_proxies", networks)?
+                .unwrap_or_default(),
+            people: people::read(settings)?,
             data,
         })
     }
@@ -245,6 +254,8 @@ impl Config {
             rejection_cool_down: self.rejection_cool_down,
             open_limit: self.open_limit,
             notifications: self.notifications.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            people: self.people.clone(),
         }
     }
 }
@@ -529,6 +540,18 @@ pub(crate) fn http_url(text: &str) -> Result<String, String> {
     } else {
         Err(expected())
     }
+}
+
+fn networks(text: &str) -> Result<Vec<orchestrator::Network>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|network| !network.is_empty())
+        .map(|network| {
+            network.parse().map_err(|_| {
+                "expected addresses or networks such as 10.0.0.0/8, separated by commas".to_owned()
+            })
+        })
+        .collect()
 }
 
 fn origins(text: &str) -> Result<Vec<String>, String> {
@@ -864,6 +887,11 @@ mod tests {
         for (variables, flags, expected) in [
             (vec![("PORT", "99999")], vec![], "PORT"),
             (vec![("CORS_ORIGINS", "*.example")], vec![], "CORS_ORIGINS"),
+            (
+                vec![("CEDARGATE_TRUSTED_PROXIES", "10.0.0.0/40")],
+                vec![],
+                "CEDARGATE_TRUSTED_PROXIES",
+            ),
             (
                 vec![("CORS_ORIGINS", "https://a.example/path")],
                 vec![],

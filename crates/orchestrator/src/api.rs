@@ -1,6 +1,6 @@
 //! Everything that scripts and gateways call: the table of routes, by who may call them.
 
-mod agents;
+pub(crate) mod agents;
 mod approvals;
 mod audit;
 mod feed;
@@ -9,9 +9,10 @@ mod gateways;
 mod grants;
 mod health;
 mod legacy;
+mod me;
 mod notifications;
 mod policy_sets;
-mod users;
+pub(crate) mod users;
 
 use std::{fmt::Display, str::FromStr};
 
@@ -91,12 +92,32 @@ fn people() -> Router<Orchestrator> {
             delete(agents::revoke_token),
         )
         .route("/api/users", get(users::list).post(users::create))
-        .route("/api/users/{user}", get(users::show))
-        .route("/api/users/{user}/tokens", post(users::create_token))
+        .route("/api/users/{user}", get(users::show).patch(users::change))
+        .route(
+            "/api/users/{user}/tokens",
+            get(users::tokens).post(users::create_token),
+        )
         .route(
             "/api/users/{user}/tokens/{token}",
             delete(users::revoke_token),
         )
+        .route(
+            "/api/users/{user}/sessions",
+            get(users::sessions).delete(users::end_sessions),
+        )
+        .route(
+            "/api/users/{user}/sessions/{session}",
+            delete(users::end_session),
+        )
+        .route(
+            "/api/users/{user}/second-factor",
+            delete(users::remove_second_factor),
+        )
+        .route("/api/users/{user}/identities", delete(users::unlink))
+        .route("/api/me", get(me::show))
+        .route("/api/me/step-up", post(me::step_up))
+        .route("/api/me/second-factor", post(me::begin_second_factor))
+        .route("/api/me/second-factor/enrol", post(me::enrol_second_factor))
         .route("/api/grants", get(grants::list))
         .route("/api/grants/{grant}/revoke", post(grants::revoke))
         .route("/api/approvals", get(approvals::list))

@@ -20,6 +20,8 @@ mod error;
 mod events;
 pub mod notifications;
 mod origins;
+mod peer;
+pub mod people;
 pub mod policy_folder;
 mod service;
 mod ui;
@@ -40,6 +42,8 @@ use secrecy::{ExposeSecret, SecretString};
 use store::{Actor, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub use peer::{InvalidNetwork, Network};
 
 use crate::{
     activation::InForce, credential::Digest, origins::Origins, policy_folder::FolderStatus,
@@ -68,6 +72,11 @@ pub struct Config {
     pub open_limit: u32,
     /// How people are told of what waits for them.
     pub notifications: notifications::Settings,
+    /// Proxies whose `X-Forwarded-For` is believed when the audit trail says from where
+    /// somebody acted. Default none: the address that connected.
+    pub trusted_proxies: Vec<Network>,
+    /// How people log in.
+    pub people: people::Config,
 }
 
 /// The control plane, opened. Cheap to clone.
@@ -84,6 +93,7 @@ struct Inner {
     /// Of the control token.
     control: Option<Digest>,
     origins: Origins,
+    people: people::State,
     /// What is enforced; replaced whole.
     in_force: watch::Sender<Arc<InForce>>,
     /// Held by whoever changes what is in force, or beside it.
@@ -125,6 +135,9 @@ pub enum StartError {
     /// Notifications could not be sent as they are configured.
     #[error("notifications: {0}")]
     Notifications(String),
+    /// The provider of identities cannot be used as it is set up.
+    #[error(transparent)]
+    Oidc(#[from] people::oidc::InvalidConfig),
 }
 
 /// How long the first start's link is good.
@@ -144,9 +157,11 @@ impl Orchestrator {
         let origins = Origins::new(&config.public_url, &config.cors_origins)?;
         let notifier = notifications::Notifier::new(&config.notifications)
             .map_err(StartError::Notifications)?;
+        let people = people::State::new(&config.people, &config.public_url)?;
         let actor = Actor {
             user: None,
             via: "bootstrap",
+            from: None,
             at: clock.now(),
         };
         store.ensure_agent(&local_agent()?, &actor).await?;
@@ -163,6 +178,7 @@ impl Orchestrator {
                 clock,
                 control,
                 origins,
+                people,
                 in_force: watch::Sender::new(Arc::new(in_force)),
                 activation: tokio::sync::Mutex::new(()),
                 folder: Mutex::new(folder),
@@ -197,6 +213,7 @@ impl Orchestrator {
         let actor = Actor {
             user: None,
             via: "bootstrap",
+            from: None,
             at: now,
         };
         if !self
@@ -296,6 +313,7 @@ impl Orchestrator {
         Actor {
             user: Some(person.user.id.clone()),
             via: person.via.as_str(),
+            from: person.from,
             at: self.now(),
         }
     }

@@ -210,7 +210,12 @@ async fn decide(
         ));
     };
     let user = store.user(&linked.user).await?.user;
-    let person = Person::vouched(user, Via::Webhook, orchestrator.now());
+    let person = Person::vouched(
+        user,
+        Via::Webhook,
+        format!("notification target {}", target.name),
+        orchestrator.now(),
+    );
     if approved {
         let approve = Approve {
             reason,

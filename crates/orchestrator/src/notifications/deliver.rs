@@ -336,6 +336,7 @@ pub(super) fn actor(orchestrator: &Orchestrator) -> Actor {
     Actor {
         user: None,
         via: "notifier",
+        from: None,
         at: orchestrator.now(),
     }
 }

@@ -13,6 +13,8 @@ fn config(folder: &Path) -> Config {
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 50,
         notifications: crate::notifications::Settings::default(),
+        trusted_proxies: Vec::new(),
+        people: crate::people::Config::default(),
     }
 }
 

@@ -45,6 +45,8 @@ async fn orchestrator() -> (Orchestrator, tempfile::TempDir) {
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 1_000,
         notifications: crate::notifications::Settings::default(),
+        trusted_proxies: Vec::new(),
+        people: crate::people::Config::default(),
     };
     let database = format!("sqlite://{}", folder.path().join("plane.db").display());
     let store = Store::open(&database).await.unwrap();
@@ -117,6 +119,7 @@ async fn open_requests(orchestrator: &Orchestrator, count: usize) {
     let actor = Actor {
         user: None,
         via: "gateway",
+        from: None,
         at: NOW,
     };
     let agent = Agent {

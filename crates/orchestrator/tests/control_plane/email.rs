@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     notifications::{add, ask, sent},
-    plane::Plane,
+    plane::{Plane, START},
 };
 
 /// The server; it ends with the test.
@@ -103,7 +103,7 @@ fn certificates(folder: &Path) -> (Vec<u8>, String, String) {
 
 async fn plane(url: String, authority: Option<Vec<u8>>) -> Plane {
     let smtp = Smtp::parse(&url.into(), "Cedargate <cedargate@gate.example>", authority).unwrap();
-    Plane::with(|config| config.notifications.smtp = Some(smtp)).await
+    Plane::with(START, |config| config.notifications.smtp = Some(smtp)).await
 }
 
 /// One request, told to these mailboxes.

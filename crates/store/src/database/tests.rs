@@ -4,21 +4,25 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, approvals, audit, feed, gateways, grants, notifications, policy_sets,
+    agents, approvals, audit, feed, gateways, grants, identities, notifications, policy_sets,
+    second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
 
-const STATEMENTS: [(&str, &[(&str, &str)]); 12] = [
+const STATEMENTS: [(&str, &[(&str, &str)]); 15] = [
     ("agents", agents::STATEMENTS),
     ("approvals", approvals::STATEMENTS),
     ("audit", audit::STATEMENTS),
     ("feed", feed::STATEMENTS),
     ("gateways", gateways::STATEMENTS),
     ("grants", grants::STATEMENTS),
+    ("identities", identities::STATEMENTS),
     ("notifications", notifications::STATEMENTS),
     ("outbox", notifications::outbox::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
+    ("second_factors", second_factors::STATEMENTS),
+    ("sessions", sessions::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
     ("users", users::STATEMENTS),
     ("write", write::STATEMENTS),
