@@ -116,7 +116,8 @@ async fn an_inbox_with_keys(mut system: System) -> anyhow::Result<()> {
         .execute(&agent, "/mcp-coolify applications list")
         .await?;
     terminal.shows(&["1 waiting", "list-applications"]).await?;
-    terminal.press(&["r"])?;
+    // What was selected stays so, though it is decided: the first is another now.
+    terminal.press(&["g", "r"])?;
     terminal.shows(&["Reject"]).await?;
     terminal.press(&["-l", "not today"])?;
     terminal.press(&["Enter"])?;
