@@ -11,7 +11,7 @@ use tokio::{
 
 /// Who we are there, as `server.mjs` knows us.
 pub(crate) const CLIENT_ID: &str = "cedargate";
-pub(crate) const CLIENT_SECRET: &str = "secret +&%";
+pub(crate) const CLIENT_SECRET: &str = "secret+&%:=/";
 
 /// A provider that runs until it is dropped.
 pub(crate) struct Provider {

@@ -25,7 +25,7 @@ function begin() {
     clients: [
       {
         client_id: 'cedargate',
-        client_secret: 'secret +&%',
+        client_secret: 'secret+&%:=/',
         redirect_uris: [redirectUri],
         response_types: ['code'],
         grant_types: ['authorization_code'],
