@@ -45,4 +45,5 @@ mod people;
 mod policies;
 mod recorded;
 mod refused;
+mod watch;
 mod wire;

@@ -191,10 +191,18 @@ id!(
     TokenId, "tok"
 );
 id!(
+    /// Names one message to people, for example `msg_0193…`: the same at every attempt.
+    MessageId, "msg"
+);
+id!(
     /// Names one session of a user's browser. It is not what the browser sends.
     SessionId, "session"
 );
 
+name!(
+    /// Names one place that notifications go to, for example `on-call`.
+    TargetName, is_lower_name, "a target's name (lower-case letters, digits, `-`, `_`, `.`; at most 64)"
+);
 name!(
     /// Names one service, for example `coolify`.
     ServiceName, is_lower_name, "a service name (lower-case letters, digits, `-`, `_`, `.`; at most 64)"

@@ -39,8 +39,8 @@ pub use decide::{Circumstances, Decision, Permit, Refused, decide};
 pub use facts::{Facts, Principal};
 pub use grant::{Grant, Scope};
 pub use id::{
-    AgentId, AgentName, ApprovalRequestId, CommandName, DecisionId, GrantId, RoleName, ServiceName,
-    SessionId, TeamName, TokenId, UserId, ZoneName,
+    AgentId, AgentName, ApprovalRequestId, CommandName, DecisionId, GrantId, MessageId, RoleName,
+    ServiceName, SessionId, TargetName, TeamName, TokenId, UserId, ZoneName,
 };
 pub use policy_set::{Finding, PolicySet, PolicySetVersion, PolicySources, Source};
 pub use slice::{Action, Slice};

@@ -6,6 +6,7 @@
     reason = "the doc comments of arguments are what `--help` prints, as plain text"
 )]
 
+mod notifications;
 mod policy;
 mod prove;
 
@@ -23,6 +24,10 @@ pub use self::policy::{
     Policy, PolicyCoverage, PolicyDiff, PolicyExplain, PolicyExport, PolicyFmt, PolicyFrom,
     PolicyMatrix, PolicySets, PolicyTest, ReportFormat,
 };
+pub use notifications::{
+    Accounts, DestinationFlags, Kind, Messages, Notifications, RuleFlags, Targets,
+};
+
 use crate::config::{SETTINGS, Setting};
 
 const EXAMPLES: &str = "\
@@ -104,6 +109,9 @@ pub enum Command {
     /// What approvals yielded
     #[command(subcommand)]
     Grants(Grants),
+    /// Where people are told what waits for them: webhooks, Slack, e-mail
+    #[command(subcommand)]
+    Notifications(Notifications),
     /// People and their credentials
     #[command(subcommand)]
     Users(Users),
@@ -341,8 +349,15 @@ pub enum Approvals {
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Show requests as they come and are decided, until Ctrl-C
-    Watch,
+    /// An inbox that lives: see requests as they come, approve and reject with keys
+    #[command(
+        after_help = "On a terminal, `?` shows the keys. Elsewhere, or with --plain or --json: a line for every\nrequest that comes or is decided, until Ctrl-C."
+    )]
+    Watch {
+        /// Print lines instead of taking the screen
+        #[arg(long)]
+        plain: bool,
+    },
 }
 
 /// `cedargate grants …`
@@ -356,6 +371,11 @@ pub enum Grants {
         /// Also those that ended
         #[arg(long)]
         all: bool,
+    },
+    /// One grant
+    Show {
+        /// Which
+        id: GrantId,
     },
     /// Take a grant back
     Revoke {

@@ -7,6 +7,7 @@ mod configuration;
 mod demo;
 mod grants;
 mod health;
+mod notifications;
 mod policy;
 mod policy_sets;
 mod serve;
@@ -69,6 +70,10 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
         }
         Command::Grants(command) => {
             grants::run(&Context::new(&global, environment)?, command).await?;
+        }
+        Command::Notifications(command) => {
+            let context = Context::new(&global, environment.clone())?;
+            return notifications::run(&context, &environment, command).await;
         }
         Command::Users(command) => {
             users::run(&Context::new(&global, environment)?, command).await?;

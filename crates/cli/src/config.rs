@@ -121,6 +121,8 @@ pub struct Config {
     pub rejection_cool_down: Duration,
     /// How many pending requests one agent may have.
     pub open_limit: u32,
+    /// How people are told of what waits for them.
+    pub notifications: orchestrator::notifications::Settings,
     /// Proxies in front of the orchestrator that say from where people come.
     pub trusted_proxies: Vec<orchestrator::Network>,
     /// How people log in.
@@ -216,6 +218,7 @@ impl Config {
                     .filter(|&limit| limit > 0)
                     .ok_or("expected a whole number from 1".to_owned())
             })?,
+            notifications: notifications(settings)?,
             trusted_proxies: settings
                 .optional("orchestrator.trusted_proxies", networks)?
                 .unwrap_or_default(),
@@ -250,10 +253,81 @@ impl Config {
             approval_lifetime: self.approval_lifetime,
             rejection_cool_down: self.rejection_cool_down,
             open_limit: self.open_limit,
+            notifications: self.notifications.clone(),
             trusted_proxies: self.trusted_proxies.clone(),
             people: self.people.clone(),
         }
     }
+}
+
+/// A shorter key could be guessed.
+const MIN_SECRETS_KEY_CHARS: usize = 32;
+
+/// No certificate authority's file is larger.
+const MAX_AUTHORITY_BYTES: u64 = 1024 * 1024;
+
+fn notifications(
+    settings: &Settings,
+) -> Result<orchestrator::notifications::Settings, ConfigError> {
+    let secrets_key = settings.secret("orchestrator.secrets_key_file")?;
+    if let Some(key) = &secrets_key
+        && key.expose_secret().len() < MIN_SECRETS_KEY_CHARS
+    {
+        return Err(ConfigError::Missing(format!(
+            "CEDARGATE_SECRETS_KEY is shorter than {MIN_SECRETS_KEY_CHARS} characters; \
+             make a good one with `cedargate tokens generate`"
+        )));
+    }
+    let from = settings.optional("orchestrator.smtp_from", |text| Ok(text.to_owned()))?;
+    let authority = settings
+        .path("orchestrator.smtp_ca_file")?
+        .map(|path| {
+            let wrong = |why: String| {
+                ConfigError::Missing(format!(
+                    "CEDARGATE_SMTP_CA_FILE: `{}` cannot be read: {why}",
+                    path.display()
+                ))
+            };
+            let size = std::fs::metadata(&path).map_err(|error| wrong(error.to_string()))?;
+            if size.len() > MAX_AUTHORITY_BYTES {
+                return Err(wrong("it is larger than 1 MiB".to_owned()));
+            }
+            std::fs::read(&path).map_err(|error| wrong(error.to_string()))
+        })
+        .transpose()?;
+    let smtp = match (settings.secret("orchestrator.smtp_url_file")?, from) {
+        (None, _) => None,
+        (Some(_), None) => {
+            return Err(ConfigError::Missing(
+                "CEDARGATE_SMTP_FROM is not set: whom is e-mail from?".to_owned(),
+            ));
+        }
+        (Some(url), Some(from)) => Some(
+            orchestrator::notifications::Smtp::parse(&url, &from, authority).map_err(|error| {
+                use orchestrator::notifications::SmtpError;
+                let name = match error {
+                    SmtpError::From => "CEDARGATE_SMTP_FROM",
+                    SmtpError::Address | SmtpError::LoginInTheClear => "CEDARGATE_SMTP_URL",
+                };
+                ConfigError::Missing(format!("{name}: {error}"))
+            })?,
+        ),
+    };
+    let private_hosts = settings
+        .optional("orchestrator.notification_private_hosts", |text| {
+            Ok(text
+                .split(',')
+                .map(str::trim)
+                .filter(|host| !host.is_empty())
+                .map(str::to_owned)
+                .collect())
+        })?
+        .unwrap_or_default();
+    Ok(orchestrator::notifications::Settings {
+        secrets_key,
+        smtp,
+        private_hosts,
+    })
 }
 
 /// One credential that opened two doors could be taken from the lesser one.
@@ -741,6 +815,71 @@ mod tests {
             message.contains("MCP_GATEWAY_TOKEN") && !message.contains("two"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn notifications_are_set_up_whole_or_not_at_all() {
+        let config = load("", &[], &[]).unwrap();
+        assert!(config.notifications.smtp.is_none() && config.notifications.secrets_key.is_none());
+        let config = load(
+            "",
+            &[
+                ("CEDARGATE_SMTP_URL", "smtps://gate:hush@mail.example"),
+                ("CEDARGATE_SMTP_FROM", "Cedargate <gate@example.com>"),
+                (
+                    "CEDARGATE_NOTIFICATION_PRIVATE_HOSTS",
+                    "relay.internal, 10.0.0.5",
+                ),
+            ],
+            &[],
+        )
+        .unwrap();
+        assert!(config.notifications.smtp.is_some());
+        assert_eq!(
+            config.notifications.private_hosts,
+            ["relay.internal", "10.0.0.5"]
+        );
+        for (variables, expected) in [
+            (
+                vec![("CEDARGATE_SMTP_URL", "smtps://gate:hush@mail.example")],
+                "CEDARGATE_SMTP_FROM",
+            ),
+            (
+                vec![
+                    ("CEDARGATE_SMTP_URL", "smtps://gate:hush@mail.example"),
+                    ("CEDARGATE_SMTP_FROM", "nobody"),
+                ],
+                "CEDARGATE_SMTP_FROM",
+            ),
+            (
+                vec![
+                    ("CEDARGATE_SMTP_URL", "imap://gate:hush@mail.example"),
+                    ("CEDARGATE_SMTP_FROM", "a@b.example"),
+                ],
+                "CEDARGATE_SMTP_URL",
+            ),
+            (
+                vec![
+                    ("CEDARGATE_SMTP_URL", "smtp://gate:hush@localhost"),
+                    ("CEDARGATE_SMTP_FROM", "a@b.example"),
+                ],
+                "without TLS",
+            ),
+            (
+                vec![("CEDARGATE_SMTP_CA_FILE", "/nowhere/at/all")],
+                "CEDARGATE_SMTP_CA_FILE",
+            ),
+            (
+                vec![("CEDARGATE_SECRETS_KEY", "hush")],
+                "CEDARGATE_SECRETS_KEY",
+            ),
+        ] {
+            let message = problem("", &variables, &[]);
+            assert!(
+                message.contains(expected) && !message.contains("hush"),
+                "{message}"
+            );
+        }
     }
 
     #[test]

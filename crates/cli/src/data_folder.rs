@@ -91,6 +91,37 @@ impl DataFolder {
         self.path.join(Self::ADMIN_TOKEN)
     }
 
+    /// The key that secrets in this folder's database are encrypted with, made if there is
+    /// none. Whoever copies the database without it has no secrets.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or written.
+    pub fn secrets_key(&self) -> anyhow::Result<SecretString> {
+        let path = self.path.join("secrets-key");
+        let failed = || format!("the key in `{}` cannot be kept or read", path.display());
+        match private_file(&path) {
+            Ok(mut file) => {
+                let key = crate::planes::random_secret();
+                writeln!(file, "{}", key.expose_secret())
+                    .and_then(|()| file.sync_all())
+                    .with_context(failed)?;
+                Ok(key)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let text = fs::read_to_string(&path).with_context(failed)?;
+                let text = text.trim();
+                anyhow::ensure!(
+                    !text.is_empty(),
+                    "`{}` is empty: remove it, and give notification targets their secrets again",
+                    path.display()
+                );
+                Ok(text.into())
+            }
+            Err(error) => Err(error).with_context(failed),
+        }
+    }
+
     /// Makes sure that the first admin's token can be kept, before it is made: there is
     /// no second one.
     ///
@@ -266,6 +297,23 @@ mod tests {
         );
         assert!(fs::read_dir(folder.path()).unwrap().count() == 1);
         assert!(DataFolder::open(&path).is_err(), "a file is not a folder");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_key_of_secrets_is_made_once_for_the_owner_only() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(root.path()).unwrap();
+        let key = folder.secrets_key().unwrap();
+        assert_eq!(key.expose_secret().len(), 64);
+        assert_eq!(
+            folder.secrets_key().unwrap().expose_secret(),
+            key.expose_secret()
+        );
+        let path = root.path().join("secrets-key");
+        assert_eq!(mode(&path), 0o600);
+        fs::write(&path, "\n").unwrap();
+        assert!(folder.secrets_key().is_err(), "never an empty key");
     }
 
     #[test]

@@ -41,6 +41,23 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
     FAILED
 }
 
+/// The error for scripts: what went wrong, the exit code, and the orchestrator's status if it
+/// answered.
+#[must_use]
+pub fn as_json(error: &anyhow::Error) -> serde_json::Value {
+    let status = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<contract::Error>()?.status());
+    let mut json = serde_json::json!({
+        "error": format!("{error:#}"),
+        "exit_code": code_of(error),
+    });
+    if let (Some(status), serde_json::Value::Object(json)) = (status, &mut json) {
+        json.insert("status".to_owned(), status.as_u16().into());
+    }
+    json
+}
+
 /// Something that the user must say differently.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -61,6 +78,28 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
+
+    #[test]
+    fn scripts_read_errors_as_json() {
+        let refused = contract::Error::Refused {
+            status: http::StatusCode::CONFLICT,
+            detail: "it is \u{1b}[31mdecided".to_owned(),
+        };
+        let json = as_json(&anyhow::Error::from(refused).context("while doing"));
+        assert_eq!(
+            (&json["status"], &json["exit_code"]),
+            (&409.into(), &FAILED.into())
+        );
+        let line = crate::output::json_line(&json).unwrap();
+        assert!(
+            line.contains("while doing: it is") && !line.contains('\u{1b}') && !line.contains('\n')
+        );
+        let json = as_json(&Usage("say it".to_owned()).into());
+        assert_eq!(
+            (json["exit_code"].as_u64(), json.get("status")),
+            (Some(2), None)
+        );
+    }
 
     #[test]
     fn each_kind_of_error_has_its_code_below_any_context() {

@@ -17,6 +17,7 @@ pub mod sample_coolify;
 mod server;
 pub mod signals;
 pub mod telemetry;
+pub mod watch;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -50,9 +51,11 @@ pub fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            return failed(&anyhow::Error::from(error).context("the runtime cannot be started"));
+            let error = anyhow::Error::from(error).context("the runtime cannot be started");
+            return failed(&error, line.global.json);
         }
     };
+    let json = line.global.json;
     // On a worker, whose stack is ours to choose; the first thread's is not.
     let outcome = runtime.block_on(async {
         match tokio::spawn(commands::run(line, config::Environment::of_process())).await {
@@ -63,15 +66,23 @@ pub fn main() -> ExitCode {
     runtime.shutdown_timeout(RUNTIME_LINGER);
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, json),
     }
 }
 
+/// Tells what went wrong, on standard error: for people, or as one line of JSON.
 #[allow(clippy::print_stderr, reason = "this is where errors are told")]
-fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!(
-        "cedargate: {}",
-        output::printable_lines(&format!("{error:#}"))
-    );
-    ExitCode::from(exit::code_of(error))
+fn failed(error: &anyhow::Error, json: bool) -> ExitCode {
+    let code = exit::code_of(error);
+    let told = json
+        .then(|| output::json_line(&exit::as_json(error)).ok())
+        .flatten();
+    match told {
+        Some(line) => eprintln!("{line}"),
+        None => eprintln!(
+            "cedargate: {}",
+            output::printable_lines(&format!("{error:#}"))
+        ),
+    }
+    ExitCode::from(code)
 }

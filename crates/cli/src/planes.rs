@@ -76,7 +76,14 @@ impl OrchestratorPlane {
 
         let (schema, policies) = data.policies(&config.policies)?;
         tracing::info!(policies = %policies.display(), schema = %schema.display(), "policies are read from here");
-        let settings = config.orchestrator(address, policies, schema, control_token);
+        let mut settings = config.orchestrator(address, policies, schema, control_token);
+        // The folder of an SQLite database has one orchestrator. Those of PostgreSQL must
+        // share a key, so they are given one, or there is none.
+        if settings.notifications.secrets_key.is_none()
+            && config.database_url.expose_secret().starts_with("sqlite:")
+        {
+            settings.notifications.secrets_key = Some(data.secrets_key()?);
+        }
         let public_url = settings.public_url.clone();
         let orchestrator = Orchestrator::open(settings, store, clock).await?;
 

@@ -5,8 +5,8 @@ mod people;
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use authz::{
-    AgentId, AgentRef, ApprovalRequestId, Facts, GrantId, PolicySetVersion, ServiceName, TokenId,
-    UserId,
+    AgentId, AgentRef, ApprovalRequestId, Facts, GrantId, MessageId, PolicySetVersion, ServiceName,
+    TargetName, TokenId, UserId,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -29,6 +29,10 @@ use crate::{
     facts::{Credential, CredentialQuery, SpendGrant},
     feed::FeedEvent,
     gateways::{GatewayStatus, GatewayTold, GatewayView},
+    notifications::{
+        AccountView, ChangeTarget, CreateTarget, CreatedTarget, LinkAccount, MessageView,
+        TargetView, Tested,
+    },
     overview::{Overview, Range},
     policy_sets::{
         ActivatePolicySet, ActivationView, PolicySetBundle, PolicySetChanged, PolicySetStatus,
@@ -834,6 +838,151 @@ impl Client {
         self.get("/api/audit/journals").await
     }
 
+    /// Where notifications go, by name.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn notification_targets(&self) -> Result<Vec<TargetView>, Error> {
+        self.get("/api/notifications/targets").await
+    }
+
+    /// One place where notifications go.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn notification_target(&self, name: &TargetName) -> Result<TargetView, Error> {
+        self.get(&format!("/api/notifications/targets/{name}"))
+            .await
+    }
+
+    /// Adds a place where notifications go; 409 if the name is taken.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn create_notification_target(
+        &self,
+        create: &CreateTarget,
+    ) -> Result<CreatedTarget, Error> {
+        self.post("/api/notifications/targets", create).await
+    }
+
+    /// Changes a place where notifications go.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn change_notification_target(
+        &self,
+        name: &TargetName,
+        change: &ChangeTarget,
+    ) -> Result<CreatedTarget, Error> {
+        let path = format!("/api/notifications/targets/{name}");
+        self.call(Method::PATCH, &path, Some(change)).await
+    }
+
+    /// Removes a place where notifications go, with what waits to be sent there.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn remove_notification_target(&self, name: &TargetName) -> Result<(), Error> {
+        let path = format!("/api/notifications/targets/{name}");
+        self.call(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Sends a message there now, and says whether it arrived.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn test_notification_target(&self, name: &TargetName) -> Result<Tested, Error> {
+        let path = format!("/api/notifications/targets/{name}/test");
+        self.call(Method::POST, &path, None::<&()>).await
+    }
+
+    /// Which accounts of a target's are which people.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn notification_accounts(
+        &self,
+        target: &TargetName,
+    ) -> Result<Vec<AccountView>, Error> {
+        self.get(&format!("/api/notifications/targets/{target}/accounts"))
+            .await
+    }
+
+    /// Makes an account of a target's a person's.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn link_notification_account(
+        &self,
+        target: &TargetName,
+        link: &LinkAccount,
+    ) -> Result<AccountView, Error> {
+        self.post(
+            &format!("/api/notifications/targets/{target}/accounts"),
+            link,
+        )
+        .await
+    }
+
+    /// Makes an account of a target's nobody's.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn unlink_notification_account(
+        &self,
+        target: &TargetName,
+        account: &str,
+    ) -> Result<(), Error> {
+        let path = format!(
+            "/api/notifications/targets/{target}/accounts?account={}",
+            encoded(account)
+        );
+        self.call(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// What was, or is to be, sent, newest first: to one target, of one status, or all.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn notification_messages(
+        &self,
+        target: Option<&TargetName>,
+        status: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<MessageView>, Error> {
+        let target = target
+            .map(|target| format!("&target={target}"))
+            .unwrap_or_default();
+        let status = status
+            .map(|status| format!("&status={}", encoded(status)))
+            .unwrap_or_default();
+        self.get(&format!(
+            "/api/notifications/messages?limit={limit}{target}{status}"
+        ))
+        .await
+    }
+
+    /// Has a message sent once more.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn redeliver_notification(&self, id: MessageId) -> Result<MessageView, Error> {
+        let path = format!("/api/notifications/messages/{id}/redeliver");
+        self.call(Method::POST, &path, None::<&()>).await
+    }
+
     /// Whether it is up: `GET /health`.
     ///
     /// # Errors
@@ -842,6 +991,21 @@ impl Client {
     pub async fn health(&self) -> Result<serde_json::Value, Error> {
         self.get("/health").await
     }
+}
+
+/// A query's value: every byte but letters and digits is percent-encoded.
+fn encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 /// Whether an error says that the thing asked for does not exist.

@@ -10,6 +10,7 @@ mod grants;
 mod health;
 mod legacy;
 mod me;
+mod notifications;
 mod policy_sets;
 mod services;
 pub(crate) mod users;
@@ -66,6 +67,14 @@ fn own_ways() -> Router<Orchestrator> {
             get(legacy::permissions),
         )
         .route("/api/mcp/permission-request", post(legacy::request))
+        .route(
+            "/api/notifications/slack/actions",
+            post(notifications::slack),
+        )
+        .route(
+            "/api/notifications/targets/{name}/verdict",
+            post(notifications::verdict),
+        )
 }
 
 /// For people: behind [`Person`], and each behind what policy says besides.
@@ -152,6 +161,31 @@ fn people() -> Router<Orchestrator> {
         )
         .route("/api/policy-activations", get(policy_sets::activations))
         .route("/api/gateways", get(gateways::list))
+        .route(
+            "/api/notifications/targets",
+            get(notifications::list).post(notifications::create),
+        )
+        .route(
+            "/api/notifications/targets/{name}",
+            get(notifications::show)
+                .patch(notifications::change)
+                .delete(notifications::remove),
+        )
+        .route(
+            "/api/notifications/targets/{name}/test",
+            post(notifications::test),
+        )
+        .route(
+            "/api/notifications/targets/{name}/accounts",
+            get(notifications::accounts)
+                .post(notifications::link)
+                .delete(notifications::unlink),
+        )
+        .route("/api/notifications/messages", get(notifications::messages))
+        .route(
+            "/api/notifications/messages/{message}/redeliver",
+            post(notifications::redeliver),
+        )
         .route("/api/audit", get(audit::list))
         .route("/api/audit/journals", get(audit::journals))
         .route("/api/audit/export", get(audit::export))

@@ -518,7 +518,7 @@ fn shown(arguments: &Map<String, Value>) -> Map<String, Value> {
 
 /// A text as people who decide about it must see it: nothing in it hides, or turns round
 /// what stands beside it.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(MAX_SHOWN_CHARS));
     for letter in text.chars().take(MAX_SHOWN_CHARS) {
         if is_deceptive(letter) {

@@ -52,6 +52,10 @@ pub(crate) enum Error {
     NeedsPrecondition(&'static str),
     #[error("the policy set could not be enforced:\n{}", crate::policy_folder::text(.0))]
     InvalidPolicySet(Vec<authz::Finding>),
+    #[error(transparent)]
+    Forged(#[from] crate::notifications::Forged),
+    #[error("account `{0}` is linked to nobody here: ask an administrator to link it")]
+    UnknownAccount(String),
     #[error("policy refuses this for good: {0}")]
     NotLiftable(String),
     #[error("a body is at most {0} bytes")]
@@ -77,7 +81,9 @@ impl Error {
     /// The status that says it.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthenticated | Self::NotAGateway | Self::SpentLink => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated | Self::NotAGateway | Self::SpentLink | Self::Forged(_) => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::TooManyTries(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotPermitted(_)
             | Self::StepUp(_)
@@ -86,6 +92,7 @@ impl Error {
             | Self::LoginRefused(_)
             | Self::CrossSite
             | Self::ForeignOrigin(_)
+            | Self::UnknownAccount(_)
             | Self::NotLiftable(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::InvalidPolicySet(_) => StatusCode::UNPROCESSABLE_ENTITY,

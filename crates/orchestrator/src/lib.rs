@@ -20,6 +20,7 @@ mod credential;
 mod error;
 mod events;
 mod explain;
+pub mod notifications;
 mod origins;
 mod overview;
 mod peer;
@@ -75,6 +76,8 @@ pub struct Config {
     pub rejection_cool_down: Duration,
     /// How many pending requests one agent may have. Default 50.
     pub open_limit: u32,
+    /// How people are told of what waits for them.
+    pub notifications: notifications::Settings,
     /// Proxies whose `X-Forwarded-For` is believed when the audit trail says from where
     /// somebody acted. Default none: the address that connected.
     pub trusted_proxies: Vec<Network>,
@@ -104,6 +107,8 @@ struct Inner {
     folder: Mutex<FolderStatus>,
     /// The one-time link's code, and until when it is good.
     bootstrap: Mutex<Option<(Digest, authz::Timestamp)>>,
+    /// What it takes to send notifications.
+    notifier: notifications::Notifier,
     /// Open WebSockets.
     sockets: AtomicUsize,
     /// Numbers them.
@@ -137,6 +142,9 @@ pub enum StartError {
     /// An origin is written as no browser writes it.
     #[error("`{0}` is not an origin such as `https://host:port`")]
     InvalidOrigin(String),
+    /// Notifications could not be sent as they are configured.
+    #[error("notifications: {0}")]
+    Notifications(String),
     /// The provider of identities cannot be used as it is set up.
     #[error(transparent)]
     Oidc(#[from] people::oidc::InvalidConfig),
@@ -157,6 +165,8 @@ impl Orchestrator {
     /// See [`StartError`].
     pub async fn open(config: Config, store: Store, clock: Clock) -> Result<Self, StartError> {
         let origins = Origins::new(&config.public_url, &config.cors_origins)?;
+        let notifier = notifications::Notifier::new(&config.notifications)
+            .map_err(StartError::Notifications)?;
         let people = people::State::new(&config.people, &config.public_url)?;
         let actor = Actor {
             user: None,
@@ -183,6 +193,7 @@ impl Orchestrator {
                 activation: tokio::sync::Mutex::new(()),
                 folder: Mutex::new(folder),
                 bootstrap: Mutex::new(None),
+                notifier,
                 sockets: AtomicUsize::new(0),
                 clients: AtomicU64::new(0),
                 closing: CancellationToken::new(),
@@ -253,6 +264,17 @@ impl Orchestrator {
         Ok(policy_folder::status(self).await?)
     }
 
+    /// Works out who is to be told what, and sends what is due, once: what
+    /// [`Orchestrator::run`] does all the time. Comes back when everything was tried;
+    /// says how many messages were.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn send_notifications(&self) -> Result<usize, StartError> {
+        Ok(notifications::Sender::new(self).once().await?)
+    }
+
     /// Everything it answers over HTTP.
     pub fn router(&self) -> axum::Router {
         service::stack(self, api::routes(self).merge(ui::routes(self)))
@@ -266,6 +288,7 @@ impl Orchestrator {
             () = policy_folder::watch(self) => {}
             () = policy_folder::follow(self) => {}
             () = self.sweep() => {}
+            () = notifications::run(self) => {}
         }
         self.inner.closing.cancel();
     }

@@ -297,6 +297,11 @@ fn folder(orchestrator: &Orchestrator) -> std::sync::MutexGuard<'_, FolderStatus
         .unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is wrong with the folder; nothing if its contents are good.
+pub(crate) fn rejected(orchestrator: &Orchestrator) -> Vec<Finding> {
+    folder(orchestrator).rejected.clone()
+}
+
 /// One line for each error.
 pub(crate) fn log(findings: &[Finding]) {
     for finding in findings

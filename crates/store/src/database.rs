@@ -103,6 +103,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0004_people.sql"),
     ),
     (
+        5,
+        "notifications",
+        include_str!("../../../migrations/0005_notifications.sql"),
+    ),
+    (
         6,
         "console",
         include_str!("../../../migrations/0006_console.sql"),

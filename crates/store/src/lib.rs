@@ -19,6 +19,7 @@ pub mod gateways;
 pub mod grants;
 pub mod identities;
 pub mod inbox;
+pub mod notifications;
 pub mod policy_sets;
 pub mod roster;
 pub mod second_factors;

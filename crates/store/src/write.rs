@@ -120,6 +120,11 @@ impl Write {
         Ok(())
     }
 
+    /// The head of the feed before this write.
+    pub(crate) fn before(&self) -> i64 {
+        self.held - 1
+    }
+
     /// The next place in the audit trail.
     pub(crate) fn next_audit(&mut self) -> i64 {
         self.audit += 1;

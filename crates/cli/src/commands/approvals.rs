@@ -60,7 +60,10 @@ pub(super) async fn run(context: &Context, command: Approvals) -> anyhow::Result
                 .of(&context.remote)?;
             context.output.print(&approval, |_| decided(&approval))
         }
-        Approvals::Watch => {
+        Approvals::Watch { plain } => {
+            if !plain && !context.output.json && crate::watch::is_possible() {
+                return crate::watch::run(&context.remote, &crate::planes::system_clock()).await;
+            }
             let shutdown = signals::shutdown()?;
             tokio::select! {
                 watched = watch(context) => watched,

@@ -1,14 +1,15 @@
 //! `cedargate grants`.
 
 use authz::{Grant, Scope};
-use contract::agents::Revoke;
+use contract::agents::{GrantView, Revoke};
 use serde_json::json;
 
 use super::Context;
 use crate::{
     arguments::Grants,
     client::Answer,
-    output::{list, time},
+    exit::NotFound,
+    output::{Output, list, time},
 };
 
 pub(super) async fn run(context: &Context, command: Grants) -> anyhow::Result<()> {
@@ -37,6 +38,18 @@ pub(super) async fn run(context: &Context, command: Grants) -> anyhow::Result<()
                 )
             })
         }
+        Grants::Show { id } => {
+            let grants = context
+                .client()
+                .grants(None, true)
+                .await
+                .of(&context.remote)?;
+            let view = grants
+                .into_iter()
+                .find(|view| view.grant.id == id)
+                .ok_or_else(|| NotFound(format!("grant `{id}` is not found")))?;
+            context.output.print(&view, |output| detail(output, &view))
+        }
         Grants::Revoke { id, reason } => {
             context
                 .client()
@@ -48,6 +61,24 @@ pub(super) async fn run(context: &Context, command: Grants) -> anyhow::Result<()
                 .print(&json!({"revoked": id}), |_| format!("revoked {id}"))
         }
     }
+}
+
+fn detail(output: Output, view: &GrantView) -> String {
+    let grant = &view.grant;
+    output.fields(&[
+        ("id", grant.id.to_string()),
+        ("agent", format!("{} ({})", view.agent_name, grant.agent)),
+        ("state", view.state.clone()),
+        ("covers", covers(grant)),
+        ("risk", format!("up to {}", grant.risk)),
+        ("since", time(grant.issued)),
+        ("until", time(grant.expires)),
+        (
+            "from",
+            list(std::iter::once(&grant.first).chain(&grant.second)),
+        ),
+        ("approval", grant.approval.to_string()),
+    ])
 }
 
 /// What a grant covers, in words.

@@ -263,6 +263,37 @@ pub const SETTINGS: &[Setting] = &[
         Some("50"),
         "how many pending requests one agent may have",
     ),
+    secret(
+        "orchestrator.secrets_key_file",
+        "CEDARGATE_SECRETS_KEY",
+        "encrypts the secrets of notification targets; <data>/secrets-key with SQLite",
+    ),
+    secret(
+        "orchestrator.smtp_url_file",
+        "CEDARGATE_SMTP_URL",
+        "smtp://… or smtps://[user:password@]host[:port]: where e-mail is handed in",
+    ),
+    plain(
+        "orchestrator.smtp_from",
+        "CEDARGATE_SMTP_FROM",
+        "--smtp-from",
+        None,
+        "whom e-mail is from, such as Cedargate <cedargate@example.com>",
+    ),
+    plain(
+        "orchestrator.smtp_ca_file",
+        "CEDARGATE_SMTP_CA_FILE",
+        "--smtp-ca-file",
+        None,
+        "PEM of a certificate authority of the SMTP server's, besides the system's",
+    ),
+    plain(
+        "orchestrator.notification_private_hosts",
+        "CEDARGATE_NOTIFICATION_PRIVATE_HOSTS",
+        "--notification-private-hosts",
+        None,
+        "hosts that notifications may go to although private or without TLS, or *",
+    ),
     plain(
         "orchestrator.trusted_proxies",
         "CEDARGATE_TRUSTED_PROXIES",

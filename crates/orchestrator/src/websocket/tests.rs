@@ -44,6 +44,7 @@ async fn orchestrator() -> (Orchestrator, tempfile::TempDir) {
         approval_lifetime: Duration::from_hours(24),
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 1_000,
+        notifications: crate::notifications::Settings::default(),
         trusted_proxies: Vec::new(),
         people: crate::people::Config::default(),
     };

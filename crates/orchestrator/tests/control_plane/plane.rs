@@ -25,7 +25,7 @@ use contract::{
     approvals::OpenApproval,
     users::{Code, CreateUser},
 };
-use orchestrator::{Config, Orchestrator};
+use orchestrator::{Config, Orchestrator, notifications::Settings};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
@@ -83,6 +83,11 @@ pub(crate) fn config(folder: &Path) -> Config {
         approval_lifetime: Duration::from_hours(24),
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 3,
+        notifications: Settings {
+            secrets_key: Some("the key of the tests".into()),
+            smtp: None,
+            private_hosts: vec!["127.0.0.1".to_owned()],
+        },
         trusted_proxies: Vec::new(),
         people: orchestrator::people::Config::default(),
     }
@@ -134,6 +139,17 @@ impl Plane {
             Some(SecretString::from(token)),
             Duration::from_secs(20),
         )
+    }
+
+    /// A second process on the same database.
+    pub(crate) async fn another(&self) -> Orchestrator {
+        let now = Arc::clone(&self.now);
+        let clock = Clock::new(move || Timestamp::from_millis(now.load(Ordering::SeqCst)));
+        let database = format!("sqlite://{}", self.folder.path().join("plane.db").display());
+        let store = store::Store::open(&database).await.unwrap();
+        Orchestrator::open(config(self.folder.path()), store, clock)
+            .await
+            .unwrap()
     }
 
     pub(crate) fn pass(&self, time: Duration) {

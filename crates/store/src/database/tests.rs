@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 use super::*;
 use crate::{
     access, activity, agents, approvals, audit, catalogs, feed, gateways, grants, identities,
-    inbox, policy_sets, roster, second_factors, sessions,
+    inbox, notifications, policy_sets, roster, second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
@@ -22,6 +22,8 @@ const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("grants", grants::STATEMENTS),
     ("identities", identities::STATEMENTS),
     ("inbox", inbox::STATEMENTS),
+    ("notifications", notifications::STATEMENTS),
+    ("outbox", notifications::outbox::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
     ("roster", roster::STATEMENTS),
     ("second_factors", second_factors::STATEMENTS),
