@@ -44,3 +44,4 @@ mod policies;
 mod recorded;
 mod refused;
 mod wire;
+mod workflow;

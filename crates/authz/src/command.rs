@@ -212,6 +212,12 @@ impl Arguments {
         Self { values, digest }
     }
 
+    /// Arguments as people may see them, with the digest of the exact ones: for asking what
+    /// would be. Nothing that is carried out is made so.
+    pub(crate) fn shown(values: Map<String, Value>, digest: ArgumentsDigest) -> Self {
+        Self { values, digest }
+    }
+
     /// By name.
     #[must_use]
     pub fn values(&self) -> &Map<String, Value> {

@@ -97,6 +97,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "policy activation",
         include_str!("../../../migrations/0002_policy_activation.sql"),
     ),
+    (
+        3,
+        "approval workflow",
+        include_str!("../../../migrations/0003_approval_workflow.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

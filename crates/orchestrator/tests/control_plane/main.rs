@@ -17,3 +17,4 @@ mod pages;
 mod plane;
 mod policy_folder;
 mod websocket;
+mod workflow;

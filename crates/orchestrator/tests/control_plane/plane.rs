@@ -135,6 +135,12 @@ impl Plane {
             .fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
+    /// Sets the clock back.
+    pub(crate) fn turn_back(&self, time: Duration) {
+        self.now
+            .fetch_sub(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.now.load(Ordering::SeqCst))
     }
@@ -254,6 +260,7 @@ pub(crate) async fn refused(plane: &Plane, agent: AgentId, arguments: Value) -> 
         workflow: Some("owner".to_owned()),
         approvals: 1,
         policy_set: plane.gateway.policy_set_bundle().await.unwrap().version,
+        ip: Some("10.0.0.7".parse().unwrap()),
     }
 }
 

@@ -9,9 +9,8 @@ use crate::{
     tokens, users, write,
 };
 
-const STATEMENTS: [(&str, &[(&str, &str)]); 10] = [
+const STATEMENTS: [(&str, &[(&str, &str)]); 9] = [
     ("agents", agents::STATEMENTS),
-    ("approvals", approvals::STATEMENTS),
     ("audit", audit::STATEMENTS),
     ("feed", feed::STATEMENTS),
     ("gateways", gateways::STATEMENTS),
@@ -28,7 +27,7 @@ where
     for<'c> &'c mut C: Executor<'c>,
 {
     let mut refused = Vec::new();
-    for (module, statements) in STATEMENTS {
+    for (module, statements) in STATEMENTS.into_iter().chain(approvals::STATEMENTS) {
         assert!(!statements.is_empty(), "{module}");
         for (name, sql) in statements {
             if let Err(error) = connection.prepare(AssertSqlSafe(*sql).into_sql_str()).await {
