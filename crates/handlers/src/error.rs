@@ -77,7 +77,7 @@ pub enum HandlerError {
     /// The connection ended before the answer came. Whether the command was carried out
     /// is unknown.
     #[error(
-        "service '{service}' gave no answer ({reason}); whether the command was carried out is unknown"
+        "service '{service}' gave no answer: {reason}; whether the command was carried out is unknown"
     )]
     Broken {
         /// The service.

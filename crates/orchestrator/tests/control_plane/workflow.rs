@@ -35,8 +35,9 @@ async fn open(plane: &Plane, agent: authz::AgentId, arguments: Value) -> Approva
 async fn add_policy(plane: &Plane, text: &str) {
     let file = plane.folder.path().join("policies/zz-more.cedar");
     fs::write(file, text).unwrap();
+    let before = plane.gateway.policy_set_bundle().await.unwrap().version;
     let status = plane.orchestrator.reread_policies().await.unwrap();
-    assert!(status.problem.is_none(), "{status:?}");
+    assert_ne!(status.version, before, "{status:?}");
 }
 
 #[tokio::test]
