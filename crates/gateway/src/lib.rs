@@ -348,7 +348,7 @@ impl Gateway {
                 let again = (patience.as_ref(), &headers, peer);
                 self.execute(caller, command, reason, again).await
             }
-            Ok(question) => self.question(caller, question),
+            Ok(question) => self.question(&caller, question),
             Err(refusal) => {
                 tracing::info!(agent.id = %caller.held.principal.agent().id, reason = %refusal, "not a command");
                 Err(refusal)
@@ -425,13 +425,13 @@ impl Gateway {
         }
     }
 
-    fn question(&self, caller: Caller, question: Question) -> Result<Value, Refusal> {
+    fn question(&self, caller: &Caller, question: Question) -> Result<Value, Refusal> {
         let success = |data: Value| json!({"status": "success", "data": data});
         match question {
-            Question::ListServices => Ok(success(self.listing(&caller)?.summaries())),
-            Question::Statistics => Ok(success(self.listing(&caller)?.statistics())),
+            Question::ListServices => Ok(success(self.listing(caller)?.summaries())),
+            Question::Statistics => Ok(success(self.listing(caller)?.statistics())),
             Question::Capabilities { service } => {
-                let listing = self.listing(&caller)?;
+                let listing = self.listing(caller)?;
                 let capabilities = listing.capabilities(&service);
                 capabilities
                     .map(success)
@@ -441,7 +441,7 @@ impl Gateway {
                 parsed: Parsed::Help { service },
                 ..
             } => {
-                let listing = self.listing(&caller)?;
+                let listing = self.listing(caller)?;
                 let help = listing.help(service.as_str());
                 help.map(success)
                     .ok_or_else(|| unknown_service(&listing, service.as_str()))

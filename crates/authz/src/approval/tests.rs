@@ -704,6 +704,7 @@ fn helps(
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn an_approval_helps_only_if_the_call_would_be_permitted() {
     let shipped = shipped();
     let never = shipped_with(
