@@ -47,3 +47,4 @@ mod recorded;
 mod refused;
 mod watch;
 mod wire;
+mod workflow;

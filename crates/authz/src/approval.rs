@@ -1,7 +1,9 @@
 //! Approvals: what a grant would change, who may give it, and for how long.
 
+mod effect;
 mod person;
 
+pub use self::effect::{Proposed, would_help};
 pub use self::person::{Right, Ruling, ruling};
 
 use std::{sync::Arc, time::Duration};

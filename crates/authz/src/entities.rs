@@ -263,8 +263,7 @@ pub(crate) fn hypothetical_grant(
     risk: i64,
     people: u8,
 ) -> Result<RestrictedExpression, Malformed> {
-    // A user's id begins with a letter or a digit.
-    let second = (people > 1).then(|| uid(&TYPES.user, "?second"));
+    let second = (people > 1).then(somebody_else);
     grant_record(
         GrantId::generate(now),
         risk,
@@ -273,6 +272,29 @@ pub(crate) fn hypothetical_grant(
         second,
         false,
     )
+}
+
+/// A grant that is about to be given. If a second person is still to approve it, a
+/// placeholder stands for them.
+pub(crate) fn proposed_grant(
+    grant: &Grant,
+    second_to_come: bool,
+) -> Result<RestrictedExpression, Malformed> {
+    let second = grant.second.as_ref().map(user_uid);
+    grant_record(
+        grant.id,
+        grant.risk.level(),
+        (grant.issued, grant.expires),
+        user_uid(&grant.first),
+        second.or_else(|| second_to_come.then(somebody_else)),
+        grant.single_use,
+    )
+}
+
+/// A second person whom nobody knows yet. No user's id equals it: those begin with a
+/// letter or a digit.
+fn somebody_else() -> EntityUid {
+    uid(&TYPES.user, "?second")
 }
 
 fn grant_record(

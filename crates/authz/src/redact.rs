@@ -16,6 +16,11 @@ const SECRET_NAMES: &[&str] = &[
     "apikey",
     "privatekey",
     "accesskey",
+    "sshkey",
+    "deploykey",
+    "signingkey",
+    "encryptionkey",
+    "masterkey",
     "credential",
     "authorization",
     "cookie",
@@ -69,7 +74,7 @@ mod tests {
     fn secrets_are_replaced_at_every_depth_and_nothing_else_is() {
         let Value::Object(values) = json!({
             "name": "web", "API_Key": "k", "private-key": "p", "nested": [{"db_password": "x", "port": 1}],
-            "value": "v", "monkey": "banana",
+            "value": "v", "monkey": "banana", "ssh_key": "s",
         }) else {
             panic!()
         };
@@ -78,7 +83,7 @@ mod tests {
             Value::Object(shown),
             json!({
                 "name": "web", "API_Key": REDACTED, "private-key": REDACTED,
-                "nested": [{"db_password": REDACTED, "port": 1}], "value": REDACTED, "monkey": "banana",
+                "nested": [{"db_password": REDACTED, "port": 1}], "value": REDACTED, "monkey": "banana", "ssh_key": REDACTED,
             })
         );
     }

@@ -1,5 +1,7 @@
 //! Approval requests: what gateways open, agents follow and people decide.
 
+use std::net::IpAddr;
+
 use authz::{
     AgentId, AgentName, ApprovalRequestId, CommandKey, GrantId, PolicySetVersion, Risk,
     ServiceName, UserId,
@@ -36,6 +38,9 @@ pub struct OpenApproval {
     pub approvals: u8,
     /// The policy set that refused.
     pub policy_set: PolicySetVersion,
+    /// From where the agent called, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
 }
 
 /// Where a request stands.
@@ -91,7 +96,7 @@ pub struct ApprovalSummary {
     /// Rejected: not to be asked again before this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// Rejected: why.
+    /// Rejected or withdrawn: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -127,11 +132,22 @@ pub struct ApprovalView {
     /// The grant, if approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantId>,
-    /// What the person who asks may choose, narrowest first.
+    /// What the person who asks may choose, narrowest first. Who approves second may not
+    /// choose more than the first did.
     pub choices: Vec<Choice>,
     /// Whether they must prove a second factor before some of it: `POST /api/me/step-up`.
     #[serde(default)]
     pub step_up: bool,
+    /// Whether the person who asks may take it back.
+    #[serde(default)]
+    pub withdrawable: bool,
+    /// Withdrawn: by whom, if it was not the agent itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn_by: Option<UserId>,
+    /// Why no approval would help any more: policy or the agent changed since it was asked.
+    /// Only where one request is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
 }
 
 /// What one person decided.
@@ -151,6 +167,19 @@ pub struct VerdictView {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+    /// How: `ui`, `cli`, `api`, `webhook`; empty if it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub via: String,
+    /// Under which policy set, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_set: Option<PolicySetVersion>,
+    /// Whether it counts: the person is active.
+    #[serde(default = "yes")]
+    pub counts: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// `POST /api/approvals/{id}/approve`.
@@ -172,6 +201,15 @@ pub struct Approve {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reject {
+    /// Why; the agent is told.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `POST /api/approvals/{id}/withdraw`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Withdraw {
     /// Why; the agent is told.
     #[serde(default)]
     pub reason: String,

@@ -21,7 +21,7 @@ use crate::{
         AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, GrantView, Member, Revoke,
         Suspend, TokenView,
     },
-    approvals::{ApprovalSummary, ApprovalView, Approve, OpenApproval, Reject},
+    approvals::{ApprovalSummary, ApprovalView, Approve, OpenApproval, Reject, Withdraw},
     audit::{AuditEntry, JournalHead, JournalStored, ShipJournal},
     catalog::{GatewayCatalog, ServiceView},
     error::{Error, ErrorBody},
@@ -305,6 +305,24 @@ impl Client {
     ) -> Result<ApprovalSummary, Error> {
         self.get(&format!("/api/gateway/approvals/{id}?agent={agent}"))
             .await
+    }
+
+    /// Takes a request of this agent's back; 404 if it is another's, 409 if it is decided.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn withdraw_own(
+        &self,
+        agent: AgentId,
+        id: ApprovalRequestId,
+    ) -> Result<ApprovalSummary, Error> {
+        self.call(
+            Method::DELETE,
+            &format!("/api/gateway/approvals/{id}?agent={agent}"),
+            None::<&()>,
+        )
+        .await
     }
 
     /// Uses up a grant for one use; 409 if it is spent, revoked or expired.
@@ -680,6 +698,21 @@ impl Client {
         reject: &Reject,
     ) -> Result<ApprovalView, Error> {
         self.post(&format!("/api/approvals/{id}/reject"), reject)
+            .await
+    }
+
+    /// Takes a request back; 403 unless this person owns the agent or it asks for them,
+    /// 409 if it is no longer pending.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn withdraw(
+        &self,
+        id: ApprovalRequestId,
+        withdraw: &Withdraw,
+    ) -> Result<ApprovalView, Error> {
+        self.post(&format!("/api/approvals/{id}/withdraw"), withdraw)
             .await
     }
 

@@ -4,10 +4,17 @@
 //! facts asked for after the request arrived, unless a `forbid` that no grant can lift
 //! decided it. So an approval works at the next try, and waits for no cache.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use authz::{
-    Circumstances, Clock, Command, Decision, DecisionId, Permit, Principal, Refused,
+    AgentId, Circumstances, Clock, Command, Decision, DecisionId, Permit, Principal, Refused,
     approval::{Escalation, derive},
     decide,
     shadow::Fate,
@@ -39,6 +46,8 @@ pub(crate) struct Authorizer {
     pub(crate) policies: Arc<Policies>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
+    /// The latest time that was decided at, in milliseconds.
+    pub(crate) latest: AtomicI64,
     pub(crate) approvals_url: String,
 }
 
@@ -104,6 +113,14 @@ impl Authorizer {
         let agent = caller.held.principal.agent().id;
         let mut held = caller.held.clone();
         let mut fresh_since = caller.arrived;
+        if self.clock_went_back() {
+            // A grant that had expired would be good again by this clock. The orchestrator
+            // does not forget that it had; what is in memory here does.
+            tracing::warn!("the clock went back: what is known of agents is asked for again");
+            self.facts.invalidate_all();
+            fresh_since = self.facts.clock().now();
+            held = self.fresh(agent, fresh_since).await?;
+        }
         for _ in 0..MAX_ROUNDS {
             let active = self.policies.current().ok_or(Refusal::NoPolicySet)?;
             let slices = active.slices(&command.target);
@@ -147,7 +164,13 @@ impl Authorizer {
                         seen.difference =
                             self.compare(&active, fate, &held.principal, &refused.command, at);
                         let denied = self
-                            .deny(decision, &held, *refused, escalation, (arguments, reason))
+                            .deny(
+                                decision,
+                                (&held, caller.ip),
+                                *refused,
+                                escalation,
+                                (arguments, reason),
+                            )
                             .await?;
                         match denied {
                             Denial::Final(denied) => return Err(Refusal::Denied(denied)),
@@ -163,20 +186,32 @@ impl Authorizer {
                     }
                 }
             }
-            held = self
-                .facts
-                .fresh(agent, fresh_since)
-                .await
-                .map_err(|error| match error {
-                    FactsError::Unknown => {
-                        Refusal::Unauthenticated("the agent is no longer registered".to_owned())
-                    }
-                    FactsError::Orchestrator(error) => Refusal::Orchestrator(error),
-                })?;
+            held = self.fresh(agent, fresh_since).await?;
             seen.principal = Arc::clone(&held.principal);
         }
         tracing::error!(agent.id = %agent, "a command could not be decided: its facts change faster than it can be");
         Err(Refusal::Internal)
+    }
+
+    async fn fresh(&self, agent: AgentId, since: Duration) -> Result<Held, Refusal> {
+        let held = self.facts.fresh(agent, since).await;
+        held.map_err(|error| match error {
+            FactsError::Unknown => {
+                Refusal::Unauthenticated("the agent is no longer registered".to_owned())
+            }
+            FactsError::Orchestrator(error) => Refusal::Orchestrator(error),
+        })
+    }
+
+    /// Whether the clock shows less than it did; says so once.
+    fn clock_went_back(&self) -> bool {
+        let now = self.clock.now().as_millis();
+        let latest = self.latest.fetch_max(now, Ordering::AcqRel);
+        now < latest
+            && self
+                .latest
+                .compare_exchange(latest, now, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
     }
 
     /// Spends a grant for one use; whether the permit stands.
@@ -201,7 +236,7 @@ impl Authorizer {
     async fn deny(
         &self,
         decision: DecisionId,
-        held: &Held,
+        (held, ip): (&Held, IpAddr),
         refused: Refused,
         escalation: Escalation,
         (arguments, reason): (&Map<String, Value>, &str),
@@ -240,6 +275,7 @@ impl Authorizer {
                     approvals,
                     workflow,
                     (arguments, reason),
+                    ip,
                 );
                 let asked = match self.orchestrator.open_approval(&open).await {
                     Ok(approval) if approval.status == ApprovalStatus::Approved => {
@@ -252,6 +288,12 @@ impl Authorizer {
                             approval.id
                         );
                         Asked::Request { approval, url }
+                    }
+                    Err(contract::Error::Refused { status, detail })
+                        if status == StatusCode::TOO_MANY_REQUESTS =>
+                    {
+                        tracing::info!(agent.id = %principal.agent().id, command = %refused.command.target.key, detail, "no further permission request");
+                        Asked::TooMany(detail)
                     }
                     Err(error) => {
                         tracing::warn!(agent.id = %principal.agent().id, command = %refused.command.target.key, error = &error as &dyn std::error::Error, "permission request cannot be sent");
@@ -326,6 +368,7 @@ fn opening(
     approvals: u8,
     workflow: Option<String>,
     (arguments, reason): (&Map<String, Value>, &str),
+    ip: IpAddr,
 ) -> OpenApproval {
     let agent = principal.agent();
     let target = &refused.command.target;
@@ -348,6 +391,7 @@ fn opening(
         workflow,
         approvals,
         policy_set: refused.policy_set.clone(),
+        ip: Some(ip),
     }
 }
 

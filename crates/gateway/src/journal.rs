@@ -12,6 +12,7 @@ mod chain;
 mod disk;
 mod read;
 mod ship;
+mod unfinished;
 mod writer;
 
 use std::{
@@ -237,12 +238,48 @@ impl Journal {
             #[cfg(test)]
             faults,
         };
+        journal.recover(folder);
         let mut details = json!({"version": env!("CARGO_PKG_VERSION")});
         if recovered.torn_bytes > 0 {
             crate::answer::put(&mut details, "torn_bytes", recovered.torn_bytes);
         }
         journal.push(start_record(&journal.gateway, &journal.clock, details));
         Ok((journal, WriterThread(thread)))
+    }
+
+    /// Records that nobody knows how the commands ended that were under way when the last
+    /// run did. Before this run's `start`: should it end at once as well, the next one
+    /// still finds the rest of them.
+    fn recover(&self, folder: &Path) {
+        let unfinished = match unfinished::unfinished(folder) {
+            Ok(unfinished) => unfinished,
+            Err(error) => {
+                tracing::error!(%error, "the journal cannot be searched for commands without outcome");
+                return;
+            }
+        };
+        for command in unfinished {
+            tracing::warn!(
+                decision.id = %command.decision,
+                agent.id = command.agent.map(|agent| agent.to_string()),
+                command = command.command.as_ref().map(ToString::to_string),
+                "the outcome of a command is unknown: the gateway ended while it was under way"
+            );
+            let mut details = Map::new();
+            details.insert("status".to_owned(), "unknown".into());
+            let why = "the gateway ended before the outcome was known";
+            details.insert("error".to_owned(), why.into());
+            self.push(Record::new(&Members {
+                at: self.clock.now(),
+                gateway: &self.gateway,
+                kind: "outcome",
+                decision: Some(command.decision),
+                agent: command.agent,
+                agent_name: command.agent_name.as_ref(),
+                command: command.command.as_ref(),
+                details,
+            }));
+        }
     }
 
     /// The gateway, as its lines name it.

@@ -31,12 +31,13 @@ mod waiting;
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicI64},
     time::{Duration, Instant},
 };
 
 use authz::{Clock, Command, DecisionId};
 use bytes::Bytes;
+use contract::approvals::ApprovalStatus;
 use handlers::{Answer, Catalog, HandlerError, Parsed};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -63,6 +64,7 @@ use crate::{
     refusal::Refusal,
     routes::Route,
     service::{RequestId, millis},
+    waiting::Patience,
 };
 
 /// A gateway that is up.
@@ -271,6 +273,7 @@ impl Gateway {
             policies: Arc::clone(&policies),
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
+            latest: AtomicI64::new(0),
             approvals_url: config.approvals_url.clone(),
         };
         let gateway = Self {
@@ -301,7 +304,7 @@ impl Gateway {
     {
         let AgentRequest { mut caller, http } = request;
         let route = Route::find(http.method(), http.uri().path()).map_err(|_| Refusal::Internal)?;
-        let asked = match route {
+        let (asked, headers, peer) = match route {
             Route::Catalog => {
                 let catalog = self.listing(&caller)?.catalog();
                 return Ok(answer::json(StatusCode::OK, &catalog));
@@ -314,6 +317,7 @@ impl Gateway {
                 return Ok(answer::json(StatusCode::OK, &service));
             }
             Route::Approval(id) => return self.approval(&caller, &id, http.headers()).await,
+            Route::Withdraw(id) => return self.withdraw(&caller, &id).await,
             Route::Test(name) => return self.test(caller, &name).await,
             Route::Execute | Route::Rpc => {
                 let id = http.extensions().get::<RequestId>().cloned();
@@ -327,41 +331,109 @@ impl Gateway {
                     _ => parse::execute(&self.catalog, &body),
                 };
                 // An id that was not given is the request's own.
-                Asked {
+                let asked = Asked {
                     id: asked.id.or_else(|| id.map(|id| Value::from(&*id.0))),
                     ..asked
-                }
+                };
+                (asked, headers, peer)
             }
             Route::Health | Route::Ready | Route::Info => return Err(Refusal::Internal),
         };
         let id = asked.id.unwrap_or_default();
+        let mut patience = None;
         let result = match asked.question {
-            Ok(question) => self.question(caller, question).await,
+            Ok(Question::Execute {
+                parsed: Parsed::Command(command),
+                reason,
+            }) => {
+                patience = self.patience(&headers);
+                let again = (patience.as_ref(), &headers, peer);
+                self.execute(caller, command, reason, again).await
+            }
+            Ok(question) => self.question(&caller, question),
             Err(refusal) => {
                 tracing::info!(agent.id = %caller.held.principal.agent().id, reason = %refusal, "not a command");
                 Err(refusal)
             }
         };
-        Ok(match result {
+        let mut response = match result {
             Ok(result) => answer::json(
                 StatusCode::OK,
                 &json!({"jsonrpc": "2.0", "result": result, "id": id}),
             ),
             Err(refusal) => refusal.into_response(&id),
-        })
+        };
+        if let Some(patience) = patience {
+            patience.applied(&mut response);
+        }
+        Ok(response)
     }
 
-    async fn question(
+    /// Has a command carried out. A refusal that people have been asked to lift is waited
+    /// for as long as `patience` lasts; once they have, the command is decided again.
+    ///
+    /// The waiting is not part of the command's own task: a client that hangs up while it
+    /// waits has asked for nothing any more.
+    async fn execute(
         self: &Arc<Self>,
-        caller: Caller,
-        question: Question,
+        mut caller: Caller,
+        command: Command,
+        reason: String,
+        (patience, headers, peer): (Option<&Patience<'_>>, &http::HeaderMap, Peer),
     ) -> Result<Value, Refusal> {
+        let began = Instant::now();
+        let key = command.target.key.clone();
+        // Before the first look, so that no change falls between the two.
+        let mut changes = self.changes.subscribe();
+        loop {
+            let tried = self
+                .carry_out(caller.clone(), command.clone(), reason.clone())
+                .await;
+            let mut denied = match tried {
+                Ok((decision, answer)) => {
+                    return Ok(json!({
+                        "status": "success",
+                        "data": answer.data,
+                        "metadata": {
+                            "executionTime": millis(began.elapsed()),
+                            "service": key.service,
+                            "operation": key.name,
+                            "timestamp": self.clock.now(),
+                            "decision_id": decision,
+                        },
+                    }));
+                }
+                Err(Refusal::Denied(denied)) => denied,
+                Err(refusal) => return Err(refusal),
+            };
+            let (Some(patience), Some(pending)) = (patience, denied.pending()) else {
+                return Err(Refusal::Denied(denied));
+            };
+            let agent = caller.held.principal.agent().id;
+            let approval = self
+                .decided(agent, pending, Some(patience), &mut changes)
+                .await;
+            match approval {
+                Ok(approval) if approval.status == ApprovalStatus::Approved => {}
+                Ok(approval) => {
+                    denied.update(approval, self.clock.now());
+                    return Err(Refusal::Denied(denied));
+                }
+                // What was said before is still the best that can be said.
+                Err(_) => return Err(Refusal::Denied(denied)),
+            }
+            // The credential may be gone by now, and the grant is there.
+            caller = self.caller_now(&caller, headers, peer).await?;
+        }
+    }
+
+    fn question(&self, caller: &Caller, question: Question) -> Result<Value, Refusal> {
         let success = |data: Value| json!({"status": "success", "data": data});
         match question {
-            Question::ListServices => Ok(success(self.listing(&caller)?.summaries())),
-            Question::Statistics => Ok(success(self.listing(&caller)?.statistics())),
+            Question::ListServices => Ok(success(self.listing(caller)?.summaries())),
+            Question::Statistics => Ok(success(self.listing(caller)?.statistics())),
             Question::Capabilities { service } => {
-                let listing = self.listing(&caller)?;
+                let listing = self.listing(caller)?;
                 let capabilities = listing.capabilities(&service);
                 capabilities
                     .map(success)
@@ -371,30 +443,15 @@ impl Gateway {
                 parsed: Parsed::Help { service },
                 ..
             } => {
-                let listing = self.listing(&caller)?;
+                let listing = self.listing(caller)?;
                 let help = listing.help(service.as_str());
                 help.map(success)
                     .ok_or_else(|| unknown_service(&listing, service.as_str()))
             }
             Question::Execute {
-                parsed: Parsed::Command(command),
-                reason,
-            } => {
-                let began = Instant::now();
-                let key = command.target.key.clone();
-                let (decision, answer) = self.carry_out(caller, command, reason).await?;
-                Ok(json!({
-                    "status": "success",
-                    "data": answer.data,
-                    "metadata": {
-                        "executionTime": millis(began.elapsed()),
-                        "service": key.service,
-                        "operation": key.name,
-                        "timestamp": self.clock.now(),
-                        "decision_id": decision,
-                    },
-                }))
-            }
+                parsed: Parsed::Command(_),
+                ..
+            } => Err(Refusal::Internal),
         }
     }
 
@@ -429,7 +486,7 @@ impl Gateway {
             .spawn(journey.instrument(tracing::Span::current()));
         task.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a command ended in a panic");
-            Err(Refusal::Internal)
+            Err(Refusal::Lost)
         })
     }
 
@@ -564,7 +621,7 @@ fn close(entry: journal::Entry, outcome: &Result<Answer, HandlerError>) {
     match outcome {
         Ok(_) => entry.close("success", None),
         // Whether it was carried out is not known, and the record does not pretend.
-        Err(error @ HandlerError::Timeout { .. }) => {
+        Err(error @ (HandlerError::Timeout { .. } | HandlerError::Broken { .. })) => {
             entry.close("unknown", Some(&error.to_string()));
         }
         Err(error) => entry.close("error", Some(&error.to_string())),

@@ -82,6 +82,12 @@ pub(crate) enum Refusal {
         "no answer in time; a command that was begun goes on, and the journal will hold its outcome"
     )]
     Deadline,
+    /// A command ended in a way that nobody expected.
+    #[error("internal error; whether the command was carried out is unknown")]
+    Lost,
+    /// A request that is decided cannot be taken back.
+    #[error("{0}")]
+    Decided(String),
     /// No such approval request of this agent's.
     #[error("no approval request of this agent has that id")]
     NoSuchApproval,
@@ -121,18 +127,27 @@ pub(crate) enum Asked {
         /// Where people decide it.
         url: String,
     },
+    /// It would help, but the agent has as many open requests as it may.
+    TooMany(String),
     /// It would help, but the orchestrator did not take the request.
     Failed,
 }
 
 /// How soon a pending request is worth a look.
-const PENDING_RETRY: Duration = Duration::from_secs(5);
+pub(crate) const PENDING_RETRY: Duration = Duration::from_secs(5);
+
+/// How soon there may be room for one more request.
+const ROOM_RETRY: Duration = Duration::from_secs(30);
+
+/// What an agent is told when nobody knows whether its command was carried out.
+const UNKNOWN: &str = "Whether this was carried out is not known. Do not assume either: look at the \
+    state of things before you send it again. An approval for one use is used up.";
 
 impl Denied {
     /// `refused`, `pending` or `rejected`.
     pub(crate) fn outcome(&self) -> &'static str {
         match &self.asked {
-            Asked::Useless | Asked::Failed => "refused",
+            Asked::Useless | Asked::TooMany(_) | Asked::Failed => "refused",
             Asked::Request { approval, .. } => match approval.status {
                 ApprovalStatus::Pending | ApprovalStatus::Approved => "pending",
                 ApprovalStatus::Rejected => "rejected",
@@ -145,7 +160,25 @@ impl Denied {
     pub(crate) fn approval(&self) -> Option<authz::ApprovalRequestId> {
         match &self.asked {
             Asked::Request { approval, .. } => Some(approval.id),
-            Asked::Useless | Asked::Failed => None,
+            Asked::Useless | Asked::TooMany(_) | Asked::Failed => None,
+        }
+    }
+
+    /// The approval request that people have not decided yet, if there is one.
+    pub(crate) fn pending(&self) -> Option<authz::ApprovalRequestId> {
+        match &self.asked {
+            Asked::Request { approval, .. } if approval.status == ApprovalStatus::Pending => {
+                Some(approval.id)
+            }
+            Asked::Request { .. } | Asked::Useless | Asked::TooMany(_) | Asked::Failed => None,
+        }
+    }
+
+    /// Says what became of the request since.
+    pub(crate) fn update(&mut self, news: ApprovalSummary, now: Timestamp) {
+        if let Asked::Request { approval, .. } = &mut self.asked {
+            *approval = news;
+            self.at = now;
         }
     }
 
@@ -155,6 +188,8 @@ impl Denied {
             "policy_error"
         } else if self.misfit {
             "arguments"
+        } else if matches!(self.asked, Asked::TooMany(_)) {
+            "too_many_requests"
         } else {
             "policy"
         }
@@ -165,6 +200,7 @@ impl Denied {
         match &self.asked {
             Asked::Useless => None,
             Asked::Failed => Some(PENDING_RETRY),
+            Asked::TooMany(_) => Some(ROOM_RETRY),
             Asked::Request { approval, .. } => match approval.status {
                 ApprovalStatus::Pending => Some(PENDING_RETRY),
                 ApprovalStatus::Approved | ApprovalStatus::Expired | ApprovalStatus::Withdrawn => {
@@ -196,6 +232,9 @@ impl Denied {
                     format!("{denied} The permission request was closed without a decision.")
                 }
             },
+            Asked::TooMany(why) => {
+                format!("{denied} Nobody has been asked: {why}.")
+            }
             Asked::Failed => {
                 format!(
                     "{denied} The orchestrator could not be told, so nobody has been asked yet."
@@ -240,7 +279,7 @@ impl Denied {
                     format!(
                         "The orchestrator has been notified of this request. You can ask them to grant you access. \
                          Nothing was executed; {people} must approve. After that the same call with the same arguments goes through. \
-                         `GET /approvals/{}` says where it stands.",
+                         `GET /approvals/{}` says where it stands; `DELETE` of the same takes it back.",
                         approval.id
                     )
                 }
@@ -252,6 +291,11 @@ impl Denied {
                     "Nothing was executed. The same call asks again.".to_owned()
                 }
             },
+            Asked::TooMany(_) => {
+                "Nothing was executed. Wait until one of your requests is decided, or withdraw one \
+                that you no longer need (`DELETE /approvals/{id}`); then the same call asks."
+                    .to_owned()
+            }
             Asked::Failed => "Nothing was executed. The same call tries again to ask.".to_owned(),
             Asked::Useless if self.misfit => {
                 "Nothing was executed. No approval would change this; the same call with arguments that fit is decided anew.".to_owned()
@@ -274,7 +318,7 @@ impl Denied {
             "retryable": retry_after.is_some(),
             "asking_helps": match &self.asked {
                 Asked::Useless => false,
-                Asked::Failed => true,
+                Asked::Failed | Asked::TooMany(_) => true,
                 Asked::Request { .. } => outcome != "rejected",
             },
             "policies": self.policies,
@@ -319,6 +363,15 @@ fn orchestrator_message(error: &contract::Error) -> String {
     format!(
         "Service 'orchestrator' is not available: {cause}; permissions cannot be checked, so nothing is carried out"
     )
+}
+
+/// `error.data` where nobody knows whether a command was carried out.
+fn unknown(service: Option<&str>) -> Value {
+    let mut data = json!({"outcome": "unknown", "retryable": false, "message": UNKNOWN});
+    if let Some(service) = service {
+        answer::put(&mut data, "service", service);
+    }
+    data
 }
 
 /// What a [`Refusal`] is on the wire.
@@ -452,7 +505,13 @@ impl Refusal {
                     StatusCode::GATEWAY_TIMEOUT,
                     -32006,
                     "timeout",
-                    json!({"service": service, "outcome": "unknown"}),
+                    unknown(Some(service)),
+                ),
+                HandlerError::Broken { service, .. } => shape(
+                    StatusCode::BAD_GATEWAY,
+                    -32001,
+                    "broken",
+                    unknown(Some(service)),
                 ),
                 HandlerError::Credential { service, .. } => shape(
                     StatusCode::BAD_GATEWAY,
@@ -533,7 +592,19 @@ impl Refusal {
                 StatusCode::GATEWAY_TIMEOUT,
                 -32006,
                 "deadline",
-                json!({"outcome": "unknown"}),
+                unknown(None),
+            ),
+            Self::Lost => shape(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                -32603,
+                "internal",
+                unknown(None),
+            ),
+            Self::Decided(_) => shape(
+                StatusCode::CONFLICT,
+                -32008,
+                "decided",
+                json!({"outcome": "refused", "retryable": false}),
             ),
             Self::NoSuchApproval => {
                 shape(StatusCode::NOT_FOUND, -32007, "no_such_approval", json!({}))

@@ -26,6 +26,8 @@ pub(crate) enum Route {
     Test(String),
     /// `GET /approvals/{id}`.
     Approval(String),
+    /// `DELETE /approvals/{id}`.
+    Withdraw(String),
 }
 
 /// Why a request is for nothing.
@@ -44,6 +46,7 @@ pub(crate) enum Missing {
 
 const GET: &str = "GET, HEAD";
 const POST: &str = "POST";
+const GET_DELETE: &str = "GET, HEAD, DELETE";
 
 impl Route {
     /// Finds the route of a request.
@@ -64,11 +67,19 @@ impl Route {
             ["execute"] | ["mcp", "execute"] => (Self::Execute, POST),
             ["mcp", "rpc"] => (Self::Rpc, POST),
             ["mcp", "test", name] if !name.is_empty() => (Self::Test((*name).to_owned()), POST),
-            ["approvals", id] if !id.is_empty() => (Self::Approval((*id).to_owned()), GET),
+            ["approvals", id] if !id.is_empty() => {
+                let id = (*id).to_owned();
+                let route = match *method {
+                    Method::DELETE => Self::Withdraw(id),
+                    _ => Self::Approval(id),
+                };
+                (route, GET_DELETE)
+            }
             _ => return Err(Missing::Path),
         };
         let allowed = match allow {
             POST => *method == Method::POST,
+            GET_DELETE if *method == Method::DELETE => true,
             _ => *method == Method::GET || *method == Method::HEAD,
         };
         if allowed {
@@ -92,7 +103,7 @@ impl Route {
             Self::Execute => "/execute",
             Self::Rpc => "/mcp/rpc",
             Self::Test(_) => "/mcp/test/{service}",
-            Self::Approval(_) => "/approvals/{id}",
+            Self::Approval(_) | Self::Withdraw(_) => "/approvals/{id}",
         }
     }
 }
@@ -147,6 +158,10 @@ mod tests {
             Ok(Route::Service("coolify".to_owned()))
         );
         assert_eq!(found(Method::HEAD, "/health"), Ok(Route::Health));
+        assert_eq!(
+            found(Method::DELETE, "/approvals/apr_1"),
+            Ok(Route::Withdraw("apr_1".to_owned()))
+        );
         for path in [
             "/",
             "//execute",
@@ -162,6 +177,8 @@ mod tests {
         for (method, path) in [
             (Method::GET, "/execute"),
             (Method::POST, "/mcp/catalog"),
+            (Method::DELETE, "/mcp/catalog"),
+            (Method::POST, "/approvals/apr_1"),
             (Method::OPTIONS, "/mcp/rpc"),
         ] {
             assert!(

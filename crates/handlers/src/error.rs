@@ -74,6 +74,17 @@ pub enum HandlerError {
         /// After so long.
         after: Duration,
     },
+    /// The connection ended before the answer came. Whether the command was carried out
+    /// is unknown.
+    #[error(
+        "service '{service}' gave no answer: {reason}; whether the command was carried out is unknown"
+    )]
+    Broken {
+        /// The service.
+        service: String,
+        /// What is known of the connection.
+        reason: String,
+    },
     /// The service refused our credential (401 or 403).
     #[error("service '{service}' refused the gateway's credential: {reason}")]
     Credential {

@@ -249,10 +249,10 @@ impl HttpService {
                 Ok(None) => return Ok(body),
                 Err(error) if error.is_timeout() => return Err(self.timed_out()),
                 Err(_) => {
-                    let message =
-                        "its answer ended early; whether the command was carried out is unknown"
-                            .to_owned();
-                    return Err(self.failed(message));
+                    return Err(HandlerError::Broken {
+                        service: self.name.to_string(),
+                        reason: "its answer ended early".to_owned(),
+                    });
                 }
             }
         }

@@ -144,6 +144,10 @@ fn people() -> Router<Orchestrator> {
             post(approvals::approve),
         )
         .route("/api/approvals/{approval}/reject", post(approvals::reject))
+        .route(
+            "/api/approvals/{approval}/withdraw",
+            post(approvals::withdraw),
+        )
         .route("/api/mcp/permission-respond", post(legacy::respond))
         .route("/api/policy-set", get(policy_sets::status))
         .route("/api/policy-set/rollback", post(policy_sets::roll_back))
@@ -205,7 +209,10 @@ fn gateways() -> Router<Orchestrator> {
         .route("/api/gateway/facts/{agent}", get(gateway::facts))
         .route("/api/gateway/credentials", post(gateway::credential))
         .route("/api/gateway/approvals", post(gateway::open_approval))
-        .route("/api/gateway/approvals/{approval}", get(gateway::approval))
+        .route(
+            "/api/gateway/approvals/{approval}",
+            get(gateway::approval).delete(gateway::withdraw),
+        )
         .route("/api/gateway/grants/{grant}/spend", post(gateway::spend))
         .route("/api/gateway/policy-set", get(gateway::policy_set))
         .route("/api/gateway/shadow-policy-set", get(gateway::shadow))

@@ -1,35 +1,39 @@
-//! Approval requests: opened by gateways, decided by people, expired by time.
+//! Approval requests: opened by gateways, decided by people, taken back, expired by time.
 
-use std::{fmt::Write as _, net::Ipv4Addr, sync::Arc, time::Duration};
+mod text;
+mod view;
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use authz::{
-    Agent, AgentRef, ApprovalRequestId, Arguments, Command, CommandName, Decision, Risk, Service,
-    ServiceName, Slice, Target, Timestamp, UserId,
+    Agent, AgentId, AgentRef, ApprovalRequestId, Arguments, Command, CommandName, Decision, Risk,
+    Service, ServiceName, Slice, Target, Timestamp, User, UserId,
     approval::{
-        Ask, Choice, DURATIONS, Escalation, NotPermitted, Reach, SERVICE_ACCESS, choices, derive,
-        is_service_access, may_approve, may_reject,
+        Ask, DURATIONS, Escalation, NotPermitted, Reach, SERVICE_ACCESS, derive, is_service_access,
+        may_approve, may_reject,
     },
     decide::{Circumstances, decide},
     facts::Principal,
     redact,
     slice::Action,
 };
-use contract::approvals::{
-    ApprovalStatus, ApprovalSummary, ApprovalView, Approve, OpenApproval, VerdictView,
-};
-use serde_json::{Map, Value};
+use contract::approvals::{Approve, OpenApproval};
+use serde_json::Map;
 use store::{
-    Actor,
-    approvals::{Approved, NewApproval, Status, StoredApproval},
+    Actor, StoreError,
+    approvals::{Approved, Asked, NewApproval, Proposal, Status, StoredApproval, Terms},
 };
 
+pub(crate) use self::{
+    text::{MAX_REASON_CHARS, check_text, is_deceptive, visible},
+    view::{
+        choices_of, decided, may_reject_of, rejection, summary, takes_step_up, view,
+        view_with_obstacle,
+    },
+};
+
+use self::text::{check_reason, shown};
 use crate::{Orchestrator, authenticate::Person, error::Error};
-
-/// Reasons and notes are at most so many characters.
-pub(crate) const MAX_REASON_CHARS: usize = 2_000;
-
-/// A shown argument is at most so many characters; the digest covers the whole.
-const MAX_SHOWN_CHARS: usize = 4_000;
 
 /// What an approval grants when nobody says for how long.
 const DEFAULT_DURATION: Duration = Duration::from_hours(1);
@@ -37,12 +41,16 @@ const DEFAULT_DURATION: Duration = Duration::from_hours(1);
 /// The shortest grant that makes sense to ask for.
 const SHORTEST: Duration = Duration::from_mins(1);
 
+/// The shortest that people are offered.
+const SHORTEST_CHOICE: Duration = DURATIONS[0];
+
 /// Opens a request for a gateway, or joins the pending one.
 pub(crate) async fn open(
     orchestrator: &Orchestrator,
     open: OpenApproval,
 ) -> Result<StoredApproval, Error> {
     check_reason(&open.reason)?;
+    orchestrator.settle().await?;
     if !(1..=2).contains(&open.approvals) {
         return Err(Error::field("approvals", "1 or 2 people can be asked"));
     }
@@ -55,22 +63,27 @@ pub(crate) async fn open(
     let actor = Actor {
         user: None,
         via: "gateway",
-        from: None,
+        from: open.ip,
         at: orchestrator.now(),
     };
+    // Gateways redact; whoever forgets shows no secret all the same.
+    let arguments = redact::arguments(&open.arguments, &[]);
     let new = NewApproval {
         id: ApprovalRequestId::generate(actor.at),
         ask,
-        // Gateways redact; whoever forgets shows no secret all the same.
-        arguments: shown(&redact::arguments(&open.arguments, &[])),
-        reason: open.reason,
+        arguments: shown(&arguments),
+        reason: visible(&open.reason),
         policies: open.policies,
         advice: open.advice,
         workflow: open.workflow,
         policy_set: open.policy_set,
         expires: actor.at.plus(orchestrator.inner.config.approval_lifetime),
     };
-    save(orchestrator, new, &actor).await
+    let asked = Asked {
+        arguments,
+        ip: open.ip,
+    };
+    save(orchestrator, new, asked, &actor).await
 }
 
 /// Opens a request for a whole service: all that the system which we replace can ask for.
@@ -87,6 +100,7 @@ pub(crate) async fn open_for_service(
     actor: &Actor,
 ) -> Result<StoredApproval, Error> {
     check_reason(&reason)?;
+    orchestrator.settle().await?;
     let facts = orchestrator.store().facts(agent, actor.at).await?;
     let name: CommandName = SERVICE_ACCESS
         .parse()
@@ -155,14 +169,18 @@ pub(crate) async fn open_for_service(
             approvals,
         ),
         arguments: Map::new(),
-        reason,
+        reason: visible(&reason),
         policies: refused.policies,
         advice: refused.advice,
         workflow,
         policy_set: in_force.set.version().clone(),
         expires: actor.at.plus(orchestrator.inner.config.approval_lifetime),
     };
-    save(orchestrator, new, actor).await
+    let asked = Asked {
+        arguments: Map::new(),
+        ip: None,
+    };
+    save(orchestrator, new, asked, actor).await
 }
 
 fn ask(
@@ -185,11 +203,19 @@ fn ask(
 async fn save(
     orchestrator: &Orchestrator,
     new: NewApproval,
+    asked: Asked,
     actor: &Actor,
 ) -> Result<StoredApproval, Error> {
-    let (stored, opened) = orchestrator
-        .store()
-        .open_approval(new, orchestrator.inner.config.open_limit, actor)
+    let store = orchestrator.store();
+    if let Some(pending) = store.join_approval(&new, actor.at).await? {
+        return Ok(pending);
+    }
+    let terms = Terms {
+        bars_owner: bars_owner(orchestrator, &new.ask, actor.at).await?,
+        asked: Some(asked),
+    };
+    let (stored, opened) = store
+        .open_approval_on(new, terms, orchestrator.inner.config.open_limit, actor)
         .await?;
     if opened {
         tracing::info!(
@@ -205,6 +231,49 @@ async fn save(
     Ok(stored)
 }
 
+/// Whether the policy set keeps the agent's owner from deciding: whether somebody with all
+/// that the owner has, and the rights of those who decide, could decide if they were not
+/// the owner, and cannot because they are.
+async fn bars_owner(orchestrator: &Orchestrator, ask: &Ask, now: Timestamp) -> Result<bool, Error> {
+    let Some(owner) = &ask.agent.owner else {
+        return Ok(false);
+    };
+    let stored = match orchestrator.store().user(owner).await {
+        Ok(stored) => stored,
+        // Whoever gets this name later is the owner then.
+        Err(StoreError::NotFound(_)) => return Ok(true),
+        Err(error) => return Err(error.into()),
+    };
+    let deciding = ["approver", "security"];
+    let roles = deciding.iter().filter_map(|role| role.parse().ok());
+    let user = User {
+        roles: stored.user.roles.iter().cloned().chain(roles).collect(),
+        active: true,
+        ..stored.user
+    };
+    let in_force = orchestrator.in_force();
+    let may = |ask: &Ask| {
+        let narrowest = if is_service_access(&ask.target.key) {
+            Reach::Service
+        } else {
+            Reach::Once
+        };
+        may_approve(&in_force.set, &user, ask, narrowest, SHORTEST_CHOICE, now).is_ok()
+    };
+    let as_owner = Ask {
+        requester: None,
+        ..ask.clone()
+    };
+    let as_other = Ask {
+        agent: Agent {
+            owner: None,
+            ..ask.agent.clone()
+        },
+        ..as_owner.clone()
+    };
+    Ok(may(&as_other) && !may(&as_owner))
+}
+
 /// Saves one person's yes.
 pub(crate) async fn approve(
     orchestrator: &Orchestrator,
@@ -213,6 +282,7 @@ pub(crate) async fn approve(
     approve: Approve,
 ) -> Result<StoredApproval, Error> {
     check_reason(&approve.reason)?;
+    orchestrator.settle().await?;
     let actor = orchestrator.actor(person);
     let in_force = orchestrator.in_force();
     let stored = orchestrator.store().approval(id, actor.at).await?;
@@ -231,8 +301,7 @@ pub(crate) async fn approve(
     }
     let duration = match approve.duration_seconds.map(Duration::from_secs) {
         None => {
-            let presence = person.presence(orchestrator).confirmed_now();
-            let choices = choices(&in_force.set, &person.user, &stored.new.ask, presence);
+            let choices = choices_of(orchestrator, person, &stored);
             let longest = choices
                 .iter()
                 .find(|choice| choice.reach == reach)
@@ -253,25 +322,39 @@ pub(crate) async fn approve(
         Some(duration) => duration,
     };
 
+    let presence = person.presence(orchestrator);
+    let reason = visible(&approve.reason);
+    let decision = store::approvals::Decision {
+        by: &person.user.id,
+        reason: &reason,
+        policy_set: Some(in_force.set.version()),
+    };
     let approved = orchestrator
         .store()
         .approve(
             id,
-            &person.user.id,
-            reach,
-            duration,
-            &approve.reason,
+            decision,
+            (reach, duration),
             &actor,
-            |now: &StoredApproval| {
-                may_approve(
-                    &in_force.set,
-                    &person.user,
-                    &now.new.ask,
-                    reach,
-                    duration,
-                    person.presence(orchestrator),
+            |now: &Proposal<'_>| {
+                let may = |ask: &Ask| {
+                    may_approve(&in_force.set, &person.user, ask, reach, duration, presence)
+                };
+                for ask in as_asked_and_as_it_is(now) {
+                    may(&ask)?;
+                }
+                let Some(grant) = now.grant else {
+                    return Err(Error::Bug("an approval without a grant".to_owned()));
+                };
+                view::decide_again(
+                    &in_force,
+                    now.approval,
+                    now.facts,
+                    grant,
+                    !now.complete,
+                    actor.at,
                 )
-                .map_err(Error::from)
+                .map_err(Error::WouldNotHelp)
             },
         )
         .await?;
@@ -301,27 +384,25 @@ pub(crate) async fn reject(
     reason: &str,
 ) -> Result<StoredApproval, Error> {
     check_reason(reason)?;
+    orchestrator.settle().await?;
     let actor = orchestrator.actor(person);
     let in_force = orchestrator.in_force();
     let retry_at = actor.at.plus(orchestrator.inner.config.rejection_cool_down);
+    let presence = person.presence(orchestrator);
+    let reason = visible(reason);
+    let decision = store::approvals::Decision {
+        by: &person.user.id,
+        reason: &reason,
+        policy_set: Some(in_force.set.version()),
+    };
     let stored = orchestrator
         .store()
-        .reject(
-            id,
-            &person.user.id,
-            reason,
-            retry_at,
-            &actor,
-            |now: &StoredApproval| {
-                may_reject(
-                    &in_force.set,
-                    &person.user,
-                    &now.new.ask,
-                    person.presence(orchestrator),
-                )
-                .map_err(Error::from)
-            },
-        )
+        .reject(id, decision, retry_at, &actor, |now: &Proposal<'_>| {
+            for ask in as_asked_and_as_it_is(now) {
+                may_reject(&in_force.set, &person.user, &ask, presence)?;
+            }
+            Ok::<_, Error>(())
+        })
         .await?;
     tracing::info!(
         request_id = %id,
@@ -334,279 +415,113 @@ pub(crate) async fn reject(
     Ok(stored)
 }
 
-/// Marks what nobody decided in time.
-pub(crate) async fn expire(orchestrator: &Orchestrator) -> Result<(), store::StoreError> {
+/// What is asked, of the agent as it was then, and of the agent as it is: whoever became
+/// its owner meanwhile is no more disinterested than whoever was.
+fn as_asked_and_as_it_is(now: &Proposal<'_>) -> [Ask; 2] {
+    let asked = now.approval.new.ask.clone();
+    let agent = now.facts.agent.clone();
+    [asked.clone(), Ask { agent, ..asked }]
+}
+
+/// Takes a request back for a person: the agent's owner, or on whose behalf it asks. No
+/// policy is asked, as it gives nobody a right.
+pub(crate) async fn withdraw(
+    orchestrator: &Orchestrator,
+    person: &Person,
+    id: ApprovalRequestId,
+    reason: &str,
+) -> Result<StoredApproval, Error> {
+    check_reason(reason)?;
+    orchestrator.settle().await?;
+    let actor = orchestrator.actor(person);
+    let agent = orchestrator.store().approval(id, actor.at).await?.new.ask;
+    let agent = AgentRef::Id(agent.agent.id);
+    let owner = orchestrator.store().agent(&agent).await?.agent.owner;
+    let own = |user: Option<&UserId>| user == Some(&person.user.id);
+    let stored = orchestrator
+        .store()
+        .withdraw_approval(id, &visible(reason), &actor, |stored| {
+            let ask = &stored.new.ask;
+            if own(owner.as_ref()) || own(ask.agent.owner.as_ref()) || own(ask.requester.as_ref()) {
+                return Ok(());
+            }
+            Err(Error::NotPermitted(NotPermitted {
+                policies: Vec::new(),
+                advice: vec![
+                    "The agent, its owner, or whoever it asks for takes a request back; \
+                     somebody who decides requests may reject it."
+                        .to_owned(),
+                ],
+                step_up: false,
+            }))
+        })
+        .await?;
+    tracing::info!(
+        request_id = %id,
+        agent.id = %stored.new.ask.agent.id,
+        command = %stored.new.ask.target.key,
+        user = %person.user.id,
+        "approval_withdrawn"
+    );
+    Ok(stored)
+}
+
+/// Takes a request of its own back for an agent. Doing so again changes nothing.
+pub(crate) async fn withdraw_own(
+    orchestrator: &Orchestrator,
+    agent: AgentId,
+    id: ApprovalRequestId,
+) -> Result<StoredApproval, Error> {
+    orchestrator.settle().await?;
+    let actor = Actor {
+        user: None,
+        via: "gateway",
+        from: None,
+        at: orchestrator.now(),
+    };
+    let unknown = || Error::NotFound(format!("approval request `{id}` is not found"));
+    let withdrawn = orchestrator
+        .store()
+        .withdraw_approval(id, "", &actor, |stored| {
+            if stored.new.ask.agent.id == agent {
+                Ok(())
+            } else {
+                Err(unknown())
+            }
+        })
+        .await;
+    match withdrawn {
+        Ok(stored) => {
+            tracing::info!(request_id = %id, agent.id = %agent, command = %stored.new.ask.target.key, "approval_withdrawn");
+            Ok(stored)
+        }
+        Err(Error::Conflict(why)) => {
+            let stored = orchestrator.store().approval(id, actor.at).await?;
+            if stored.status == Status::Withdrawn {
+                Ok(stored)
+            } else {
+                Err(Error::Conflict(why))
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Marks what nobody decided in time, and grants whose time is over.
+pub(crate) async fn expire(orchestrator: &Orchestrator, at: Timestamp) -> Result<(), StoreError> {
     let actor = Actor {
         user: None,
         via: "sweeper",
         from: None,
-        at: orchestrator.now(),
+        at,
     };
     let expired = orchestrator.store().expire_approvals(&actor).await?;
     for (approval, agent) in expired {
         tracing::info!(request_id = %approval, agent.id = %agent, "approval_expired");
     }
-    Ok(())
-}
-
-/// What this person may choose, narrowest first; nothing once it is decided.
-pub(crate) fn choices_of(
-    orchestrator: &Orchestrator,
-    person: &Person,
-    stored: &StoredApproval,
-) -> Vec<Choice> {
-    if stored.status != Status::Pending || stored.new.ask.approved_by.contains(&person.user.id) {
-        return Vec::new();
-    }
-    let mut choices = choices(
-        &orchestrator.in_force().set,
-        &person.user,
-        &stored.new.ask,
-        // What they may once they proved a second factor, where that is needed.
-        person.presence(orchestrator).confirmed_now(),
-    );
-    if is_service_access(&stored.new.ask.target.key) {
-        choices.retain(|choice| choice.reach == Reach::Service);
-    }
-    choices
-}
-
-/// Whether this person may say no, and if not, what to tell them.
-pub(crate) fn may_reject_of(
-    orchestrator: &Orchestrator,
-    person: &Person,
-    stored: &StoredApproval,
-) -> Result<(), NotPermitted> {
-    may_reject(
-        &orchestrator.in_force().set,
-        &person.user,
-        &stored.new.ask,
-        person.presence(orchestrator),
-    )
-}
-
-/// Whether this person may only say yes once they proved a second factor.
-pub(crate) fn takes_step_up(
-    orchestrator: &Orchestrator,
-    person: &Person,
-    stored: &StoredApproval,
-) -> bool {
-    let (now, later) = (person.presence(orchestrator), &stored.new.ask);
-    let set = &orchestrator.in_force().set;
-    choices(set, &person.user, later, now) != choices(set, &person.user, later, now.confirmed_now())
-}
-
-/// As this person sees it.
-pub(crate) fn view(
-    orchestrator: &Orchestrator,
-    person: &Person,
-    stored: StoredApproval,
-) -> ApprovalView {
-    let choices = choices_of(orchestrator, person, &stored);
-    let step_up = !choices.is_empty() && takes_step_up(orchestrator, person, &stored);
-    let summary = summary(&stored);
-    let NewApproval {
-        ask,
-        arguments,
-        reason,
-        policies,
-        advice,
-        policy_set,
-        ..
-    } = stored.new;
-    ApprovalView {
-        summary,
-        agent_name: ask.agent.name,
-        service: ask.target.key.service,
-        risk: ask.target.risk,
-        arguments,
-        digest: ask.digest,
-        reason,
-        policies,
-        advice,
-        policy_set,
-        joined: stored.joined,
-        verdicts: stored
-            .verdicts
-            .into_iter()
-            .map(|verdict| VerdictView {
-                user: verdict.user,
-                approved: verdict.approved.is_some(),
-                reach: verdict.approved.map(|(reach, _)| reach),
-                duration_seconds: verdict.approved.map(|(_, duration)| duration.as_secs()),
-                reason: verdict.reason,
-                at: verdict.at,
-            })
-            .collect(),
-        grant: stored.grant,
-        choices,
-        step_up,
-    }
-}
-
-/// As the agent may know it.
-pub(crate) fn summary(stored: &StoredApproval) -> ApprovalSummary {
-    let ask = &stored.new.ask;
-    ApprovalSummary {
-        id: stored.new.id,
-        agent: ask.agent.id,
-        command: ask.target.key.clone(),
-        status: status(stored.status),
-        approvals_needed: ask.approvals,
-        approvals_given: u8::try_from(ask.approved_by.len()).unwrap_or(u8::MAX),
-        opened: stored.opened,
-        expires: stored.new.expires,
-        retry_at: stored.retry_at,
-        note: rejection(stored)
-            .map(|verdict| verdict.reason.clone())
-            .filter(|reason| !reason.is_empty()),
-    }
-}
-
-/// The verdict that rejected it.
-pub(crate) fn rejection(stored: &StoredApproval) -> Option<&store::approvals::Verdict> {
-    stored
-        .verdicts
-        .iter()
-        .rev()
-        .find(|verdict| verdict.approved.is_none())
-}
-
-const fn status(status: Status) -> ApprovalStatus {
-    match status {
-        Status::Pending => ApprovalStatus::Pending,
-        Status::Approved => ApprovalStatus::Approved,
-        Status::Rejected => ApprovalStatus::Rejected,
-        Status::Expired => ApprovalStatus::Expired,
-        Status::Withdrawn => ApprovalStatus::Withdrawn,
-    }
-}
-
-/// When a decided request was decided: for events.
-pub(crate) fn decided(stored: &StoredApproval) -> Timestamp {
-    stored.decided.unwrap_or(stored.opened)
-}
-
-fn check_reason(reason: &str) -> Result<(), Error> {
-    check_text("reason", reason, MAX_REASON_CHARS)
-}
-
-/// Free text of a caller's: short, and of printable characters.
-pub(crate) fn check_text(field: &str, text: &str, max_chars: usize) -> Result<(), Error> {
-    if text.chars().count() > max_chars {
-        return Err(Error::field(
-            field,
-            format!("at most {max_chars} characters"),
-        ));
-    }
-    if text
-        .chars()
-        .any(|letter| letter.is_control() && !matches!(letter, '\n' | '\r' | '\t'))
-    {
-        return Err(Error::field(field, "control characters are not text"));
+    let ended = orchestrator.store().expire_grants(&actor).await?;
+    for (grant, agent) in ended {
+        tracing::debug!(grant = %grant, agent.id = %agent, "grant_expired");
     }
     Ok(())
-}
-
-/// The arguments, long ones shortened: people read them, and the digest covers the rest.
-fn shown(arguments: &Map<String, Value>) -> Map<String, Value> {
-    arguments
-        .iter()
-        .map(|(name, value)| (visible(name), shorten(value)))
-        .collect()
-}
-
-/// A text as people who decide about it must see it: nothing in it hides, or turns round
-/// what stands beside it.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len().min(MAX_SHOWN_CHARS));
-    for letter in text.chars().take(MAX_SHOWN_CHARS) {
-        if is_deceptive(letter) {
-            shown.extend(letter.escape_unicode());
-        } else {
-            shown.push(letter);
-        }
-    }
-    let more = text.chars().skip(MAX_SHOWN_CHARS).count();
-    if more > 0 {
-        // Writing to a string cannot fail.
-        let _ = write!(shown, "… [{more} characters more]");
-    }
-    shown
-}
-
-/// Controls, marks of the direction of writing, and letters without a shape.
-pub(crate) fn is_deceptive(letter: char) -> bool {
-    letter.is_control() && !matches!(letter, '\n' | '\t')
-        || matches!(
-            letter,
-            '\u{ad}'
-                | '\u{61c}'
-                | '\u{180e}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
-}
-
-fn shorten(value: &Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(visible(text)),
-        Value::Array(items) => Value::Array(items.iter().map(shorten).collect()),
-        Value::Object(values) => Value::Object(shown(values)),
-        other => other.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn long_arguments_are_shown_short_at_every_depth() {
-        let Value::Object(arguments) = json!({"a": ["x".repeat(5_000)], "b": {"c": "y"}, "d": 1})
-        else {
-            panic!()
-        };
-        let shown = Value::Object(shown(&arguments));
-        let text = shown["a"][0].as_str().unwrap();
-        assert!(
-            text.ends_with("… [1000 characters more]") && text.len() < 4_100,
-            "{}",
-            text.len()
-        );
-        assert_eq!(shown["b"], json!({"c": "y"}));
-    }
-
-    #[test]
-    fn nothing_in_arguments_hides_from_people() {
-        let Value::Object(arguments) =
-            json!({"na\u{202e}me": ["two\nlines", "a\u{202e}b\u{200b}\u{7}\u{e0041}", "ä 🚀"]})
-        else {
-            panic!()
-        };
-        let shown = Value::Object(shown(&arguments));
-        assert_eq!(
-            shown,
-            json!({"na\\u{202e}me": ["two\nlines", "a\\u{202e}b\\u{200b}\\u{7}\\u{e0041}", "ä 🚀"]})
-        );
-    }
-
-    #[test]
-    fn free_text_has_limits() {
-        for (text, valid) in [
-            (String::new(), true),
-            ("two\nlines, <b>marked</b>".to_owned(), true),
-            ("ä".repeat(2_000), true),
-            ("ä".repeat(2_001), false),
-            ("escape \u{1b}[31m".to_owned(), false),
-        ] {
-            assert_eq!(check_reason(&text).is_ok(), valid, "{text:?}");
-        }
-    }
 }

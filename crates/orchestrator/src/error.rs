@@ -50,6 +50,10 @@ pub(crate) enum Error {
     Changed(String),
     #[error("{0}: send `If-Match` with the `ETag` of what you saw")]
     NeedsPrecondition(&'static str),
+    #[error("{0}")]
+    TooMany(String),
+    #[error("this approval would not help, policy would refuse the call all the same: {}", .0.advice.join(" "))]
+    WouldNotHelp(authz::approval::NotPermitted),
     #[error("the policy set could not be enforced:\n{}", crate::policy_folder::text(.0))]
     InvalidPolicySet(Vec<authz::Finding>),
     #[error(transparent)]
@@ -95,7 +99,8 @@ impl Error {
             | Self::UnknownAccount(_)
             | Self::NotLiftable(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::InvalidPolicySet(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidPolicySet(_) | Self::WouldNotHelp(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::WrongMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,
@@ -140,6 +145,7 @@ impl From<StoreError> for Error {
         match error {
             StoreError::NotFound(_) => Self::NotFound(error.to_string()),
             StoreError::Conflict(what) => Self::Conflict(what),
+            StoreError::TooMany(what) => Self::TooMany(what),
             StoreError::Corrupt { .. } => Self::Bug(error.to_string()),
             StoreError::Database(_) | StoreError::Migrate(_) | StoreError::UnknownDatabase(_) => {
                 Self::Store(error)

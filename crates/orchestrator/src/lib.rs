@@ -38,7 +38,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -96,6 +96,8 @@ struct Inner {
     config: Config,
     store: Store,
     clock: Clock,
+    /// The latest time that was acted on here, in milliseconds: see [`Orchestrator::now`].
+    latest: AtomicI64,
     /// Of the control token.
     control: Option<Digest>,
     origins: Origins,
@@ -186,6 +188,7 @@ impl Orchestrator {
                 config,
                 store,
                 clock,
+                latest: AtomicI64::new(0),
                 control,
                 origins,
                 people,
@@ -299,7 +302,7 @@ impl Orchestrator {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = approvals::expire(self).await {
+            if let Err(error) = self.tidy().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "expired approval requests could not be marked"
@@ -312,8 +315,39 @@ impl Orchestrator {
         &self.inner.store
     }
 
+    /// The time. It does not go back, even if the clock does: not before everything that
+    /// expired until then is marked, so that nothing which somebody saw expire comes back.
     fn now(&self) -> authz::Timestamp {
-        self.inner.clock.now()
+        let clock = self.inner.clock.now().as_millis();
+        let latest = self.inner.latest.fetch_max(clock, Ordering::AcqRel);
+        authz::Timestamp::from_millis(clock.max(latest))
+    }
+
+    /// Lets the time follow a clock that went back. Whatever gives rights from a time on
+    /// begins with this: gateways, whose clock is as right, would not believe in them yet.
+    async fn settle(&self) -> Result<(), store::StoreError> {
+        if self.inner.clock.now() < self.now() {
+            self.tidy().await?;
+        }
+        Ok(())
+    }
+
+    /// Marks what expired; from then on it stays so, whatever the clock says.
+    async fn tidy(&self) -> Result<(), store::StoreError> {
+        let latest = self.now();
+        approvals::expire(self, latest).await?;
+        let clock = self.inner.clock.now();
+        if clock < latest {
+            tracing::warn!(from = %latest, to = %clock, "the clock went back");
+            // Unless somebody saw a still later time meanwhile.
+            let _ = self.inner.latest.compare_exchange(
+                latest.as_millis(),
+                clock.as_millis(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+        }
+        Ok(())
     }
 
     /// What is enforced now.

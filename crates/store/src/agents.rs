@@ -93,7 +93,8 @@ statements! {
             g.first_user, g.second_user, g.single_use
         FROM agents a
         JOIN feed_head h ON h.id = 1
-        LEFT JOIN grants g ON g.agent = a.id AND g.revoked IS NULL AND g.spent IS NULL AND $2 < g.expires
+        LEFT JOIN grants g ON g.agent = a.id AND g.revoked IS NULL AND g.spent IS NULL
+            AND g.ended IS NULL AND $2 < g.expires
         WHERE a.id = $1 ORDER BY g.issued, g.id";
     FACTS_BY_NAME = "
         SELECT a.id, a.name, a.owner, a.teams, a.roles, a.env, a.trust, a.suspended,
@@ -102,7 +103,8 @@ statements! {
             g.first_user, g.second_user, g.single_use
         FROM agents a
         JOIN feed_head h ON h.id = 1
-        LEFT JOIN grants g ON g.agent = a.id AND g.revoked IS NULL AND g.spent IS NULL AND $2 < g.expires
+        LEFT JOIN grants g ON g.agent = a.id AND g.revoked IS NULL AND g.spent IS NULL
+            AND g.ended IS NULL AND $2 < g.expires
         WHERE a.name = $1 ORDER BY g.issued, g.id";
     TOKENS = "
         SELECT id, digest, label, created, expires, revoked, last_used
@@ -220,6 +222,7 @@ impl FactsRow {
                     single_use: self.single_use.unwrap_or_default(),
                     revoked: None,
                     spent: None,
+                    ended: None,
                 }
                 .grant()?,
             ),
@@ -257,6 +260,35 @@ pub(crate) async fn find(write: &mut Write, agent: &AgentRef) -> Result<StoredAg
         .fetch_optional(c)
         .await?);
     row.ok_or_else(|| not_found(agent))?.try_into()
+}
+
+/// The agent with its live grants as of the write.
+pub(crate) async fn facts(write: &mut Write, agent: AgentId) -> Result<Facts, StoreError> {
+    let at = write.at().as_millis();
+    let rows: Vec<FactsRow> = within!(write, |c| sqlx::query_as(FACTS_BY_ID)
+        .bind(agent.to_string())
+        .bind(at)
+        .fetch_all(c)
+        .await?);
+    gather(rows, &AgentRef::Id(agent))
+}
+
+fn gather(rows: Vec<FactsRow>, agent: &AgentRef) -> Result<Facts, StoreError> {
+    let mut found = None;
+    let mut grants = Vec::new();
+    for row in rows {
+        let version = row.sequence;
+        let (agent, grant) = row.split()?;
+        found = Some((agent, version));
+        grants.extend(grant);
+    }
+    let (row, version) = found.ok_or_else(|| not_found(agent))?;
+    let StoredAgent { agent, .. } = row.try_into()?;
+    Ok(Facts {
+        agent,
+        grants,
+        version,
+    })
 }
 
 /// Adds it, unless its id is there; says whether it did.
@@ -510,21 +542,7 @@ impl Store {
             .fetch_all(pool)
             .await?);
 
-        let mut found = None;
-        let mut grants = Vec::new();
-        for row in rows {
-            let version = row.sequence;
-            let (agent, grant) = row.split()?;
-            found = Some((agent, version));
-            grants.extend(grant);
-        }
-        let (row, version) = found.ok_or_else(|| not_found(agent))?;
-        let StoredAgent { agent, .. } = row.try_into()?;
-        Ok(Facts {
-            agent,
-            grants,
-            version,
-        })
+        gather(rows, agent)
     }
 
     /// Adds a credential. Event: `AgentChanged`.

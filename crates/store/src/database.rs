@@ -98,6 +98,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0002_policy_activation.sql"),
     ),
     (
+        3,
+        "approval workflow",
+        include_str!("../../../migrations/0003_approval_workflow.sql"),
+    ),
+    (
         4,
         "people",
         include_str!("../../../migrations/0004_people.sql"),

@@ -9,6 +9,9 @@ pub enum StoreError {
     /// Another row has the name, or the row is no longer in the state that the write needs.
     #[error("{0}")]
     Conflict(String),
+    /// There are as many as there may be.
+    #[error("{0}")]
+    TooMany(String),
     /// The database failed.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),

@@ -60,7 +60,7 @@ pub enum Change {
         approval: ApprovalRequestId,
         agent: AgentId,
     },
-    /// A grant was revoked or spent.
+    /// A grant was revoked or spent, or has expired.
     GrantEnded { grant: GrantId, agent: AgentId },
     /// Another policy set is in force.
     PolicySetActivated { version: PolicySetVersion },

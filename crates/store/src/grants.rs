@@ -21,6 +21,8 @@ pub struct StoredGrant {
     pub revoked: Option<Timestamp>,
     /// Since when its single use is spent.
     pub spent: Option<Timestamp>,
+    /// Since when it is known to have expired: for good, even if a clock goes back.
+    pub ended: Option<Timestamp>,
 }
 
 statements! {
@@ -30,34 +32,51 @@ statements! {
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     BY_ID = "
         SELECT id, agent, approval, scope, risk, issued, expires, first_user, second_user,
-            single_use, revoked, spent
+            single_use, revoked, spent, ended
         FROM grants WHERE id = $1";
     ALL = "
         SELECT id, agent, approval, scope, risk, issued, expires, first_user, second_user,
-            single_use, revoked, spent
+            single_use, revoked, spent, ended
         FROM grants ORDER BY issued DESC, id DESC";
     LIVE = "
         SELECT id, agent, approval, scope, risk, issued, expires, first_user, second_user,
-            single_use, revoked, spent
-        FROM grants WHERE revoked IS NULL AND spent IS NULL AND $1 < expires
+            single_use, revoked, spent, ended
+        FROM grants WHERE revoked IS NULL AND spent IS NULL AND ended IS NULL AND $1 < expires
         ORDER BY issued DESC, id DESC";
     OF_AGENT = "
         SELECT id, agent, approval, scope, risk, issued, expires, first_user, second_user,
-            single_use, revoked, spent
+            single_use, revoked, spent, ended
         FROM grants WHERE agent = $1
         ORDER BY issued DESC, id DESC";
     LIVE_OF_AGENT = "
         SELECT id, agent, approval, scope, risk, issued, expires, first_user, second_user,
-            single_use, revoked, spent
-        FROM grants WHERE agent = $1 AND revoked IS NULL AND spent IS NULL AND $2 < expires
+            single_use, revoked, spent, ended
+        FROM grants WHERE agent = $1 AND revoked IS NULL AND spent IS NULL AND ended IS NULL
+            AND $2 < expires
         ORDER BY issued DESC, id DESC";
     REVOKE = "
         UPDATE grants SET revoked = $2
-        WHERE id = $1 AND revoked IS NULL AND spent IS NULL AND $2 < expires";
+        WHERE id = $1 AND revoked IS NULL AND spent IS NULL AND ended IS NULL
+            AND $2 < expires";
     SPEND = "
         UPDATE grants SET spent = $2, spent_on = $3
-        WHERE id = $1 AND single_use = 1 AND revoked IS NULL AND spent IS NULL AND $2 < expires";
+        WHERE id = $1 AND single_use = 1 AND revoked IS NULL AND spent IS NULL AND ended IS NULL
+            AND $2 < expires";
+    COUNT_OVERDUE = "
+        SELECT COUNT(*) FROM grants
+        WHERE ended IS NULL AND revoked IS NULL AND spent IS NULL AND expires <= $1";
+    EXPIRE = "
+        UPDATE grants SET ended = expires
+        WHERE id IN (
+            SELECT id FROM grants
+            WHERE ended IS NULL AND revoked IS NULL AND spent IS NULL AND expires <= $1
+            ORDER BY expires, id LIMIT $2
+        )
+        RETURNING id, agent";
 }
+
+/// So many grants are marked in one transaction, so that none lasts long.
+const EXPIRED_AT_ONCE: i64 = 500;
 
 row! {
     /// A grant.
@@ -74,6 +93,7 @@ row! {
         single_use: i64,
         revoked: Option<i64>,
         spent: Option<i64>,
+        ended: Option<i64>,
     }
 }
 
@@ -102,24 +122,31 @@ impl TryFrom<GrantRow> for StoredGrant {
     type Error = StoreError;
 
     fn try_from(row: GrantRow) -> Result<Self, StoreError> {
-        let (revoked, spent) = (time(row.revoked), time(row.spent));
+        let (revoked, spent, ended) = (time(row.revoked), time(row.spent), time(row.ended));
         Ok(Self {
             grant: row.grant()?,
             revoked,
             spent,
+            ended,
         })
     }
 }
 
 impl StoredGrant {
+    /// Whether it gives a right at `now`.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.over(now).is_none()
+    }
+
     /// Why it gives no right at `now`, if it does not.
-    fn ended(&self, now: Timestamp) -> Option<String> {
+    fn over(&self, now: Timestamp) -> Option<String> {
         let id = self.grant.id;
         if self.revoked.is_some() {
             Some(format!("grant `{id}` is revoked"))
         } else if self.spent.is_some() {
             Some(format!("grant `{id}` is spent"))
-        } else if now >= self.grant.expires {
+        } else if self.ended.is_some() || now >= self.grant.expires {
             Some(format!("grant `{id}` has expired"))
         } else {
             None
@@ -224,7 +251,7 @@ impl Store {
     ) -> Result<StoredGrant, StoreError> {
         let mut write = self.write(actor).await?;
         let mut stored = find(&mut write, id).await?;
-        if let Some(why) = stored.ended(actor.at) {
+        if let Some(why) = stored.over(actor.at) {
             return Err(StoreError::Conflict(why));
         }
         within!(write, |c| sqlx::query(REVOKE)
@@ -266,7 +293,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut write = self.write(actor).await?;
         let stored = find(&mut write, id).await?;
-        if let Some(why) = stored.ended(actor.at) {
+        if let Some(why) = stored.over(actor.at) {
             return Err(StoreError::Conflict(why));
         }
         let spent = within!(write, |c| sqlx::query(SPEND)
@@ -296,6 +323,72 @@ impl Store {
             })
             .await?;
         write.commit().await
+    }
+
+    /// Marks grants past their expiry, and says which. Event each: `GrantEnded`. They gave
+    /// no right before that either; from now on they give none even if a clock goes back.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn expire_grants(
+        &self,
+        actor: &Actor,
+    ) -> Result<Vec<(GrantId, AgentId)>, StoreError> {
+        let (overdue,): (i64,) = on!(self, |pool| sqlx::query_as(COUNT_OVERDUE)
+            .bind(actor.at.as_millis())
+            .fetch_one(pool)
+            .await?);
+        let mut ended = Vec::new();
+        if overdue == 0 {
+            return Ok(ended);
+        }
+        loop {
+            let batch = self.expire_some_grants(actor).await?;
+            let last = i64::try_from(batch.len()).is_ok_and(|found| found < EXPIRED_AT_ONCE);
+            ended.extend(batch);
+            if last {
+                return Ok(ended);
+            }
+        }
+    }
+
+    async fn expire_some_grants(
+        &self,
+        actor: &Actor,
+    ) -> Result<Vec<(GrantId, AgentId)>, StoreError> {
+        let mut write = self.write(actor).await?;
+        let rows: Vec<(String, String)> = within!(write, |c| sqlx::query_as(EXPIRE)
+            .bind(actor.at.as_millis())
+            .bind(EXPIRED_AT_ONCE)
+            .fetch_all(c)
+            .await?);
+        let mut ended = Vec::with_capacity(rows.len());
+        for (grant, agent) in rows {
+            ended.push((
+                parsed::<GrantId>("grant", &grant)?,
+                parsed::<AgentId>("grant", &agent)?,
+            ));
+        }
+        // RETURNING has no order of its own.
+        ended.sort();
+        for &(grant, agent) in &ended {
+            write.announce(&Change::GrantEnded { grant, agent }).await?;
+            write
+                .record(Record {
+                    kind: "grant_expired",
+                    agent: Some(agent),
+                    command: None,
+                    details: json!({ "grant": grant }),
+                })
+                .await?;
+        }
+        if ended.is_empty() {
+            write.abandon().await?;
+        } else {
+            write.commit().await?;
+        }
+        Ok(ended)
     }
 }
 

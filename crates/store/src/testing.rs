@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use crate::{
     Actor, Store, StoreError,
     agents::Token,
-    approvals::{Approved, NewApproval},
+    approvals::{Approved, Decision, NewApproval},
 };
 
 /// When everything in these tests begins.
@@ -215,8 +215,13 @@ impl Fixture {
             from: None,
             at: now,
         };
+        let decision = Decision {
+            by,
+            reason: "fine",
+            policy_set: Some(&version("a1")),
+        };
         self.store
-            .approve(id, by, reach, hours, "fine", &actor, |_| {
+            .approve(id, decision, (reach, hours), &actor, |_| {
                 Ok::<_, StoreError>(())
             })
             .await

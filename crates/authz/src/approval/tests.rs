@@ -726,3 +726,210 @@ fn rights_are_as_reviewed() {
         "the shipped policies give other rights than `rights.txt` says; if that is meant, run this test with UPDATE_GOLDEN=1 and review the difference\n{found}"
     );
 }
+
+/// What an approval by `dan` of this reach would do for a call with these arguments, of
+/// which people were shown `shown`.
+fn helps(
+    policies: &Arc<PolicySet>,
+    agent: Agent,
+    target: &Target,
+    (arguments, shown): (serde_json::Value, serde_json::Value),
+    reach: Reach,
+    second_to_come: bool,
+) -> Result<(), NotPermitted> {
+    let exact = command(target.clone(), arguments);
+    let shown = command(target.clone(), shown);
+    let ask = Ask {
+        digest: exact.arguments.digest().clone(),
+        ..ask(&agent, target, 1)
+    };
+    let (scope, risk, single_use) = ask.scope(reach);
+    let grant = crate::Grant {
+        single_use,
+        ..grant(agent.id, scope, risk)
+    };
+    let facts = crate::Facts {
+        agent,
+        grants: Vec::new(),
+        version: 1,
+    };
+    let proposed = Proposed {
+        ask: &ask,
+        arguments: shown.arguments.values(),
+        facts: &facts,
+        grant: &grant,
+        second_to_come,
+    };
+    would_help(policies, &proposed, at(NOON))
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
+fn an_approval_helps_only_if_the_call_would_be_permitted() {
+    let shipped = shipped();
+    let never = shipped_with(
+        "@id(\"wall.never\")\n@advice(\"Not at all.\")\nforbid (principal is Agent, action in Action::\"write\", resource is Command);",
+    );
+    let not_prod = shipped_with(
+        "@id(\"wall.web\")\n@advice(\"Never the web server.\")\nforbid (principal is Agent, action in Action::\"write\", resource is Command)\nwhen { context.args.text.hasTag(\"server\") && context.args.text.getTag(\"server\") == \"web\" };",
+    );
+    let write = target("coolify/deploy", Risk::Write);
+    let destroy = target("coolify/delete", Risk::Destroy);
+    let suspended = Agent {
+        suspended: true,
+        ..agent()
+    };
+    let same = |arguments: serde_json::Value| (arguments.clone(), arguments);
+    let cases = [
+        (
+            "this call",
+            &shipped,
+            agent(),
+            &write,
+            same(json!({"server": "a"})),
+            Reach::Call,
+            false,
+            Ok(()),
+        ),
+        (
+            "once",
+            &shipped,
+            agent(),
+            &write,
+            same(json!({})),
+            Reach::Once,
+            false,
+            Ok(()),
+        ),
+        (
+            "service",
+            &shipped,
+            agent(),
+            &write,
+            same(json!({})),
+            Reach::Service,
+            false,
+            Ok(()),
+        ),
+        (
+            "one where two are needed",
+            &shipped,
+            agent(),
+            &destroy,
+            same(json!({})),
+            Reach::Call,
+            false,
+            Err("wall.destroy-needs-two"),
+        ),
+        (
+            "the first of two",
+            &shipped,
+            agent(),
+            &destroy,
+            same(json!({})),
+            Reach::Call,
+            true,
+            Ok(()),
+        ),
+        (
+            "suspended since",
+            &shipped,
+            suspended,
+            &write,
+            same(json!({})),
+            Reach::Call,
+            false,
+            Err("guard.suspended-agent"),
+        ),
+        (
+            "forbidden since",
+            &never,
+            agent(),
+            &write,
+            same(json!({})),
+            Reach::Call,
+            false,
+            Err("wall.never"),
+        ),
+        (
+            "these arguments",
+            &not_prod,
+            agent(),
+            &write,
+            same(json!({"server": "web"})),
+            Reach::Command,
+            false,
+            Err("wall.web"),
+        ),
+        (
+            "other arguments",
+            &not_prod,
+            agent(),
+            &write,
+            same(json!({"server": "db"})),
+            Reach::Command,
+            false,
+            Ok(()),
+        ),
+        (
+            "the call is known by its exact arguments",
+            &shipped,
+            agent(),
+            &write,
+            (
+                json!({"token": "hunter2"}),
+                json!({"token": crate::redact::REDACTED}),
+            ),
+            Reach::Call,
+            false,
+            Ok(()),
+        ),
+        (
+            "a secret elsewhere hides no wall",
+            &not_prod,
+            agent(),
+            &write,
+            (
+                json!({"server": "web", "token": "x"}),
+                json!({"server": "web", "token": crate::redact::REDACTED}),
+            ),
+            Reach::Call,
+            false,
+            Err("wall.web"),
+        ),
+    ];
+    for (name, policies, agent, target, arguments, reach, second, expected) in cases {
+        let answer = helps(policies, agent, target, arguments, reach, second);
+        match (answer, expected) {
+            (Ok(()), Ok(())) => {}
+            (
+                Err(NotPermitted {
+                    policies, advice, ..
+                }),
+                Err(policy),
+            ) => {
+                assert_eq!(policies, [policy], "{name}");
+                assert!(!advice.is_empty(), "{name}");
+            }
+            (answer, expected) => panic!("{name}: {answer:?} and not {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_told_without_a_secret_is_left_to_the_call_itself() {
+    // The policy fails for a large number.
+    let failing = shipped_with(
+        "@id(\"wall.sum\")\n@advice(\"Not so many.\")\nforbid (principal is Agent, action in Action::\"write\", resource is Command)\nwhen { context.args.number.hasTag(\"n\") && context.args.number.getTag(\"n\") + 1 > 100 };",
+    );
+    let write = target("coolify/deploy", Risk::Write);
+    let helps = |arguments| helps(&failing, agent(), &write, arguments, Reach::Call, false);
+    let large = json!({"n": i64::MAX});
+    assert_eq!(
+        helps((large.clone(), large)).unwrap_err().policies,
+        ["wall.sum"]
+    );
+    let exact = json!({"n": i64::MAX, "token": "hunter2"});
+    let shown = json!({"n": i64::MAX, "token": crate::redact::REDACTED});
+    assert_eq!(helps((exact, shown)), Ok(()));
+}

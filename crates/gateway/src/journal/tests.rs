@@ -104,11 +104,11 @@ fn subject() -> Subject {
 }
 
 impl Journal {
-    /// Appends a line such as `open` would, which needs a permit.
+    /// Appends a line. A refusal: commands that began want an outcome.
     async fn line(&self, until: Until, number: usize) -> Result<(), Unwritable> {
         let mut details = Map::new();
         details.insert("number".to_owned(), number.into());
-        self.append(self.record("intent", &subject(), details), until)
+        self.append(self.record("refusal", &subject(), details), until)
             .await
     }
 }
@@ -489,4 +489,111 @@ async fn the_journal_is_sent_in_order_through_failures_rotations_and_restarts() 
         Some(&head),
         Some(&verify(folder.path(), None).unwrap().head)
     );
+}
+
+/// Every command of the journal with what became of it, in the order of the outcomes.
+fn outcomes(folder: &Path) -> Vec<(String, String)> {
+    entries(folder)
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| entry.kind == "outcome")
+        .map(|entry| {
+            let status = entry.details["status"].as_str().unwrap().to_owned();
+            (entry.decision.unwrap(), status)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_under_way_when_the_gateway_ended_is_recorded_as_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut begun = Vec::new();
+    let mut finished = Vec::new();
+    // Small files: what began is in other files than what ended.
+    let started = start(folder.path(), 1_000);
+    for number in 0..20 {
+        let subject = subject();
+        let record = started.journal.record("intent", &subject, Map::new());
+        started.journal.append(record, Until::Synced).await.unwrap();
+        if number % 3 == 0 {
+            begun.push(subject.decision.to_string());
+        } else {
+            let record = started.journal.record(
+                "outcome",
+                &subject,
+                Map::from_iter([("status".to_owned(), "success".into())]),
+            );
+            started.journal.append(record, Until::Synced).await.unwrap();
+            finished.push(subject.decision);
+        }
+        if number == 10 {
+            // Within a run, after a full disk, say.
+            let resumed = start_record("gateway-1", &clock(), json!({"resumed": true}));
+            started
+                .journal
+                .append(resumed, Until::Synced)
+                .await
+                .unwrap();
+        }
+    }
+    started.journal.close(started.thread).await;
+    let before = outcomes(folder.path()).len();
+    assert_eq!(before, finished.len());
+
+    for _ in 0..2 {
+        // Once, however often it starts.
+        let again = start(folder.path(), 1_000);
+        again.journal.close(again.thread).await;
+        let recorded: Vec<_> = outcomes(folder.path()).split_off(before);
+        let expected: Vec<_> = begun
+            .iter()
+            .map(|decision| (decision.clone(), "unknown".to_owned()))
+            .collect();
+        assert_eq!(recorded, expected);
+        verify(folder.path(), None).unwrap();
+    }
+    let last: Vec<_> = entries(folder.path())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let recovered = last
+        .iter()
+        .find(|entry| entry.details.get("status") == Some(&json!("unknown")))
+        .unwrap();
+    assert_eq!(recovered.agent, Some(AgentId::LOCAL));
+    assert_eq!(
+        recovered.command.as_ref().unwrap().to_string(),
+        "coolify/list-servers"
+    );
+}
+
+#[tokio::test]
+async fn an_end_within_the_recovery_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = start(folder.path(), u64::MAX);
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        let subject = subject();
+        let record = started.journal.record("intent", &subject, Map::new());
+        started.journal.append(record, Until::Synced).await.unwrap();
+        begun.push(subject.decision.to_string());
+    }
+    started.journal.close(started.thread).await;
+    let (_, path) = disk::files(folder.path()).unwrap().remove(0);
+
+    let again = start(folder.path(), u64::MAX);
+    again.journal.close(again.thread).await;
+    // Only the first of the three outcomes got to the disk.
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let cut = whole.match_indices('\n').nth(4).unwrap().0;
+    std::fs::write(&path, &whole[..=cut]).unwrap();
+    assert_eq!(outcomes(folder.path()).len(), 1);
+
+    let last = start(folder.path(), u64::MAX);
+    last.journal.close(last.thread).await;
+    let recorded: Vec<_> = outcomes(folder.path())
+        .into_iter()
+        .map(|(decision, _)| decision)
+        .collect();
+    assert_eq!(recorded, begun);
 }

@@ -72,6 +72,7 @@ pub(crate) struct Orchestrator {
     /// Questions about facts wait for ever.
     pub(crate) slow: AtomicBool,
     pub(crate) approvals_fail: AtomicBool,
+    pub(crate) approvals_full: AtomicBool,
     pub(crate) facts_asked: AtomicUsize,
     head: watch::Sender<i64>,
     journaled: watch::Sender<usize>,
@@ -124,7 +125,10 @@ impl Orchestrator {
             .route("/api/gateway/facts/{agent}", get(facts))
             .route("/api/gateway/credentials", post(credential))
             .route("/api/gateway/approvals", post(open_approval))
-            .route("/api/gateway/approvals/{id}", get(approval_of))
+            .route(
+                "/api/gateway/approvals/{id}",
+                get(approval_of).delete(withdraw),
+            )
             .route("/api/gateway/grants/{id}/spend", post(spend))
             .route("/api/gateway/policy-set", get(policy_set))
             .route("/api/gateway/shadow-policy-set", get(shadow))
@@ -185,6 +189,9 @@ async fn open_approval(
     if fake.approvals_fail.load(Ordering::SeqCst) {
         return Err(StatusCode::INTERNAL_SERVER_ERROR);
     }
+    if fake.approvals_full.load(Ordering::SeqCst) {
+        return Err(StatusCode::TOO_MANY_REQUESTS);
+    }
     let mut known = fake.known.lock().unwrap();
     let joined = known.approvals.iter().find(|(other, _)| {
         other.agent == open.agent
@@ -223,6 +230,28 @@ async fn approval_of(
     found
         .map(|(_, summary)| Json(summary.clone()))
         .ok_or(StatusCode::NOT_FOUND)
+}
+
+async fn withdraw(
+    State(fake): Fake,
+    Path(id): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> AxumResponse {
+    let mut known = fake.known.lock().unwrap();
+    let found = known.approvals.iter_mut().find(|(_, summary)| {
+        summary.id.to_string() == id && summary.agent.to_string() == query["agent"]
+    });
+    match found {
+        None => StatusCode::NOT_FOUND.into_response(),
+        Some((_, summary)) if summary.status == ApprovalStatus::Approved => {
+            let body = json!({"detail": "it is approved already"});
+            (StatusCode::CONFLICT, Json(body)).into_response()
+        }
+        Some((_, summary)) => {
+            summary.status = ApprovalStatus::Withdrawn;
+            Json(summary.clone()).into_response()
+        }
+    }
 }
 
 async fn spend(State(fake): Fake, Path(id): Path<String>, Json(_): Json<SpendGrant>) -> StatusCode {
@@ -498,6 +527,7 @@ pub(crate) async fn around() -> Around {
         cut: AtomicBool::new(false),
         slow: AtomicBool::new(false),
         approvals_fail: AtomicBool::new(false),
+        approvals_full: AtomicBool::new(false),
         facts_asked: AtomicUsize::new(0),
         head,
         journaled: journaled_sender,

@@ -45,9 +45,10 @@ impl HttpService {
         }
         // The URL is left out: it holds arguments.
         let cause = scrubber.text(&innermost(error));
-        self.failed(format!(
-            "no answer ({cause}); whether the command was carried out is unknown"
-        ))
+        HandlerError::Broken {
+            service,
+            reason: cause,
+        }
     }
 
     /// The service answered that it did not do it.

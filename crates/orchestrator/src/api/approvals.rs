@@ -2,7 +2,7 @@
 
 use authz::ApprovalRequestId;
 use axum::{Json, extract::State};
-use contract::approvals::{ApprovalView, Approve, Reject};
+use contract::approvals::{ApprovalView, Approve, Reject, Withdraw};
 use serde::Deserialize;
 
 use super::{Json as Body, Named, Parameters};
@@ -54,7 +54,9 @@ pub(crate) async fn show(
         .store()
         .approval(id, orchestrator.now())
         .await?;
-    Ok(Json(approvals::view(&orchestrator, &person, stored)))
+    Ok(Json(
+        approvals::view_with_obstacle(&orchestrator, &person, stored).await?,
+    ))
 }
 
 /// `POST /api/approvals/{id}/approve`.
@@ -76,5 +78,16 @@ pub(crate) async fn reject(
     Body(reject): Body<Reject>,
 ) -> Result<Json<ApprovalView>, Error> {
     let stored = approvals::reject(&orchestrator, &person, id, &reject.reason).await?;
+    Ok(Json(approvals::view(&orchestrator, &person, stored)))
+}
+
+/// `POST /api/approvals/{id}/withdraw`: of the agent's owner, or of whoever it asks for.
+pub(crate) async fn withdraw(
+    person: Person,
+    State(orchestrator): State<Orchestrator>,
+    Named(id): Named<ApprovalRequestId>,
+    Body(withdraw): Body<Withdraw>,
+) -> Result<Json<ApprovalView>, Error> {
+    let stored = approvals::withdraw(&orchestrator, &person, id, &withdraw.reason).await?;
     Ok(Json(approvals::view(&orchestrator, &person, stored)))
 }

@@ -90,6 +90,14 @@ pub(crate) struct Whose {
     agent: String,
 }
 
+impl Whose {
+    fn agent(&self) -> Result<AgentId, Error> {
+        self.agent
+            .parse()
+            .map_err(|error| Error::field("agent", error))
+    }
+}
+
 /// `GET /api/gateway/approvals/{id}?agent=…`: an agent sees its own.
 pub(crate) async fn approval(
     _: GatewayCaller,
@@ -97,16 +105,24 @@ pub(crate) async fn approval(
     Named(id): Named<ApprovalRequestId>,
     Parameters(whose): Parameters<Whose>,
 ) -> Result<Json<ApprovalSummary>, Error> {
-    let agent: AgentId = whose
-        .agent
-        .parse()
-        .map_err(|error| Error::field("agent", error))?;
+    let agent = whose.agent()?;
     let unknown = || Error::NotFound(format!("approval request `{id}` is not found"));
     match orchestrator.store().approval(id, orchestrator.now()).await {
         Ok(stored) if stored.new.ask.agent.id == agent => Ok(Json(approvals::summary(&stored))),
         Ok(_) | Err(store::StoreError::NotFound(_)) => Err(unknown()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// `DELETE /api/gateway/approvals/{id}?agent=…`: an agent takes its own back.
+pub(crate) async fn withdraw(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+    Named(id): Named<ApprovalRequestId>,
+    Parameters(whose): Parameters<Whose>,
+) -> Result<Json<ApprovalSummary>, Error> {
+    let stored = approvals::withdraw_own(&orchestrator, whose.agent()?, id).await?;
+    Ok(Json(approvals::summary(&stored)))
 }
 
 /// `POST /api/gateway/grants/{id}/spend`.
@@ -116,6 +132,7 @@ pub(crate) async fn spend(
     Named(grant): Named<GrantId>,
     Body(spend): Body<SpendGrant>,
 ) -> Result<StatusCode, Error> {
+    orchestrator.settle().await?;
     let actor = Actor {
         user: None,
         via: "gateway",

@@ -70,6 +70,7 @@ pub(crate) async fn revoke(
     Body(revoke): Body<Revoke>,
 ) -> Result<StatusCode, Error> {
     check_text("reason", &revoke.reason, MAX_REASON_CHARS)?;
+    orchestrator.settle().await?;
     let actor = orchestrator.actor(&person);
     let stored = orchestrator.store().grant(grant).await?;
     let agent = orchestrator
@@ -102,7 +103,7 @@ fn state(stored: &StoredGrant, now: Timestamp) -> &'static str {
         "revoked"
     } else if stored.spent.is_some() {
         "spent"
-    } else if now < stored.grant.expires {
+    } else if stored.is_live(now) {
         "live"
     } else {
         "expired"

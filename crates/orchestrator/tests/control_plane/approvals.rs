@@ -382,7 +382,7 @@ async fn time_closes_a_request_and_a_loop_of_calls_does_not_flood() {
                 .open_approval(&refused(&plane, agent.id, json!({"n": 3})).await)
                 .await
         ),
-        409
+        429
     );
 
     plane.pass(Duration::from_hours(24));

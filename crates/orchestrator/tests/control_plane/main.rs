@@ -25,3 +25,4 @@ mod policy_folder;
 mod second_factor;
 mod slack;
 mod websocket;
+mod workflow;

@@ -325,6 +325,7 @@ pub(crate) async fn refused(plane: &Plane, agent: AgentId, arguments: Value) -> 
         workflow: Some("owner".to_owned()),
         approvals: 1,
         policy_set: plane.gateway.policy_set_bundle().await.unwrap().version,
+        ip: Some("10.0.0.7".parse().unwrap()),
     }
 }
 

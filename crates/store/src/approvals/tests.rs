@@ -1,10 +1,20 @@
+mod closed;
+mod entitled;
+mod migrated;
+mod processes;
+
 use std::collections::BTreeSet;
 
-use authz::{Agent, Risk, Scope};
+use authz::{Agent, AgentId, CommandKey, Risk, Scope};
+use serde_json::json;
 
-use super::*;
-use crate::testing::{
-    Fixture, NOON, ODD_TEXTS, actor, after, agent, at, on_both_engines, request, version,
+use super::{decide::insert_verdict, open::insert, *};
+use crate::{
+    feed::Change,
+    grants,
+    testing::{
+        Fixture, NOON, ODD_TEXTS, actor, after, agent, at, on_both_engines, request, version,
+    },
 };
 
 /// A day after noon: when requests opened at noon expire.
@@ -32,15 +42,30 @@ async fn reject(
 ) -> Result<StoredApproval, StoreError> {
     fixture
         .store
-        .reject(
-            id,
-            by,
-            "no",
-            retry_at,
-            &at(now),
-            |_| Ok::<_, StoreError>(()),
-        )
+        .reject(id, said(by, "no"), retry_at, &at(now), |_| {
+            Ok::<_, StoreError>(())
+        })
         .await
+}
+
+fn verdict(user: &UserId) -> Verdict {
+    Verdict {
+        user: user.clone(),
+        approved: None,
+        reason: String::new(),
+        at: NOON,
+        via: "api".to_owned(),
+        policy_set: None,
+        counts: true,
+    }
+}
+
+fn said<'a>(by: &'a UserId, reason: &'a str) -> Decision<'a> {
+    Decision {
+        by,
+        reason,
+        policy_set: None,
+    }
 }
 
 async fn open(
@@ -172,7 +197,10 @@ on_both_engines! {
         }
         let head = fixture.store.feed_head().await.unwrap();
         let fourth = || request(&agent, json!({"server": 4}), 1, NOON);
-        let why = conflict(open(fixture, fourth(), NOON).await);
+        let why = match open(fixture, fourth(), NOON).await {
+            Err(StoreError::TooMany(why)) => why,
+            other => panic!("not too many: {other:?}"),
+        };
         assert!(why.contains("`builder` has 3"), "{why}");
         assert_eq!(fixture.store.feed_head().await.unwrap(), head);
         // Joining is still possible, others are not affected, and a decided one makes room.
@@ -317,8 +345,8 @@ on_both_engines! {
             let hours = Duration::from_hours(second.1);
             let approved = fixture
                 .store
-                .approve(id, &eve, second.0, hours, "me too", &at(after(3)), |approval| {
-                    seen.clone_from(&approval.new.ask.approved_by);
+                .approve(id, said(&eve, "me too"), (second.0, hours), &at(after(3)), |proposal| {
+                    seen.clone_from(&proposal.approval.new.ask.approved_by);
                     Ok::<_, StoreError>(())
                 })
                 .await
@@ -351,7 +379,7 @@ on_both_engines! {
                 let by = people[number / 2].clone();
                 tokio::spawn(async move {
                     let hour = Duration::from_hours(1);
-                    store.approve(id, &by, Reach::Call, hour, "", &actor(), |_| Ok::<_, StoreError>(())).await
+                    store.approve(id, said(&by, ""), (Reach::Call, hour), &actor(), |_| Ok::<_, StoreError>(())).await
                 })
             })
             .collect();
@@ -381,7 +409,7 @@ on_both_engines! {
                 let (store, by) = (fixture.store.clone(), people[number / 2].clone());
                 tokio::spawn(async move {
                     let hour = Duration::from_hours(1);
-                    store.approve(id, &by, Reach::Call, hour, "", &actor(), |_| Ok::<_, StoreError>(())).await
+                    store.approve(id, said(&by, ""), (Reach::Call, hour), &actor(), |_| Ok::<_, StoreError>(())).await
                 })
             })
             .collect();
@@ -420,10 +448,10 @@ on_both_engines! {
         let id = fixture.opened(&agent, json!({}), 1).await;
         let head = fixture.store.feed_head().await.unwrap();
         let hour = Duration::from_hours(1);
-        let refuse = |_: &StoredApproval| Err(StoreError::Conflict("policy says no".to_owned()));
-        let approved = fixture.store.approve(id, &dan, Reach::Call, hour, "", &actor(), refuse).await;
+        let refuse = |_: &Proposal<'_>| Err(StoreError::Conflict("policy says no".to_owned()));
+        let approved = fixture.store.approve(id, said(&dan, ""), (Reach::Call, hour), &actor(), refuse).await;
         assert_eq!(conflict(approved), "policy says no");
-        let rejected = fixture.store.reject(id, &dan, "", NOON, &actor(), refuse).await;
+        let rejected = fixture.store.reject(id, said(&dan, ""), NOON, &actor(), refuse).await;
         assert_eq!(conflict(rejected), "policy says no");
         let none = fixture.approve(id, &dan, Reach::Call, 0, NOON).await;
         assert!(conflict(none).contains("no time"));
@@ -532,7 +560,7 @@ on_both_engines! {
             }
             let rejected = fixture
                 .store
-                .reject(new.id, &dan, text, after(1), &actor(), |_| Ok::<_, StoreError>(()))
+                .reject(new.id, said(&dan, text), after(1), &actor(), |_| Ok::<_, StoreError>(()))
                 .await
                 .unwrap();
             assert_eq!(rejected.verdicts[0].reason, kept);
@@ -553,11 +581,11 @@ on_both_engines! {
         // A second pending request for the same call.
         let mut write = fixture.store.write(&actor()).await.unwrap();
         let twin = request(&agent, json!({}), 2, NOON);
-        conflict(insert(&mut write, &twin).await);
+        conflict(insert(&mut write, &twin, &Terms::default()).await);
         drop(write);
         // A second verdict of one person, at another place.
         let mut write = fixture.store.write(&actor()).await.unwrap();
-        let verdict = Verdict { user: dan.clone(), approved: None, reason: String::new(), at: NOON };
+        let verdict = verdict(&dan);
         conflict(insert_verdict(&mut write, &mut stored, verdict).await);
         drop(write);
         // A second grant for one request.

@@ -14,7 +14,6 @@ const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("access", access::STATEMENTS),
     ("activity", activity::STATEMENTS),
     ("agents", agents::STATEMENTS),
-    ("approvals", approvals::STATEMENTS),
     ("audit", audit::STATEMENTS),
     ("catalogs", catalogs::STATEMENTS),
     ("feed", feed::STATEMENTS),
@@ -39,7 +38,7 @@ where
     for<'c> &'c mut C: Executor<'c>,
 {
     let mut refused = Vec::new();
-    for (module, statements) in STATEMENTS {
+    for (module, statements) in STATEMENTS.iter().chain(&approvals::STATEMENTS) {
         assert!(!statements.is_empty(), "{module}");
         for (name, sql) in *statements {
             if let Err(error) = connection.prepare(AssertSqlSafe(*sql).into_sql_str()).await {

@@ -4,7 +4,10 @@ use authz::approval::Reach;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{NOON, after, at, on_both_engines, request};
+use crate::{
+    approvals::Decision,
+    testing::{NOON, after, at, on_both_engines, request},
+};
 
 const ALL: Page = Page {
     size: 50,
@@ -82,8 +85,9 @@ on_both_engines! {
         let approved = fixture.opened(&agent, json!({"n": 1}), 1).await;
         fixture.approve(approved, &by, Reach::Call, 1, after(10)).await.unwrap();
         let rejected = fixture.opened(&agent, json!({"n": 2}), 1).await;
+        let no = Decision { by: &by, reason: "no", policy_set: None };
         store
-            .reject(rejected, &by, "no", after(900), &at(after(20)), |_| Ok::<_, StoreError>(()))
+            .reject(rejected, no, after(900), &at(after(20)), |_| Ok::<_, StoreError>(()))
             .await
             .unwrap();
         let expired = fixture.opened(&agent, json!({"n": 3}), 1).await;
