@@ -485,7 +485,10 @@ async fn who_shows_themselves_again_may_approve_what_destroys() {
         "the cookie before is no longer good"
     );
     let sent = post(&plane, &path, &renewed, form, SAME).await;
-    assert_eq!(sent.header("location"), format!("/approvals/{id}"));
+    assert_eq!(
+        sent.header("location"),
+        format!("/approvals/{id}?done=advanced")
+    );
     let approval = plane.admin.approval(id).await.unwrap();
     assert_eq!(approval.summary.approvals_given, 1);
     assert!(kinds(&plane).await.contains(&"step_up".to_owned()));
