@@ -189,9 +189,10 @@ pub(crate) async fn count(write: &mut Write, rows: &[&JournalRow]) -> Result<(),
 fn add(rows: usize) -> String {
     let values: Vec<_> = (0..rows)
         .map(|row| {
-            let first = row * 5;
-            let [a, b, c, d, e] = [1, 2, 3, 4, 5].map(|place| first + place);
-            format!("(${a}, ${b}, ${c}, ${d}, ${e})")
+            let places: Vec<_> = (1..=5)
+                .map(|place| format!("${}", row * 5 + place))
+                .collect();
+            format!("({})", places.join(", "))
         })
         .collect();
     format!(

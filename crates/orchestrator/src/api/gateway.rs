@@ -353,10 +353,9 @@ impl Told {
                 Some("permitted")
             }
             "refusal" => {
-                let outcome = match text("outcome") {
-                    Some(known @ ("pending" | "rejected")) => known,
-                    _ => "refused",
-                };
+                let outcome = text("outcome")
+                    .filter(|outcome| matches!(*outcome, "pending" | "rejected"))
+                    .unwrap_or("refused");
                 // Opening a request is not part of deciding.
                 if outcome == "refused" {
                     counts.extend(number("decision_us").map(decision_time));
@@ -367,10 +366,8 @@ impl Told {
             "outcome" => {
                 let micros = number("duration_ms").map(|millis| millis.saturating_mul(1_000));
                 counts.extend(micros.map(|micros| (Measure::CommandTime, bound(micros))));
-                Some(match text("status") {
-                    Some(known @ ("success" | "error")) => known,
-                    _ => "unknown",
-                })
+                let ended = text("status").filter(|status| matches!(*status, "success" | "error"));
+                Some(ended.unwrap_or("unknown"))
             }
             _ => None,
         };

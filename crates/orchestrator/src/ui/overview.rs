@@ -65,7 +65,7 @@ struct Bars {
     /// The decisions that the top stands for.
     top: u64,
     half: String,
-    bars: Vec<Bar>,
+    columns: Vec<Bar>,
     marks: Vec<String>,
 }
 
@@ -309,13 +309,13 @@ fn bars(overview: &Overview) -> Bars {
         })
     });
     Bars {
-        half: if top % 2 == 0 {
+        half: if top.is_multiple_of(2) {
             (top / 2).to_string()
         } else {
             String::new()
         },
         top,
-        bars: bars.collect(),
+        columns: bars.collect(),
         marks: marks(overview),
     }
 }
@@ -490,8 +490,8 @@ mod tests {
             (20, "10"),
             "8 + 4, rounded up"
         );
-        assert_eq!(chart.bars.len(), 2, "nothing is drawn for nothing");
-        let parts = &chart.bars[1].parts;
+        assert_eq!(chart.columns.len(), 2, "nothing is drawn for nothing");
+        let parts = &chart.columns[1].parts;
         assert_eq!(
             (
                 parts[0].class,

@@ -95,6 +95,32 @@ async fn every_door_opens_for_its_own_callers_only() {
         ("GET", "/api/audit", None, [401, 401, 401, 403, 200, 200]),
         (
             "GET",
+            "/api/audit/export",
+            None,
+            [401, 401, 401, 403, 200, 200],
+        ),
+        (
+            "GET",
+            "/api/audit/verification",
+            None,
+            [401, 401, 401, 403, 200, 200],
+        ),
+        ("GET", "/api/services", None, [401, 401, 401, 403, 200, 200]),
+        ("GET", "/api/overview", None, [401, 401, 401, 403, 200, 200]),
+        (
+            "POST",
+            "/api/explain",
+            Some(json!({})),
+            [401, 401, 401, 403, 400, 400],
+        ),
+        (
+            "PUT",
+            "/api/gateway/catalog",
+            Some(json!({})),
+            [401, 401, 400, 401, 401, 401],
+        ),
+        (
+            "GET",
             "/api/audit/journals",
             None,
             [401, 401, 401, 403, 200, 200],

@@ -44,6 +44,10 @@ async fn ids(fixture: &Fixture, filter: AuditFilter) -> Vec<i64> {
     page.rows.iter().map(|row| row.id).collect()
 }
 
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "the fields of a filter may be absent"
+)]
 fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
