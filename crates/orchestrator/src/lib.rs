@@ -291,7 +291,7 @@ impl Orchestrator {
             () = policy_folder::watch(self) => {}
             () = policy_folder::follow(self) => {}
             () = self.sweep() => {}
-            () = notifications::run(self) => {}
+            () = Box::pin(notifications::run(self)) => {}
         }
         self.inner.closing.cancel();
     }

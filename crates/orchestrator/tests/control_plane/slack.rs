@@ -19,7 +19,12 @@ use crate::{
 const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    use std::fmt::Write as _;
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        write!(encoded, "%{byte:02X}").unwrap();
+    }
+    encoded
 }
 
 fn signature(secret: &str, seconds: i64, body: &str) -> String {
