@@ -18,7 +18,7 @@ mod policies;
 mod request;
 mod services;
 mod session;
-mod text;
+pub(crate) mod text;
 mod tokens;
 mod trail;
 mod users;
