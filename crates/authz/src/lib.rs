@@ -22,6 +22,7 @@ pub mod id;
 pub mod mutate;
 pub mod policy_set;
 pub mod redact;
+mod schema;
 pub mod shadow;
 pub mod slice;
 pub mod time;

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use authz::{RoleName, TeamName, User, UserId, time::Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `POST /api/users`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
     /// The handle.
@@ -23,7 +24,7 @@ pub struct CreateUser {
 }
 
 /// `GET /api/users/{id}` and `GET /api/whoami`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UserView {
     /// The person.
     #[serde(flatten)]

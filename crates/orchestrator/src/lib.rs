@@ -18,10 +18,13 @@ mod authenticate;
 mod credential;
 mod error;
 mod events;
+mod openapi;
 mod origins;
 pub mod policy_folder;
 mod precondition;
 mod service;
+#[cfg(test)]
+mod testing;
 mod ui;
 mod websocket;
 
@@ -42,7 +45,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    activation::InForce, credential::Digest, origins::Origins, policy_folder::FolderStatus,
+    activation::InForce, credential::Digest, events::Feed, origins::Origins,
+    policy_folder::FolderStatus,
 };
 
 /// How an orchestrator is set up.
@@ -93,6 +97,10 @@ struct Inner {
     sockets: AtomicUsize,
     /// Numbers them.
     clients: AtomicU64,
+    /// Open streams of server-sent events.
+    streams: AtomicUsize,
+    /// The newest changes, for whoever follows.
+    feed: Feed,
     /// Cancelled when the orchestrator stops: streams end.
     closing: CancellationToken,
 }
@@ -120,6 +128,13 @@ pub enum StartError {
     InvalidOrigin(String),
 }
 
+/// The API's description: an OpenAPI 3.1 document in JSON, as `/api/openapi.json` has it.
+#[must_use]
+pub fn openapi() -> String {
+    // Texts and numbers: it always serialises.
+    api::document().to_pretty_json().unwrap_or_default()
+}
+
 /// How long the first start's link is good.
 const BOOTSTRAP_LINK_LIFETIME: Duration = Duration::from_hours(1);
 
@@ -143,6 +158,7 @@ impl Orchestrator {
         store.ensure_agent(&local_agent()?, &actor).await?;
 
         let (in_force, folder) = policy_folder::start(&config, &store, &clock).await?;
+        let feed = Feed::start(&store).await?;
         let control = config
             .control_token
             .as_ref()
@@ -160,6 +176,8 @@ impl Orchestrator {
                 bootstrap: Mutex::new(None),
                 sockets: AtomicUsize::new(0),
                 clients: AtomicU64::new(0),
+                streams: AtomicUsize::new(0),
+                feed,
                 closing: CancellationToken::new(),
             }),
         })
@@ -227,7 +245,10 @@ impl Orchestrator {
 
     /// Everything it answers over HTTP.
     pub fn router(&self) -> axum::Router {
-        service::stack(self, api::routes(self).merge(ui::routes(self)))
+        service::versioned(service::stack(
+            self,
+            api::routes(self).merge(ui::routes(self)),
+        ))
     }
 
     /// Watches the policy folder, announces expiries, follows the feed, until `shutdown`;

@@ -5,6 +5,7 @@ use axum::{Json, extract::State};
 use contract::audit::{AuditEntry, JournalHead};
 use serde::Deserialize;
 use store::audit::AuditRow;
+use utoipa::IntoParams;
 
 use super::Parameters;
 use crate::{
@@ -17,20 +18,33 @@ use crate::{
 const MAX_LIST: u32 = 1_000;
 
 /// Which part of the trail.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Filter {
+    /// Those behind this place.
     #[serde(default)]
+    #[param(required = false)]
     after: i64,
+    /// At most so many; 200 if absent, never more than 1000.
     #[serde(default)]
     limit: Option<u32>,
+    /// Of this agent only, by id or name.
     #[serde(default)]
     agent: Option<String>,
+    /// Of this command only, as `service/name`.
     #[serde(default)]
     command: Option<String>,
 }
 
-/// `GET /api/audit?after=&limit=&agent=&command=`, oldest first.
+#[utoipa::path(
+    get,
+    path = "/api/audit",
+    tag = "audit",
+    summary = "The audit trail, oldest first",
+    params(Filter),
+    responses((status = 200, description = "At most `limit` entries", body = Vec<AuditEntry>), (status = 404, description = "There is no such agent"))
+)]
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -63,7 +77,13 @@ pub(crate) async fn list(
     Ok(Json(entries))
 }
 
-/// `GET /api/audit/journals`: how far each gateway's journal is stored.
+#[utoipa::path(
+    get,
+    path = "/api/audit/journals",
+    tag = "audit",
+    summary = "How far each journal of a gateway is stored",
+    responses((status = 200, description = "By gateway", body = Vec<JournalHead>))
+)]
 pub(crate) async fn journals(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,

@@ -12,6 +12,7 @@ use contract::{
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use store::{Actor, audit::JournalRow};
+use utoipa::IntoParams;
 
 use super::{Json as Body, Named, Parameters};
 use crate::{Orchestrator, activation, approvals, authenticate::GatewayCaller, error::Error};
@@ -19,7 +20,14 @@ use crate::{Orchestrator, activation, approvals, authenticate::GatewayCaller, er
 /// A gateway's name is at most so long.
 const MAX_GATEWAY_CHARS: usize = 128;
 
-/// `GET /api/gateway/facts/{agent}`, by id or name.
+#[utoipa::path(
+    get,
+    path = "/api/gateway/facts/{agent}",
+    tag = "gateway",
+    summary = "The facts about an agent",
+    params(("agent" = AgentRef, Path, description = "Its id or name")),
+    responses((status = 200, description = "As of now", body = Facts))
+)]
 pub(crate) async fn facts(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -33,7 +41,14 @@ pub(crate) async fn facts(
     ))
 }
 
-/// `POST /api/gateway/credentials`.
+#[utoipa::path(
+    post,
+    path = "/api/gateway/credentials",
+    tag = "gateway",
+    summary = "Whose credential has this digest",
+    request_body = CredentialQuery,
+    responses((status = 200, description = "A live credential", body = Credential), (status = 404, description = "Nobody holds it"))
+)]
 pub(crate) async fn credential(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -65,7 +80,14 @@ pub(crate) async fn credential(
     }))
 }
 
-/// `POST /api/gateway/approvals`.
+#[utoipa::path(
+    post,
+    path = "/api/gateway/approvals",
+    tag = "gateway",
+    summary = "Open an approval request, or join the pending one",
+    request_body = OpenApproval,
+    responses((status = 200, description = "The request", body = ApprovalSummary), (status = 404, description = "There is no such agent"), (status = 409, description = "The agent has too many open requests, or policy has changed"))
+)]
 pub(crate) async fn open_approval(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -76,13 +98,23 @@ pub(crate) async fn open_approval(
 }
 
 /// Whose request.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Whose {
+    /// The id of the agent.
+    #[param(value_type = AgentId)]
     agent: String,
 }
 
-/// `GET /api/gateway/approvals/{id}?agent=…`: an agent sees its own.
+#[utoipa::path(
+    get,
+    path = "/api/gateway/approvals/{approval}",
+    tag = "gateway",
+    summary = "Where a request of one agent stands",
+    params(("approval" = ApprovalRequestId, Path), Whose),
+    responses((status = 200, description = "As the agent may see it", body = ApprovalSummary))
+)]
 pub(crate) async fn approval(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -101,7 +133,15 @@ pub(crate) async fn approval(
     }
 }
 
-/// `POST /api/gateway/grants/{id}/spend`.
+#[utoipa::path(
+    post,
+    path = "/api/gateway/grants/{grant}/spend",
+    tag = "gateway",
+    summary = "Use up a grant for one use",
+    params(("grant" = GrantId, Path)),
+    request_body = SpendGrant,
+    responses((status = 204, description = "It is spent"), (status = 409, description = "It is spent, revoked or expired, or not for one use"))
+)]
 pub(crate) async fn spend(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -120,9 +160,16 @@ pub(crate) async fn spend(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /api/gateway/policy-set`: the one that the store has as active. It is announced in
-/// the transaction that makes it so, and whoever asks at once upon that must not be told of
-/// the one before, which this process may still hold for a moment.
+// The one that the store has as active. It is announced in the transaction that makes it
+// so, and whoever asks at once upon that must not be told of the one before, which this
+// process may still hold for a moment.
+#[utoipa::path(
+    get,
+    path = "/api/gateway/policy-set",
+    tag = "gateway",
+    summary = "The policy set to enforce",
+    responses((status = 200, description = "With its sources", body = PolicySetBundle))
+)]
 pub(crate) async fn policy_set(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -138,7 +185,13 @@ pub(crate) async fn policy_set(
     }))
 }
 
-/// `GET /api/gateway/shadow-policy-set`: `null` while there is none.
+#[utoipa::path(
+    get,
+    path = "/api/gateway/shadow-policy-set",
+    tag = "gateway",
+    summary = "The policy set to evaluate beside the enforced one",
+    responses((status = 200, description = "With its sources, or `null`", body = Option<PolicySetBundle>))
+)]
 pub(crate) async fn shadow(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -157,7 +210,14 @@ pub(crate) async fn shadow(
 /// What a gateway has to say is at most so many characters.
 const MAX_STATUS_CHARS: usize = 4_000;
 
-/// `POST /api/gateway/status`.
+#[utoipa::path(
+    post,
+    path = "/api/gateway/status",
+    tag = "gateway",
+    summary = "Say what a gateway enforces",
+    request_body = GatewayStatus,
+    responses((status = 204, description = "Noted"))
+)]
 pub(crate) async fn status(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -189,7 +249,14 @@ fn check_gateway(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// `POST /api/gateway/journal`: each line is checked against its own hash and the one before.
+#[utoipa::path(
+    post,
+    path = "/api/gateway/journal",
+    tag = "gateway",
+    summary = "Store lines of the journal of a gateway",
+    request_body = ShipJournal,
+    responses((status = 200, description = "How far it is stored", body = JournalStored), (status = 409, description = "The lines do not continue what is stored"))
+)]
 pub(crate) async fn journal(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,

@@ -23,7 +23,13 @@ use crate::{
 /// A name is at most so many characters.
 const MAX_NAME_CHARS: usize = 200;
 
-/// `GET /api/whoami`: every active user may ask.
+#[utoipa::path(
+    get,
+    path = "/api/whoami",
+    tag = "users",
+    summary = "Who the caller is",
+    responses((status = 200, description = "The user", body = UserView))
+)]
 pub(crate) async fn whoami(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -33,7 +39,13 @@ pub(crate) async fn whoami(
     )))
 }
 
-/// `GET /api/users`.
+#[utoipa::path(
+    get,
+    path = "/api/users",
+    tag = "users",
+    summary = "Everyone, by id",
+    responses((status = 200, description = "All users", body = Vec<UserView>))
+)]
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -49,7 +61,14 @@ pub(crate) async fn list(
     ))
 }
 
-/// `GET /api/users/{id}`.
+#[utoipa::path(
+    get,
+    path = "/api/users/{user}",
+    tag = "users",
+    summary = "One user",
+    params(("user" = UserId, Path)),
+    responses((status = 200, description = "The user", body = UserView))
+)]
 pub(crate) async fn show(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -58,7 +77,14 @@ pub(crate) async fn show(
     Ok(Json(view(orchestrator.store().user(&user).await?)))
 }
 
-/// `POST /api/users`.
+#[utoipa::path(
+    post,
+    path = "/api/users",
+    tag = "users",
+    summary = "Add a user",
+    request_body = CreateUser,
+    responses((status = 201, description = "They are added", body = UserView), (status = 409, description = "The id is taken"))
+)]
 pub(crate) async fn create(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -84,7 +110,15 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(view(stored))))
 }
 
-/// `POST /api/users/{id}/tokens`.
+#[utoipa::path(
+    post,
+    path = "/api/users/{user}/tokens",
+    tag = "users",
+    summary = "Make a credential for a user",
+    params(("user" = UserId, Path)),
+    request_body = CreateToken,
+    responses((status = 201, description = "The one time that it is shown", body = CreatedToken))
+)]
 pub(crate) async fn create_token(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -103,7 +137,14 @@ pub(crate) async fn create_token(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-/// `DELETE /api/users/{id}/tokens/{token}`.
+#[utoipa::path(
+    delete,
+    path = "/api/users/{user}/tokens/{token}",
+    tag = "users",
+    summary = "Revoke a credential of a user",
+    params(("user" = UserId, Path), ("token" = TokenId, Path)),
+    responses((status = 204, description = "It opens nothing any more"))
+)]
 pub(crate) async fn revoke_token(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
