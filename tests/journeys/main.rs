@@ -35,6 +35,7 @@ macro_rules! journeys {
 mod activation;
 mod checklist;
 mod demo;
+mod documented;
 mod escalated;
 mod expired;
 mod identity;

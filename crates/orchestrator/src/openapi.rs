@@ -7,6 +7,10 @@
 //! of reach) is added here. Tests hold the document against the table of routes, and a
 //! fuzzer holds it against the running server.
 
+use authz::{
+    AgentId, AgentName, AgentRef, ApprovalRequestId, GrantId, PolicySetVersion, RoleName,
+    ServiceName, TeamName, TokenId, UserId,
+};
 use axum::{http::header, response::IntoResponse};
 use contract::error::ErrorBody;
 use utoipa::{
@@ -211,11 +215,28 @@ fn refusal(description: &str) -> Response {
         .build()
 }
 
+/// Makes a type known by its name.
+fn name<T: ToSchema>(components: &mut Components) {
+    components
+        .schemas
+        .entry(T::name().into_owned())
+        .or_insert_with(T::schema);
+}
+
 fn add_components(components: &mut Components) {
-    components.schemas.insert(
-        ErrorBody::name().into_owned(),
-        <ErrorBody as utoipa::PartialSchema>::schema(),
-    );
+    name::<ErrorBody>(components);
+    // Those that only a path or a query names are not collected with the routes.
+    name::<AgentId>(components);
+    name::<AgentName>(components);
+    name::<AgentRef>(components);
+    name::<ApprovalRequestId>(components);
+    name::<GrantId>(components);
+    name::<PolicySetVersion>(components);
+    name::<RoleName>(components);
+    name::<ServiceName>(components);
+    name::<TeamName>(components);
+    name::<TokenId>(components);
+    name::<UserId>(components);
     for Refusal {
         name, description, ..
     } in &REFUSALS

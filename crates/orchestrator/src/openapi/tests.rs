@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::*;
 use crate::testing;
 
 /// Routes as `GET /path`.
