@@ -24,8 +24,14 @@ async fn every_answer_is_documented() -> anyhow::Result<()> {
         .await?;
     let document = format!("{}/api/openapi.json", system.orchestrator_url);
     let callers = [
-        ("a user", Some(format!("Authorization: Bearer {}", system.admin))),
-        ("a gateway", Some(format!("Authorization: Bearer {CONTROL_TOKEN}"))),
+        (
+            "a user",
+            Some(format!("Authorization: Bearer {}", system.admin)),
+        ),
+        (
+            "a gateway",
+            Some(format!("Authorization: Bearer {CONTROL_TOKEN}")),
+        ),
         ("nobody", None),
     ];
     for (caller, credential) in callers {
@@ -35,8 +41,11 @@ async fn every_answer_is_documented() -> anyhow::Result<()> {
             .current_dir(folder.path())
             .args(["run", &document, "--no-color", "--seed", "20261122"])
             .args(["--phases", "examples,coverage,fuzzing"])
-            .args(["--max-examples", if credential.is_some() { "12" } else { "4" }])
-            .args(["--workers", "2", "--continue-on-failure", "--no-shrink"])
+            .args([
+                "--max-examples",
+                if credential.is_some() { "8" } else { "2" },
+            ])
+            .args(["--workers", "1", "--continue-on-failure", "--no-shrink"])
             .args(["--generation-database", "none", "--warnings", "off"])
             .args(["--request-timeout", REQUEST_TIMEOUT_SECONDS])
             .args(["--suppress-health-check", "all"])

@@ -84,6 +84,7 @@ pub struct AgentView {
 #[serde(deny_unknown_fields, default)]
 pub struct Suspend {
     /// Why, for the audit trail.
+    #[schema(max_length = 2000)]
     pub reason: String,
 }
 
@@ -115,9 +116,11 @@ impl std::fmt::Display for Member {
 pub struct CreateToken {
     /// What it is for.
     #[serde(default)]
+    #[schema(max_length = 200)]
     pub label: String,
-    /// How long it lives; absent: until revoked.
+    /// How long it lives, at most ten years; absent: until revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub expires_in_seconds: Option<u64>,
 }
 
@@ -169,5 +172,6 @@ pub struct GrantView {
 pub struct Revoke {
     /// Why.
     #[serde(default)]
+    #[schema(max_length = 2000)]
     pub reason: String,
 }

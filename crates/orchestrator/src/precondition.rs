@@ -14,8 +14,9 @@ use axum::{
 };
 use serde::Serialize;
 use utoipa::openapi::{
-    Required,
+    Object, Required,
     path::{Parameter, ParameterBuilder, ParameterIn},
+    schema::Type,
 };
 
 use crate::error::Error;
@@ -105,7 +106,11 @@ impl utoipa::IntoParams for Precondition {
                 .description(Some(
                     "The `ETag` of what the caller saw: nothing is changed if it is another by now",
                 ))
-                .schema(Some(<String as utoipa::PartialSchema>::schema()))
+                .schema(Some(
+                    Object::builder()
+                        .schema_type(Type::String)
+                        .pattern(Some(r#"^(\*|(W/)?"[^",]*"( *, *(W/)?"[^",]*")*)$"#)),
+                ))
                 .build(),
         ]
     }

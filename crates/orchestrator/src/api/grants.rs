@@ -45,23 +45,17 @@ pub(crate) async fn list(
     Parameters(filter): Parameters<Filter>,
 ) -> Result<Json<Vec<GrantView>>, Error> {
     let now = orchestrator.now();
-    let agents = match filter.agent {
-        None => orchestrator.store().agents().await?,
+    let (only, names) = match filter.agent {
+        None => (None, orchestrator.store().grant_holders().await?),
         Some(agent) => {
             let agent: AgentRef = agent
                 .parse()
                 .map_err(|error| Error::field("agent", error))?;
-            vec![orchestrator.store().agent(&agent).await?]
+            let agent = orchestrator.store().agent(&agent).await?.agent;
+            (Some(agent.id), vec![(agent.id, agent.name)])
         }
     };
-    let only = match agents.as_slice() {
-        [one] => Some(one.agent.id),
-        _ => None,
-    };
-    let names: HashMap<_, _> = agents
-        .into_iter()
-        .map(|stored| (stored.agent.id, stored.agent.name))
-        .collect();
+    let names: HashMap<_, _> = names.into_iter().collect();
     let grants = orchestrator.store().grants(only, filter.all, now).await?;
     let views = grants.into_iter().filter_map(|stored| {
         let agent_name = names.get(&stored.grant.agent)?.clone();

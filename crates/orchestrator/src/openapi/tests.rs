@@ -33,7 +33,7 @@ fn documented() -> Routes {
 fn routed(router: &axum::Router) -> Routes {
     let text = format!("{router:?}");
     let (text, _) = text.split_once("fallback_router").unwrap();
-    let (routes, paths) = text.rsplit_once("paths: {").unwrap();
+    let (endpoints, paths) = text.rsplit_once("paths: {").unwrap();
     let id = |text: &str| text.split(')').next().unwrap().parse::<u32>().unwrap();
     let paths: BTreeMap<u32, &str> = paths
         .split("RouteId(")
@@ -41,7 +41,7 @@ fn routed(router: &axum::Router) -> Routes {
         .map(|part| (id(part), part.split('"').nth(1).unwrap()))
         .collect();
     let mut found = Routes::new();
-    for part in routes.split("RouteId(").skip(1) {
+    for part in endpoints.split("RouteId(").skip(1) {
         let path = paths[&id(part)];
         for method in METHODS {
             let (_, endpoint) = part
