@@ -180,6 +180,11 @@ async fn two_people_for_what_destroys(system: System) -> anyhow::Result<()> {
         .context("a request id")?
         .to_owned();
 
+    let unproved = system.respond(&id, true).await?;
+    assert_eq!(unproved.status, StatusCode::FORBIDDEN, "{unproved:?}");
+    assert_eq!(unproved.body["reason"], "step_up_required");
+    system.enrol(&system.admin).await?;
+    system.enrol(&dan).await?;
     assert_eq!(system.respond(&id, true).await?.status, StatusCode::OK);
     assert_eq!(
         system.execute(&agent, command).await?.status,

@@ -41,6 +41,7 @@ mod expired;
 mod identity;
 mod killed;
 mod outage;
+mod people;
 mod policies;
 mod recorded;
 mod refused;

@@ -10,7 +10,7 @@ pub mod process;
 pub mod system;
 pub mod websocket;
 
-pub use system::{Layout, System};
+pub use system::{Layout, Reply, System};
 
 /// Waits for what should happen soon; a journey that waits longer has failed.
 ///

@@ -409,6 +409,37 @@ impl System {
             .to_owned())
     }
 
+    /// Enrols a device for whoever holds this token, which proves a second factor with it.
+    ///
+    /// # Errors
+    ///
+    /// When the orchestrator refuses.
+    pub async fn enrol(&self, token: &str) -> anyhow::Result<()> {
+        let post = |path: &str, body: Value| {
+            let request = self.orchestrator(Method::POST, path);
+            self.send(request.bearer_auth(token).json(&body))
+        };
+        let begun = post("/api/me/second-factor", json!({})).await?;
+        let secret = begun.body["secret"]
+            .as_str()
+            .with_context(|| format!("{begun:?}"))?;
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the planes of a journey read the clock of the machine, and so does a device"
+        )]
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        let secret = totp_rs::Secret::try_from_base32(secret)
+            .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let device = totp_rs::Builder::new()
+            .with_secret(secret)
+            .build()
+            .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let code = device.generate(now.as_secs()).to_string();
+        let enrolled = post("/api/me/second-factor/enrol", json!({"code": code})).await?;
+        anyhow::ensure!(enrolled.status.is_success(), "enrolling: {enrolled:?}");
+        Ok(())
+    }
+
     /// Makes a credential for an agent.
     ///
     /// # Errors

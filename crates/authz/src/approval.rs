@@ -202,6 +202,37 @@ impl Reach {
     }
 }
 
+/// When a person acts, and how lately they proved to be who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// Now.
+    pub now: Timestamp,
+    /// When they last proved a second factor with the credential that they use. Policies
+    /// know how long that is ago as `context.mfa.age`; absent, there is no `context.mfa`.
+    pub confirmed: Option<Timestamp>,
+}
+
+impl Presence {
+    /// The same, had they proved a second factor this instant.
+    #[must_use]
+    pub const fn confirmed_now(self) -> Self {
+        Self {
+            confirmed: Some(self.now),
+            ..self
+        }
+    }
+}
+
+/// Without a second factor.
+impl From<Timestamp> for Presence {
+    fn from(now: Timestamp) -> Self {
+        Self {
+            now,
+            confirmed: None,
+        }
+    }
+}
+
 /// What a person is asked to decide.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
@@ -261,8 +292,13 @@ pub struct Choice {
 
 /// What `user` may approve now, narrowest first; empty if nothing.
 #[must_use]
-pub fn choices(policies: &Arc<PolicySet>, user: &User, ask: &Ask, now: Timestamp) -> Vec<Choice> {
-    let Ok(asking) = Asking::new(user, ask, now) else {
+pub fn choices(
+    policies: &Arc<PolicySet>,
+    user: &User,
+    ask: &Ask,
+    at: impl Into<Presence>,
+) -> Vec<Choice> {
+    let Ok(asking) = Asking::new(user, ask, at.into()) else {
         return Vec::new();
     };
     let longest = |reach| {
@@ -296,7 +332,7 @@ struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    fn new(user: &User, ask: &'a Ask, now: Timestamp) -> Result<Self, Malformed> {
+    fn new(user: &User, ask: &'a Ask, at: Presence) -> Result<Self, Malformed> {
         let entities = [
             entities::user(user)?,
             entities::agent(&ask.agent, [])?,
@@ -306,7 +342,7 @@ impl<'a> Asking<'a> {
         Ok(Self {
             ask,
             person: entities::user_uid(&user.id),
-            context: entities::time_context(now)?,
+            context: entities::person_context(at)?,
             entities: Entities::from_entities(entities, None).map_err(malformed)?,
         })
     }
@@ -378,23 +414,39 @@ fn simple(
     user: &User,
     action: &'static str,
     resource: Result<Entity, Malformed>,
-    now: Timestamp,
+    at: Presence,
 ) -> Result<(), NotPermitted> {
-    let verdict = || {
-        let resource = resource?;
+    let resource = match resource {
+        Ok(resource) => resource,
+        Err(error) => return permitted(policies, Err(error)),
+    };
+    may(policies, at, |at| {
         let uid = resource.uid();
-        let entities =
-            Entities::from_entities([entities::user(user)?, resource], None).map_err(malformed)?;
+        let entities = Entities::from_entities([entities::user(user)?, resource.clone()], None)
+            .map_err(malformed)?;
         judge(
             policies,
             entities::user_uid(&user.id),
             action,
             uid,
             entities,
-            entities::time_context(now)?,
+            entities::person_context(at)?,
         )
-    };
-    permitted(policies, verdict())
+    })
+}
+
+/// An answer to a person, which says whether it would be another one if they proved a
+/// second factor first. That is found by asking again, never by a note on a policy that
+/// somebody may forget.
+fn may(
+    policies: &PolicySet,
+    at: Presence,
+    verdict: impl Fn(Presence) -> Result<Verdict, Malformed>,
+) -> Result<(), NotPermitted> {
+    permitted(policies, verdict(at)).map_err(|not| NotPermitted {
+        step_up: verdict(at.confirmed_now()).is_ok_and(|verdict| verdict.permitted),
+        ..not
+    })
 }
 
 /// A verdict as an answer to a person.
@@ -413,6 +465,7 @@ fn permitted(
     Err(NotPermitted {
         policies: verdict.policies,
         advice,
+        step_up: false,
     })
 }
 
@@ -424,6 +477,8 @@ pub struct NotPermitted {
     pub policies: Vec<String>,
     /// What to tell the person; never empty.
     pub advice: Vec<String>,
+    /// Whether it would be permitted had they just proved a second factor.
+    pub step_up: bool,
 }
 
 /// Whether `user` may approve with this reach and duration, now.
@@ -437,12 +492,14 @@ pub fn may_approve(
     ask: &Ask,
     reach: Reach,
     duration: Duration,
-    now: Timestamp,
+    at: impl Into<Presence>,
 ) -> Result<(), NotPermitted> {
+    let at = at.into();
     let refuse = |advice: String| {
         Err(NotPermitted {
             policies: Vec::new(),
             advice: vec![advice],
+            step_up: false,
         })
     };
     if duration.is_zero() {
@@ -451,23 +508,26 @@ pub fn may_approve(
     if !reaches(ask).contains(&reach) {
         return refuse("Access to a service can be granted for the whole service only.".to_owned());
     }
-    let asking = match Asking::new(user, ask, now) {
-        Ok(asking) => asking,
-        Err(error) => return permitted(policies, Err(error)),
-    };
-    let answer = permitted(policies, asking.judge(policies, "approve", reach, duration));
+    let answer = may(policies, at, |at| {
+        Asking::new(user, ask, at)?.judge(policies, "approve", reach, duration)
+    });
     match answer {
         // Nothing forbids it, it is merely too long: say how long it may be.
         Err(NotPermitted {
             policies: ref forbids,
             ..
-        }) if forbids.is_empty() => match asking.longest(policies, reach) {
-            Some(longest) if longest < duration => refuse(format!(
-                "You may grant this for at most {}.",
-                words(longest)
-            )),
-            _ => answer,
-        },
+        }) if forbids.is_empty() => {
+            let longest = Asking::new(user, ask, at)
+                .ok()
+                .and_then(|asking| asking.longest(policies, reach));
+            match longest {
+                Some(longest) if longest < duration => refuse(format!(
+                    "You may grant this for at most {}.",
+                    words(longest)
+                )),
+                _ => answer,
+            }
+        }
         answer => answer,
     }
 }
@@ -481,14 +541,12 @@ pub fn may_reject(
     policies: &Arc<PolicySet>,
     user: &User,
     ask: &Ask,
-    now: Timestamp,
+    at: impl Into<Presence>,
 ) -> Result<(), NotPermitted> {
-    let asking = Asking::new(user, ask, now);
     // Rejecting has neither reach nor life; the least stands for both.
-    permitted(
-        policies,
-        asking.and_then(|asking| asking.judge(policies, "reject", Reach::Once, SHORTEST)),
-    )
+    may(policies, at.into(), |at| {
+        Asking::new(user, ask, at)?.judge(policies, "reject", Reach::Once, SHORTEST)
+    })
 }
 
 /// Whether `user` may take back grants of `agent`, now.
@@ -500,9 +558,10 @@ pub fn may_revoke(
     policies: &Arc<PolicySet>,
     user: &User,
     agent: &Agent,
-    now: Timestamp,
+    at: impl Into<Presence>,
 ) -> Result<(), NotPermitted> {
-    simple(policies, user, "revoke", entities::agent(agent, []), now)
+    let agent = entities::agent(agent, []);
+    simple(policies, user, "revoke", agent, at.into())
 }
 
 /// A span as people say it: `15 minutes`, `1 hour`, `8 hours`.
@@ -556,14 +615,14 @@ pub fn may_administer(
     policies: &Arc<PolicySet>,
     user: &User,
     what: Administration,
-    now: Timestamp,
+    at: impl Into<Presence>,
 ) -> Result<(), NotPermitted> {
     simple(
         policies,
         user,
         what.action(),
         Ok(entities::control_plane()),
-        now,
+        at.into(),
     )
 }
 

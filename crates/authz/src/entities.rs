@@ -10,7 +10,7 @@ use cedar_policy::{Context, Entity, EntityId, EntityTypeName, EntityUid, Restric
 
 use crate::{
     agent::Agent,
-    approval::{Ask, Reach},
+    approval::{Ask, Presence, Reach},
     command::{CommandKey, Environment, Service, Target},
     grant::Grant,
     id::{AgentId, GrantId, RoleName, ServiceName, TeamName, UserId, ZoneName},
@@ -358,7 +358,17 @@ pub(crate) fn control_plane_uid() -> EntityUid {
     uid(&TYPES.control_plane, "cedargate")
 }
 
-/// Context of `list` and of everything that people do.
+/// Context of everything that people do.
+pub(crate) fn person_context(at: Presence) -> Result<Context, Malformed> {
+    let context = time_context(at.now)?;
+    let Some(confirmed) = at.confirmed else {
+        return Ok(context);
+    };
+    let age = record(vec![("age", duration(at.now.since(confirmed)))])?;
+    context.merge([("mfa".to_owned(), age)]).map_err(malformed)
+}
+
+/// Context of `list`.
 pub(crate) fn time_context(now: Timestamp) -> Result<Context, Malformed> {
     Context::from_pairs([("now".to_owned(), datetime(now))]).map_err(malformed)
 }

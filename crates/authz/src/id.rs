@@ -206,6 +206,10 @@ id!(
     /// Names one credential of an agent or a user. It is not the credential.
     TokenId, "tok"
 );
+id!(
+    /// Names one session of a user's browser. It is not what the browser sends.
+    SessionId, "session"
+);
 
 name!(
     /// Names one service, for example `coolify`.

@@ -36,7 +36,7 @@ pub use facts::{Facts, Principal};
 pub use grant::{Grant, Scope};
 pub use id::{
     AgentId, AgentName, ApprovalRequestId, CommandName, DecisionId, GrantId, RoleName, ServiceName,
-    TeamName, TokenId, UserId, ZoneName,
+    SessionId, TeamName, TokenId, UserId, ZoneName,
 };
 pub use policy_set::{Finding, PolicySet, PolicySetVersion, PolicySources, Source};
 pub use slice::{Action, Slice};

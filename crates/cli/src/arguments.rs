@@ -9,8 +9,8 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use authz::{
-    AgentId, AgentName, AgentRef, ApprovalRequestId, GrantId, RoleName, ServiceName, TeamName,
-    TokenId, UserId, approval::Reach, command::Environment as Env,
+    AgentId, AgentName, AgentRef, ApprovalRequestId, GrantId, RoleName, ServiceName, SessionId,
+    TeamName, TokenId, UserId, approval::Reach, command::Environment as Env,
 };
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -385,6 +385,38 @@ pub enum Users {
         #[arg(long = "team", value_name = "TEAM")]
         teams: Vec<TeamName>,
     },
+    /// One person
+    Show {
+        /// Who
+        id: UserId,
+    },
+    /// Change a person; what is not named stays
+    #[command(
+        after_help = "Lists are set whole. Example: cedargate users change dan --role approver --role viewer --team ''"
+    )]
+    Change {
+        /// Who
+        id: UserId,
+        /// Shown to other people
+        #[arg(long)]
+        name: Option<String>,
+        /// A role; may be repeated, and `''` is none
+        #[arg(long = "role", value_name = "ROLE", value_parser = or_none::<RoleName>)]
+        roles: Option<Vec<Item<RoleName>>>,
+        /// A team; may be repeated, and `''` is none
+        #[arg(long = "team", value_name = "TEAM", value_parser = or_none::<TeamName>)]
+        teams: Option<Vec<Item<TeamName>>>,
+    },
+    /// Let a person in no more: their tokens and sessions end at once
+    Deactivate {
+        /// Who
+        id: UserId,
+    },
+    /// Let a person in again; they need a new token
+    Activate {
+        /// Who
+        id: UserId,
+    },
     /// Make a credential for a person; it is shown once
     Token {
         /// Whose
@@ -392,6 +424,68 @@ pub enum Users {
         /// What it is for, and for how long.
         #[command(flatten)]
         token: NewToken,
+    },
+    /// A person's credentials
+    #[command(subcommand)]
+    Tokens(UserTokens),
+    /// A person's browser sessions, or end them
+    Sessions {
+        /// Whose
+        id: UserId,
+        /// End this one
+        #[arg(long, value_name = "SESSION")]
+        end: Option<SessionId>,
+        /// End all of them
+        #[arg(long, conflicts_with = "end")]
+        end_all: bool,
+    },
+    /// Prove a second factor with your token: for what policy asks one for
+    #[command(after_help = "The code is read from the terminal, or from standard input.")]
+    StepUp,
+    /// The second factor
+    #[command(subcommand)]
+    SecondFactor(SecondFactor),
+    /// Forget who a person is at the provider of identities
+    Unlink {
+        /// Who
+        id: UserId,
+    },
+}
+
+/// `cedargate users tokens …`
+#[derive(Debug, Subcommand)]
+pub enum UserTokens {
+    /// Make a credential; it is shown once
+    Create {
+        /// Whose
+        id: UserId,
+        /// What it is for, and for how long.
+        #[command(flatten)]
+        token: NewToken,
+    },
+    /// Their credentials, without the secret part
+    List {
+        /// Whose
+        id: UserId,
+    },
+    /// Revoke a credential, and end the sessions that it opened
+    Revoke {
+        /// Whose
+        id: UserId,
+        /// Which, as listed
+        token: TokenId,
+    },
+}
+
+/// `cedargate users second-factor …`
+#[derive(Debug, Subcommand)]
+pub enum SecondFactor {
+    /// Enrol a device that shows codes; recovery codes are shown once
+    Enrol,
+    /// Remove yours, or, when somebody lost theirs, another person's
+    Remove {
+        /// Whose
+        id: UserId,
     },
 }
 
@@ -409,30 +503,30 @@ pub enum Tokens {
         #[command(flatten)]
         token: NewToken,
     },
-    /// An agent's credentials, without the secret part
+    /// Somebody's credentials, without the secret part
     List {
         /// Whose
-        #[arg(long)]
-        agent: AgentRef,
+        #[command(flatten)]
+        holder: Holder,
     },
-    /// Revoke an agent's credential
+    /// Revoke a credential
     Revoke {
         /// Whose
-        #[arg(long)]
-        agent: AgentRef,
+        #[command(flatten)]
+        holder: Holder,
         /// Which, as listed
         token: TokenId,
     },
 }
 
-/// Who gets a credential.
+/// Whose credential it is.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Holder {
-    /// For this agent
+    /// This agent's
     #[arg(long)]
     pub agent: Option<AgentRef>,
-    /// For this person
+    /// This person's
     #[arg(long)]
     pub user: Option<UserId>,
 }

@@ -50,7 +50,7 @@ impl Remote {
         let environment = settings.environment();
         let url = url(global, environment)?;
         let (token, source) = token(settings, &url)?;
-        let client = contract::Client::http(&url, token, DEADLINE)?;
+        let client = contract::Client::http(&url, token, DEADLINE)?.via_cli();
         Ok(Self {
             client,
             url,

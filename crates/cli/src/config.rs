@@ -5,6 +5,7 @@
 //! into the file: the environment holds them, or names a file that does (`…_FILE`).
 
 mod environment;
+mod people;
 mod settings;
 
 use std::{
@@ -120,6 +121,10 @@ pub struct Config {
     pub rejection_cool_down: Duration,
     /// How many pending requests one agent may have.
     pub open_limit: u32,
+    /// Proxies in front of the orchestrator that say from where people come.
+    pub trusted_proxies: Vec<orchestrator::Network>,
+    /// How people log in.
+    pub people: orchestrator::people::Config,
 }
 
 impl Config {
@@ -211,6 +216,10 @@ impl Config {
                     .filter(|&limit| limit > 0)
                     .ok_or("expected a whole number from 1".to_owned())
             })?,
+            trusted_proxies: settings
+                .optional("orchestrator.trusted_proxies", networks)?
+                .unwrap_or_default(),
+            people: people::read(settings)?,
             data,
         })
     }
@@ -241,6 +250,8 @@ impl Config {
             approval_lifetime: self.approval_lifetime,
             rejection_cool_down: self.rejection_cool_down,
             open_limit: self.open_limit,
+            trusted_proxies: self.trusted_proxies.clone(),
+            people: self.people.clone(),
         }
     }
 }
@@ -455,6 +466,18 @@ pub(crate) fn http_url(text: &str) -> Result<String, String> {
     } else {
         Err(expected())
     }
+}
+
+fn networks(text: &str) -> Result<Vec<orchestrator::Network>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|network| !network.is_empty())
+        .map(|network| {
+            network.parse().map_err(|_| {
+                "expected addresses or networks such as 10.0.0.0/8, separated by commas".to_owned()
+            })
+        })
+        .collect()
 }
 
 fn origins(text: &str) -> Result<Vec<String>, String> {
@@ -725,6 +748,11 @@ mod tests {
         for (variables, flags, expected) in [
             (vec![("PORT", "99999")], vec![], "PORT"),
             (vec![("CORS_ORIGINS", "*.example")], vec![], "CORS_ORIGINS"),
+            (
+                vec![("CEDARGATE_TRUSTED_PROXIES", "10.0.0.0/40")],
+                vec![],
+                "CEDARGATE_TRUSTED_PROXIES",
+            ),
             (
                 vec![("CORS_ORIGINS", "https://a.example/path")],
                 vec![],

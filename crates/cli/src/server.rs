@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Extension, Router, extract::ConnectInfo};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -38,9 +38,12 @@ pub(crate) async fn serve(
         let accepted = async {
             // Never closed, so this waits and does not fail.
             let place = Arc::clone(&places).acquire_owned().await;
-            listener.accept().await.map(|(stream, _)| (place, stream))
+            listener
+                .accept()
+                .await
+                .map(|(stream, peer)| (place, stream, peer))
         };
-        let (place, stream) = tokio::select! {
+        let (place, stream, peer) = tokio::select! {
             accepted = accepted => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -52,7 +55,7 @@ pub(crate) async fn serve(
             () = stop.cancelled() => break,
         };
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(router.clone().layer(Extension(ConnectInfo(peer))));
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();

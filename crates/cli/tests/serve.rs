@@ -9,7 +9,7 @@
 #![cfg(unix)]
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -105,6 +105,40 @@ impl Server {
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{arguments:?}: {text}{error}");
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// Enrols a device at the terminal, for the admin or for whoever holds the token.
+    fn enrol(&self, token: Option<&str>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cedargate"));
+        command
+            .current_dir(self.folder.path())
+            .env_clear()
+            .envs(token.map(|token| ("CEDARGATE_TOKEN", token)))
+            .env("CEDARGATE_URL", &self.url)
+            .args(["users", "second-factor", "enrol"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut stderr = BufReader::new(process.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        let (_, secret) = line.trim().rsplit_once(' ').unwrap();
+        let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
+        let device = totp_rs::Builder::new().with_secret(secret).build().unwrap();
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the server reads the machine's clock, and so does a device"
+        )]
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        let code = device.generate(now.as_secs()).to_string();
+        writeln!(process.stdin.take().unwrap(), "{code}").unwrap();
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{line}");
+        let codes = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(codes.lines().count(), 10, "recovery codes: {codes}");
     }
 
     /// Asks it to end, and gives its exit code and the rest of its log.
@@ -424,6 +458,18 @@ async fn two_people_let_an_agent_stop_something_once() {
         "--reason",
         "release",
     ];
+    let unproved = server.run(&[], &once);
+    let error = String::from_utf8_lossy(&unproved.stderr).into_owned();
+    assert!(
+        !unproved.status.success() && error.contains("second factor"),
+        "{error}"
+    );
+    server.enrol(None);
+    server.enrol(Some(dan.trim()));
+    assert_eq!(
+        server.json(&["users", "show", "dan"])["second_factor"],
+        true
+    );
     assert_eq!(server.json(&once)["status"], "pending");
     assert_ne!(
         server.run(&[], &once).status.code(),
@@ -467,4 +513,65 @@ async fn two_people_let_an_agent_stop_something_once() {
         Some(1),
         "decided is decided"
     );
+}
+
+#[test]
+fn people_are_managed_from_the_command_line() {
+    let server = Server::start();
+    server.json(&["users", "create", "dan", "--role", "viewer"]);
+    let changed = server.json(&[
+        "users", "change", "dan", "--name", "Dan", "--role", "approver", "--team", "web",
+    ]);
+    assert_eq!(
+        (&changed["name"], &changed["roles"], &changed["teams"]),
+        (
+            &serde_json::json!("Dan"),
+            &serde_json::json!(["approver"]),
+            &serde_json::json!(["web"])
+        )
+    );
+    let changed = server.json(&["users", "change", "dan", "--team", ""]);
+    assert_eq!(changed["teams"], serde_json::json!([]));
+    assert_eq!(
+        changed["roles"],
+        serde_json::json!(["approver"]),
+        "as it was"
+    );
+
+    let create = ["users", "tokens", "create", "dan", "--label", "laptop"];
+    let token = String::from_utf8(server.run(&[], &create).stdout).unwrap();
+    let as_dan = [("CEDARGATE_TOKEN", token.trim())];
+    assert!(server.run(&as_dan, &["users", "whoami"]).status.success());
+    let tokens = server.json(&["users", "tokens", "list", "dan"]);
+    assert_eq!(tokens[0]["label"], "laptop");
+    assert!(tokens[0]["last_used"].is_string(), "{tokens}");
+    assert!(!tokens.to_string().contains(token.trim()));
+    assert_eq!(server.json(&["tokens", "list", "--user", "dan"]), tokens);
+    assert_eq!(
+        server.json(&["users", "sessions", "dan"]),
+        serde_json::json!([])
+    );
+    let other = String::from_utf8(server.run(&[], &create).stdout).unwrap();
+    let id = tokens[0]["id"].as_str().unwrap();
+    server.json(&["users", "tokens", "revoke", "dan", id]);
+    assert!(!server.run(&as_dan, &["users", "whoami"]).status.success());
+
+    let as_dan = [("CEDARGATE_TOKEN", other.trim())];
+    assert!(server.run(&as_dan, &["users", "whoami"]).status.success());
+    assert_eq!(
+        server.json(&["users", "deactivate", "dan"])["active"],
+        false
+    );
+    assert!(!server.run(&as_dan, &["users", "whoami"]).status.success());
+    assert_eq!(server.json(&["users", "activate", "dan"])["active"], true);
+    assert!(!server.run(&as_dan, &["users", "whoami"]).status.success());
+    let last = server.run(&[], &["users", "deactivate", "admin"]);
+    let error = String::from_utf8_lossy(&last.stderr).into_owned();
+    assert!(
+        !last.status.success() && error.contains("last active user"),
+        "{error}"
+    );
+    // Without a line on standard input there is no code.
+    let none = server.run(&[], &["users", "step-up"]);
+    assert!(!none.status.success());
 }

@@ -132,6 +132,9 @@ pub struct ApprovalView {
     pub grant: Option<GrantId>,
     /// What the person who asks may choose, narrowest first.
     pub choices: Vec<Choice>,
+    /// Whether they must prove a second factor before some of it: `POST /api/me/step-up`.
+    #[serde(default)]
+    pub step_up: bool,
 }
 
 /// What one person decided.

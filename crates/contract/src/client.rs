@@ -1,5 +1,7 @@
 //! The typed client of the orchestrator.
 
+mod people;
+
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use authz::{
@@ -47,6 +49,8 @@ pub struct Client {
     base: Arc<str>,
     token: Option<Arc<SecretString>>,
     deadline: Duration,
+    /// What it says of itself in `X-Cedargate-Via`.
+    via: Option<&'static str>,
 }
 
 impl std::fmt::Debug for Client {
@@ -80,6 +84,17 @@ impl Client {
             base: "http://orchestrator".into(),
             token: token.map(Arc::new),
             deadline,
+            via: None,
+        }
+    }
+
+    /// The same client, which says that a person uses it from our command line: so the
+    /// audit trail records `cli` and not `api`.
+    #[must_use]
+    pub fn via_cli(self) -> Self {
+        Self {
+            via: Some("cli"),
+            ..self
         }
     }
 
@@ -124,6 +139,7 @@ impl Client {
             base: base.into(),
             token: token.map(Arc::new),
             deadline,
+            via: None,
         })
     }
 
@@ -155,6 +171,9 @@ impl Client {
                 header::AUTHORIZATION,
                 format!("Bearer {}", token.expose_secret()),
             );
+        }
+        if let Some(via) = self.via {
+            request = request.header("x-cedargate-via", via);
         }
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");

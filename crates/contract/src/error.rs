@@ -41,4 +41,8 @@ impl Error {
 pub struct ErrorBody {
     /// What is wrong, for people.
     pub detail: String,
+    /// The same for programs, where they can do something about it: `step_up_required`,
+    /// `wrong_code`, `too_many_tries`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }

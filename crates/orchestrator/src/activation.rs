@@ -118,6 +118,7 @@ pub(crate) async fn take_folder(
     let actor = Actor {
         user: None,
         via: "folder",
+        from: None,
         at: now,
     };
     store.take_policy_folder(loaded.to_store(), &actor).await
@@ -348,7 +349,7 @@ fn check_lockout(
         set,
         &person.user,
         Administration::ManagePolicies,
-        orchestrator.now(),
+        person.presence(orchestrator).confirmed_now(),
     );
     if allowed || may.is_ok() {
         return Ok(());

@@ -1,6 +1,6 @@
 //! Everything that scripts and gateways call: the table of routes, by who may call them.
 
-mod agents;
+pub(crate) mod agents;
 mod approvals;
 mod audit;
 mod feed;
@@ -9,8 +9,9 @@ mod gateways;
 mod grants;
 mod health;
 mod legacy;
+mod me;
 mod policy_sets;
-mod users;
+pub(crate) mod users;
 
 use std::{fmt::Display, str::FromStr};
 
@@ -94,8 +95,8 @@ fn people() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(agents::tokens, agents::create_token))
         .routes(routes!(agents::revoke_token))
         .routes(routes!(users::list, users::create))
-        .routes(routes!(users::show))
-        .routes(routes!(users::create_token))
+        .routes(routes!(users::show, users::change))
+        .routes(routes!(users::tokens, users::create_token))
         .routes(routes!(users::revoke_token))
         .routes(routes!(grants::list))
         .routes(routes!(grants::revoke))
@@ -117,6 +118,14 @@ fn people() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(gateways::list))
         .routes(routes!(audit::list))
         .routes(routes!(audit::journals))
+        .routes(routes!(users::sessions, users::end_sessions))
+        .routes(routes!(users::end_session))
+        .routes(routes!(users::remove_second_factor))
+        .routes(routes!(users::unlink))
+        .routes(routes!(me::show))
+        .routes(routes!(me::step_up))
+        .routes(routes!(me::begin_second_factor))
+        .routes(routes!(me::enrol_second_factor))
 }
 
 /// For gateways: behind the control token.

@@ -55,6 +55,7 @@ pub(crate) async fn open(
     let actor = Actor {
         user: None,
         via: "gateway",
+        from: None,
         at: orchestrator.now(),
     };
     let new = NewApproval {
@@ -230,7 +231,8 @@ pub(crate) async fn approve(
     }
     let duration = match approve.duration_seconds.map(Duration::from_secs) {
         None => {
-            let choices = choices(&in_force.set, &person.user, &stored.new.ask, actor.at);
+            let presence = person.presence(orchestrator).confirmed_now();
+            let choices = choices(&in_force.set, &person.user, &stored.new.ask, presence);
             let longest = choices
                 .iter()
                 .find(|choice| choice.reach == reach)
@@ -267,7 +269,7 @@ pub(crate) async fn approve(
                     &now.new.ask,
                     reach,
                     duration,
-                    actor.at,
+                    person.presence(orchestrator),
                 )
                 .map_err(Error::from)
             },
@@ -311,7 +313,13 @@ pub(crate) async fn reject(
             retry_at,
             &actor,
             |now: &StoredApproval| {
-                may_reject(&in_force.set, &person.user, &now.new.ask, actor.at).map_err(Error::from)
+                may_reject(
+                    &in_force.set,
+                    &person.user,
+                    &now.new.ask,
+                    person.presence(orchestrator),
+                )
+                .map_err(Error::from)
             },
         )
         .await?;
@@ -331,6 +339,7 @@ pub(crate) async fn expire(orchestrator: &Orchestrator) -> Result<(), store::Sto
     let actor = Actor {
         user: None,
         via: "sweeper",
+        from: None,
         at: orchestrator.now(),
     };
     let expired = orchestrator.store().expire_approvals(&actor).await?;
@@ -353,7 +362,8 @@ pub(crate) fn choices_of(
         &orchestrator.in_force().set,
         &person.user,
         &stored.new.ask,
-        orchestrator.now(),
+        // What they may once they proved a second factor, where that is needed.
+        person.presence(orchestrator).confirmed_now(),
     );
     if is_service_access(&stored.new.ask.target.key) {
         choices.retain(|choice| choice.reach == Reach::Service);
@@ -371,8 +381,19 @@ pub(crate) fn may_reject_of(
         &orchestrator.in_force().set,
         &person.user,
         &stored.new.ask,
-        orchestrator.now(),
+        person.presence(orchestrator),
     )
+}
+
+/// Whether this person may only say yes once they proved a second factor.
+pub(crate) fn takes_step_up(
+    orchestrator: &Orchestrator,
+    person: &Person,
+    stored: &StoredApproval,
+) -> bool {
+    let (now, later) = (person.presence(orchestrator), &stored.new.ask);
+    let set = &orchestrator.in_force().set;
+    choices(set, &person.user, later, now) != choices(set, &person.user, later, now.confirmed_now())
 }
 
 /// As this person sees it.
@@ -382,6 +403,7 @@ pub(crate) fn view(
     stored: StoredApproval,
 ) -> ApprovalView {
     let choices = choices_of(orchestrator, person, &stored);
+    let step_up = !choices.is_empty() && takes_step_up(orchestrator, person, &stored);
     let summary = summary(&stored);
     let NewApproval {
         ask,
@@ -418,6 +440,7 @@ pub(crate) fn view(
             .collect(),
         grant: stored.grant,
         choices,
+        step_up,
     }
 }
 

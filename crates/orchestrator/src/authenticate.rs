@@ -4,21 +4,20 @@
 //! are each behind a layer of the same extractor besides (see `api.rs`), so a handler
 //! that forgets to ask is still not open to everyone.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, net::IpAddr};
 
 use authz::{
-    Timestamp, TokenId, User,
-    approval::{Administration, may_administer},
+    Timestamp, User,
+    approval::{Administration, Presence, may_administer},
 };
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
 
-use crate::{Orchestrator, credential::Digest, error::Error};
+use store::sessions::{Credential, Method};
 
-/// The cookie of a browser's session. Its value is a credential of the user's.
-pub(crate) const SESSION_COOKIE: &str = "cedargate_session";
+use crate::{Orchestrator, credential::Digest, error::Error, peer, people::session};
 
 /// Longer than any credential of ours.
 const MAX_CREDENTIAL_BYTES: usize = 256;
@@ -28,14 +27,21 @@ const MAX_CREDENTIAL_BYTES: usize = 256;
 pub(crate) enum Via {
     /// By a credential in the request.
     Token,
+    /// By a credential in a request that says that it comes from our command line.
+    Cli,
     /// By the session of their browser.
     Session,
 }
+
+/// What a program says of itself, for the audit trail: `cli`, and anything else is `api`.
+/// It proves nothing, so it can claim no other door.
+const X_CEDARGATE_VIA: &str = "x-cedargate-via";
 
 impl Via {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Token => "api",
+            Self::Cli => "cli",
             Self::Session => "ui",
         }
     }
@@ -45,11 +51,19 @@ impl Via {
 #[derive(Clone, Debug)]
 pub(crate) struct Person {
     pub(crate) user: User,
-    /// The credential that they used.
-    pub(crate) token: TokenId,
-    /// When it ends.
+    /// What they showed.
+    pub(crate) credential: Credential,
+    /// What the login began with, as text: wrong codes are counted by it.
+    pub(crate) origin: String,
+    /// When the session began; absent where there is none.
+    pub(crate) began: Option<Timestamp>,
+    /// When what they showed ends.
     pub(crate) expires: Option<Timestamp>,
+    /// When they last proved a second factor with it.
+    pub(crate) confirmed: Option<Timestamp>,
     pub(crate) via: Via,
+    /// From where, if they connected.
+    pub(crate) from: Option<IpAddr>,
     /// Of the credential, to ask again whether it is good.
     digest: Digest,
 }
@@ -66,11 +80,18 @@ impl Person {
     ) -> Result<Self, Error> {
         if headers.contains_key(header::AUTHORIZATION) {
             let token = bearer(headers).ok_or(Error::Unauthenticated)?;
-            return Self::from_token(orchestrator, token, Via::Token).await;
+            let via = match headers.get(X_CEDARGATE_VIA) {
+                Some(via) if via == "cli" => Via::Cli,
+                Some(_) | None => Via::Token,
+            };
+            return Self::from_token(orchestrator, token, via).await;
         }
-        match session(headers) {
-            Some(token) if orchestrator.inner.origins.trusts(headers) => {
-                Self::from_token(orchestrator, token, Via::Session).await
+        match session::cookie_value(headers, session::cookie_name(orchestrator)) {
+            Some(cookie)
+                if cookie.len() <= MAX_CREDENTIAL_BYTES
+                    && orchestrator.inner.origins.trusts(headers) =>
+            {
+                Self::from_digest(orchestrator, Digest::of(cookie), Via::Session, true).await
             }
             Some(_) | None => Err(Error::Unauthenticated),
         }
@@ -85,34 +106,72 @@ impl Person {
         if token.is_empty() || token.len() > MAX_CREDENTIAL_BYTES {
             return Err(Error::Unauthenticated);
         }
-        Self::from_digest(orchestrator, Digest::of(token), via).await
+        Self::from_digest(orchestrator, Digest::of(token), via, true).await
     }
 
+    /// `used`: this is a use, and keeps a session from resting.
     async fn from_digest(
         orchestrator: &Orchestrator,
         digest: Digest,
         via: Via,
+        used: bool,
     ) -> Result<Self, Error> {
-        match orchestrator
-            .store()
-            .user_by_token(&digest.hex(), orchestrator.now())
-            .await
-        {
-            Ok((stored, token)) if stored.user.active => Ok(Self {
-                user: stored.user,
-                token: token.id,
-                expires: token.expires,
-                via,
-                digest,
-            }),
+        let (hex, now) = (digest.hex(), orchestrator.now());
+        let found = match via {
+            Via::Token | Via::Cli => {
+                let found = orchestrator.store().user_by_token(&hex, now).await;
+                found.map(|(holder, token)| Self {
+                    user: holder.user,
+                    credential: Credential::Token(token.id),
+                    origin: token.id.to_string(),
+                    began: None,
+                    expires: token.expires,
+                    confirmed: holder.confirmed,
+                    via,
+                    from: None,
+                    digest,
+                })
+            }
+            Via::Session => {
+                let found = orchestrator.store().user_by_session(&hex, now, used).await;
+                found.map(|(holder, session)| Self {
+                    user: holder.user,
+                    credential: Credential::Session(session.id),
+                    origin: match session.method {
+                        Method::Token(token) => token.to_string(),
+                        method @ (Method::Oidc | Method::Bootstrap) => method.as_str().to_owned(),
+                    },
+                    began: Some(session.created),
+                    expires: Some(session.expires),
+                    confirmed: holder.confirmed,
+                    via,
+                    from: None,
+                    digest,
+                })
+            }
+        };
+        match found {
+            Ok(person) if person.user.active => Ok(person),
             Ok(_) | Err(store::StoreError::NotFound(_)) => Err(Error::Unauthenticated),
             Err(error) => Err(error.into()),
         }
     }
 
+    /// When they act, and how lately they proved a second factor: for policies.
+    pub(crate) fn presence(&self, orchestrator: &Orchestrator) -> Presence {
+        Presence {
+            now: orchestrator.now(),
+            confirmed: self.confirmed,
+        }
+    }
+
     /// The same person as of now, if their credential is still good: for what stays open long.
     pub(crate) async fn again(&self, orchestrator: &Orchestrator) -> Result<Self, Error> {
-        Self::from_digest(orchestrator, self.digest, self.via).await
+        let again = Self::from_digest(orchestrator, self.digest, self.via, false).await?;
+        Ok(Self {
+            from: self.from,
+            ..again
+        })
     }
 
     /// Whether policy lets them do that, now.
@@ -129,7 +188,7 @@ impl Person {
             &orchestrator.in_force().set,
             &self.user,
             what,
-            orchestrator.now(),
+            self.presence(orchestrator),
         )
         .map_err(Error::from)
     }
@@ -145,7 +204,9 @@ impl FromRequestParts<Orchestrator> for Person {
         if let Some(person) = parts.extensions.get::<Self>() {
             return Ok(person.clone());
         }
-        let person = Self::from_headers(orchestrator, &parts.headers).await?;
+        let mut person = Self::from_headers(orchestrator, &parts.headers).await?;
+        let proxies = &orchestrator.inner.config.trusted_proxies;
+        person.from = peer::address(&parts.extensions, &parts.headers, proxies);
         parts.extensions.insert(person.clone());
         Ok(person)
     }
@@ -239,15 +300,4 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (scheme, token) = values.next()?.to_str().ok()?.split_once(' ')?;
     (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())
-}
-
-/// The session that a browser sends along.
-pub(crate) fn session(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == SESSION_COOKIE && !value.is_empty()).then_some(value))
 }

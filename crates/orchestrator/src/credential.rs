@@ -41,7 +41,12 @@ pub(crate) fn agent_token(
     token("cgt", label, now, expires)
 }
 
-/// A new credential or session of a user, and what is stored of it.
+/// What a browser's session is known by.
+pub(crate) fn session() -> String {
+    format!("cgs_{}", random_hex())
+}
+
+/// A new credential of a user, and what is stored of it.
 pub(crate) fn user_token(
     label: &str,
     now: Timestamp,

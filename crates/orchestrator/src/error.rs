@@ -22,6 +22,18 @@ pub(crate) enum Error {
     SpentLink,
     #[error(transparent)]
     NotPermitted(#[from] authz::approval::NotPermitted),
+    #[error("{0}")]
+    StepUp(String),
+    #[error("log in again first: this takes a login of the last 15 minutes")]
+    NotFresh,
+    #[error("this code is wrong, or was used already")]
+    WrongCode,
+    #[error("too many tries; the next one is in {} s", .0.as_secs().max(1))]
+    TooManyTries(Duration),
+    #[error("{0}")]
+    LoginRefused(String),
+    #[error("the provider of identities cannot be used now")]
+    Provider(#[source] crate::people::oidc::Unavailable),
     #[error("the request comes from a page of another site")]
     CrossSite,
     #[error("`{0}` may not open a WebSocket here")]
@@ -68,7 +80,12 @@ impl Error {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Unauthenticated | Self::NotAGateway | Self::SpentLink => StatusCode::UNAUTHORIZED,
+            Self::TooManyTries(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotPermitted(_)
+            | Self::StepUp(_)
+            | Self::NotFresh
+            | Self::WrongCode
+            | Self::LoginRefused(_)
             | Self::CrossSite
             | Self::ForeignOrigin(_)
             | Self::NotLiftable(_) => StatusCode::FORBIDDEN,
@@ -81,10 +98,24 @@ impl Error {
             Self::NeedsPrecondition(_) => StatusCode::PRECONDITION_REQUIRED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson | Self::NotAForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooManySockets | Self::TooManyStreams | Self::Timeout(_) | Self::Store(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::TooManySockets
+            | Self::TooManyStreams
+            | Self::Timeout(_)
+            | Self::Store(_)
+            | Self::Provider(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Bug(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The same in a word, where a program can do something about it.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::StepUp(_) => Some("step_up_required"),
+            Self::NotPermitted(not) if not.step_up => Some("step_up_required"),
+            Self::NotFresh => Some("login_required"),
+            Self::WrongCode => Some("wrong_code"),
+            Self::TooManyTries(_) => Some("too_many_tries"),
+            _ => None,
         }
     }
 
@@ -163,6 +194,7 @@ impl IntoResponse for Error {
             status,
             Json(ErrorBody {
                 detail: self.to_string(),
+                reason: self.reason().map(str::to_owned),
             }),
         )
             .into_response();
@@ -170,6 +202,13 @@ impl IntoResponse for Error {
             response
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Self::TooManyTries(wait) = &self {
+            // Rounded up: whoever comes back then is let in.
+            let seconds = wait.as_millis().div_ceil(1_000).max(1);
+            if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
+                response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            }
         }
         response
     }

@@ -20,6 +20,8 @@ mod error;
 mod events;
 mod openapi;
 mod origins;
+mod peer;
+pub mod people;
 pub mod policy_folder;
 mod precondition;
 mod service;
@@ -43,6 +45,8 @@ use secrecy::{ExposeSecret, SecretString};
 use store::{Actor, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub use peer::{InvalidNetwork, Network};
 
 use crate::{
     activation::InForce, credential::Digest, events::Feed, origins::Origins,
@@ -70,6 +74,11 @@ pub struct Config {
     pub rejection_cool_down: Duration,
     /// How many pending requests one agent may have. Default 50.
     pub open_limit: u32,
+    /// Proxies whose `X-Forwarded-For` is believed when the audit trail says from where
+    /// somebody acted. Default none: the address that connected.
+    pub trusted_proxies: Vec<Network>,
+    /// How people log in.
+    pub people: people::Config,
 }
 
 /// The control plane, opened. Cheap to clone.
@@ -86,6 +95,7 @@ struct Inner {
     /// Of the control token.
     control: Option<Digest>,
     origins: Origins,
+    people: people::State,
     /// What is enforced; replaced whole.
     in_force: watch::Sender<Arc<InForce>>,
     /// Held by whoever changes what is in force, or beside it.
@@ -126,6 +136,9 @@ pub enum StartError {
     /// An origin is written as no browser writes it.
     #[error("`{0}` is not an origin such as `https://host:port`")]
     InvalidOrigin(String),
+    /// The provider of identities cannot be used as it is set up.
+    #[error(transparent)]
+    Oidc(#[from] people::oidc::InvalidConfig),
 }
 
 /// The API's description: an OpenAPI 3.1 document in JSON, as `/api/openapi.json` has it.
@@ -150,9 +163,11 @@ impl Orchestrator {
     /// See [`StartError`].
     pub async fn open(config: Config, store: Store, clock: Clock) -> Result<Self, StartError> {
         let origins = Origins::new(&config.public_url, &config.cors_origins)?;
+        let people = people::State::new(&config.people, &config.public_url)?;
         let actor = Actor {
             user: None,
             via: "bootstrap",
+            from: None,
             at: clock.now(),
         };
         store.ensure_agent(&local_agent()?, &actor).await?;
@@ -170,6 +185,7 @@ impl Orchestrator {
                 clock,
                 control,
                 origins,
+                people,
                 in_force: watch::Sender::new(Arc::new(in_force)),
                 activation: tokio::sync::Mutex::new(()),
                 folder: Mutex::new(folder),
@@ -205,6 +221,7 @@ impl Orchestrator {
         let actor = Actor {
             user: None,
             via: "bootstrap",
+            from: None,
             at: now,
         };
         if !self
@@ -295,6 +312,7 @@ impl Orchestrator {
         Actor {
             user: Some(person.user.id.clone()),
             via: person.via.as_str(),
+            from: person.from,
             at: self.now(),
         }
     }

@@ -27,6 +27,8 @@ pub(crate) async fn orchestrator_on(store: Store) -> Orchestrator {
         approval_lifetime: Duration::from_hours(24),
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 1_000,
+        trusted_proxies: Vec::new(),
+        people: crate::people::Config::default(),
     };
     Orchestrator::open(config, store, Clock::new(|| NOW))
         .await
@@ -50,6 +52,7 @@ pub(crate) fn actor() -> Actor {
     Actor {
         user: None,
         via: "gateway",
+        from: None,
         at: NOW,
     }
 }

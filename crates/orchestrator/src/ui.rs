@@ -2,6 +2,8 @@
 //! script of ours makes them live.
 
 mod inbox;
+mod me;
+mod oidc;
 mod session;
 
 use askama::Template;
@@ -31,6 +33,8 @@ fn public() -> Router<Orchestrator> {
         .route("/login", get(session::form).post(session::log_in))
         .route("/logout", post(session::log_out))
         .route("/bootstrap", get(session::bootstrap))
+        .route("/login/oidc", get(oidc::log_in))
+        .route("/login/oidc/callback", get(oidc::callback))
         .route(
             "/assets/style.css",
             asset(
@@ -58,6 +62,23 @@ fn pages() -> Router<Orchestrator> {
         .route("/approvals/{approval}", get(inbox::show))
         .route("/approvals/{approval}/approve", post(inbox::approve))
         .route("/approvals/{approval}/reject", post(inbox::reject))
+        .merge(oneself())
+}
+
+/// For everyone who has a session, about themselves: each takes an [`me::Oneself`] or a
+/// [`Person`].
+fn oneself() -> Router<Orchestrator> {
+    Router::new()
+        .route("/me", get(me::show))
+        .route("/me/link", get(oidc::link))
+        .route("/me/sessions/end", post(me::end_sessions))
+        .route("/me/sessions/{session}/end", post(me::end_session))
+        .route("/me/tokens/{token}/revoke", post(me::revoke_token))
+        .route("/me/second-factor", post(me::begin_second_factor))
+        .route("/me/second-factor/enrol", post(me::enrol_second_factor))
+        .route("/me/second-factor/remove", post(me::remove_second_factor))
+        .route("/step-up", get(me::step_up_form).post(me::step_up))
+        .route("/step-up/oidc", get(oidc::step_up))
 }
 
 fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Orchestrator> {

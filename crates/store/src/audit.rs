@@ -193,6 +193,7 @@ impl Store {
             .write(&Actor {
                 user: None,
                 via: "gateway",
+                from: None,
                 at: newest,
             })
             .await?;

@@ -98,6 +98,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0002_policy_activation.sql"),
     ),
     (
+        4,
+        "people",
+        include_str!("../../../migrations/0004_people.sql"),
+    ),
+    (
         7,
         "revisions",
         include_str!("../../../migrations/0007_revisions.sql"),

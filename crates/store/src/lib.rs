@@ -14,7 +14,10 @@ pub mod error;
 pub mod feed;
 pub mod gateways;
 pub mod grants;
+pub mod identities;
 pub mod policy_sets;
+pub mod second_factors;
+pub mod sessions;
 #[cfg(test)]
 mod testing;
 mod tokens;
@@ -24,6 +27,8 @@ mod write;
 pub use database::Store;
 pub use error::StoreError;
 
+use std::net::IpAddr;
+
 use authz::{UserId, time::Timestamp};
 
 /// Who does something, and when: recorded with every write.
@@ -31,8 +36,10 @@ use authz::{UserId, time::Timestamp};
 pub struct Actor {
     /// The person; absent when the orchestrator or a gateway acts by itself.
     pub user: Option<UserId>,
-    /// How: `api`, `ui`, `folder`, `gateway`, `bootstrap`, `sweeper`.
+    /// How: `api`, `cli`, `ui`, `webhook`, `folder`, `gateway`, `bootstrap`, `sweeper`.
     pub via: &'static str,
+    /// From where; absent when nobody connected for it, or it is not known.
+    pub from: Option<IpAddr>,
     /// When.
     pub at: Timestamp,
 }

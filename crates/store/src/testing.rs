@@ -45,6 +45,7 @@ pub(crate) fn at(at: Timestamp) -> Actor {
     Actor {
         user: None,
         via: "api",
+        from: None,
         at,
     }
 }
@@ -211,6 +212,7 @@ impl Fixture {
         let actor = Actor {
             user: Some(by.clone()),
             via: "api",
+            from: None,
             at: now,
         };
         self.store

@@ -143,6 +143,9 @@ impl Write {
         entry.insert("kind".to_owned(), kind.into());
         entry.insert("at".to_owned(), self.at().to_string().into());
         entry.insert("via".to_owned(), self.actor.via.into());
+        if let Some(from) = self.actor.from {
+            entry.insert("from".to_owned(), from.to_string().into());
+        }
         if let Some(user) = &self.actor.user {
             entry.insert("user".to_owned(), user.as_str().into());
         }

@@ -5,13 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Administration, Ask, Asking, Reach, SHORTEST, entities, judge};
+use super::{Administration, Ask, Asking, Presence, Reach, SHORTEST, entities, judge};
 use crate::{
     agent::Agent,
     decide::{PolicyError, Verdict},
     entities::{Malformed, malformed},
     policy_set::PolicySet,
-    time::Timestamp,
     user::User,
 };
 use cedar_policy::Entities;
@@ -55,24 +54,30 @@ impl Ruling {
     }
 }
 
-/// What policies say of `right` for `user`, now.
+/// What policies say of `right` for `user`, at that time.
 #[must_use]
-pub fn ruling(policies: &Arc<PolicySet>, user: &User, right: &Right, now: Timestamp) -> Ruling {
+pub fn ruling(
+    policies: &Arc<PolicySet>,
+    user: &User,
+    right: &Right,
+    at: impl Into<Presence>,
+) -> Ruling {
+    let at = at.into();
     let simple = |action, resource: Result<_, Malformed>| {
         let resource: cedar_policy::Entity = resource?;
         let uid = resource.uid();
         let known =
             Entities::from_entities([entities::user(user)?, resource], None).map_err(malformed)?;
         let person = entities::user_uid(&user.id);
-        let context = entities::time_context(now)?;
+        let context = entities::person_context(at)?;
         judge(policies, person, action, uid, known, context)
     };
     let verdict = match right {
         Right::Administer(what) => simple(what.action(), Ok(entities::control_plane())),
         Right::Revoke(agent) => simple("revoke", entities::agent(agent, [])),
-        Right::Approve(ask, reach, life) => Asking::new(user, ask, now)
+        Right::Approve(ask, reach, life) => Asking::new(user, ask, at)
             .and_then(|asking| asking.judge(policies, "approve", *reach, *life)),
-        Right::Reject(ask) => Asking::new(user, ask, now)
+        Right::Reject(ask) => Asking::new(user, ask, at)
             .and_then(|asking| asking.judge(policies, "reject", Reach::Once, SHORTEST)),
     };
     Ruling::of(policies, verdict)

@@ -167,9 +167,15 @@ fn one_of_two_approvals_still_asks_for_two() {
     ));
 }
 
+/// Noon, a second factor just proved.
+const PROVED: Presence = Presence {
+    now: NOON,
+    confirmed: Some(NOON),
+};
+
 /// What somebody may approve, as `reach:hours` (`m` for minutes).
 fn chosen(policies: &Arc<PolicySet>, user: &User, ask: &Ask) -> String {
-    let choices = choices(policies, user, ask, NOON);
+    let choices = choices(policies, user, ask, PROVED);
     let one = |choice: &Choice| {
         format!(
             "{}:{}h",
@@ -291,11 +297,11 @@ fn who_may_approve_what_and_for_how_long() {
         assert_eq!(chosen(&policies, &user, ask), expected, "{name}");
         // What may be chosen is what may be done.
         for reach in Reach::ALL {
-            let longest = choices(&policies, &user, ask, NOON)
+            let longest = choices(&policies, &user, ask, PROVED)
                 .into_iter()
                 .find(|choice| choice.reach == reach);
             for duration in DURATIONS {
-                let may = may_approve(&policies, &user, ask, reach, duration, NOON);
+                let may = may_approve(&policies, &user, ask, reach, duration, PROVED);
                 let expected =
                     longest.is_some_and(|choice| duration.as_secs() <= choice.longest_seconds);
                 assert_eq!(
@@ -369,6 +375,60 @@ fn people_are_told_why_not() {
         )
         .is_err()
     );
+}
+
+#[test]
+fn who_could_do_it_with_a_second_factor_is_told_so() {
+    let policies = shipped();
+    let destroy = ask(&agent(), &target("coolify/delete", Risk::Destroy), 2);
+    let proved = |minutes| Presence {
+        now: NOON,
+        confirmed: Some(NOON.minus(Duration::from_mins(minutes))),
+    };
+    let approve = |id: &str, roles: &[&str], reach, at| {
+        may_approve(&policies, &user(id, roles), &destroy, reach, HOUR, at)
+    };
+    assert_eq!(
+        choices(&policies, &user("dan", &["approver"]), &destroy, NOON),
+        []
+    );
+    for at in [Presence::from(NOON), proved(16)] {
+        let not = approve("dan", &["approver"], Reach::Call, at).unwrap_err();
+        assert_eq!(
+            (not.policies.as_slice(), not.step_up),
+            (
+                ["approve.destroy-takes-a-second-factor".to_owned()].as_slice(),
+                true
+            )
+        );
+    }
+    // Nor does a clock that was turned back keep anybody from what they proved.
+    let later = Presence {
+        now: NOON,
+        confirmed: Some(NOON.plus(HOUR)),
+    };
+    for at in [proved(0), proved(15), later] {
+        assert_eq!(approve("dan", &["approver"], Reach::Call, at), Ok(()));
+    }
+    // Whom it would not help is not asked for it.
+    for (id, roles, reach) in [
+        ("dan", ["viewer"], Reach::Call),
+        ("olga", ["approver"], Reach::Call),
+        ("dan", ["approver"], Reach::Service),
+    ] {
+        for at in [Presence::from(NOON), proved(0)] {
+            let not = approve(id, &roles, reach, at).unwrap_err();
+            assert!(!not.step_up, "{id} {roles:?} {reach:?}: {not:?}");
+        }
+    }
+    // A policy set may ask for it before anything else, too.
+    let strict = shipped_with(
+        "@id(\"x\")\nforbid (principal is User, action in Action::\"administer\", resource)\nunless { context has mfa && context.mfa.age <= duration(\"5m\") };",
+    );
+    let admin = user("dan", &["admin"]);
+    let manage = |at| may_administer(&strict, &admin, Administration::ManageUsers, at);
+    assert!(manage(Presence::from(NOON)).unwrap_err().step_up);
+    assert!(manage(proved(5)).is_ok());
 }
 
 #[test]
@@ -528,7 +588,7 @@ fn rights() -> String {
                 ask,
                 reach,
                 hours * HOUR,
-                NOON,
+                PROVED,
             ))
         };
         rows.push(vec![

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{TypedAction, TypedActions, finding::Finding, index};
 use crate::{
     agent::Agent,
-    approval::{Ask, DURATIONS, Reach},
+    approval::{Ask, DURATIONS, Presence, Reach},
     arguments,
     command::{Arguments, CommandKey, Environment, Risk, Service, Target},
     entities::{self, Malformed, TYPES, malformed},
@@ -140,8 +140,13 @@ fn fits(schema: &Schema, env: Environment, full: bool) -> Result<(), Malformed> 
         arguments::uids(),
     )?;
     let moment = entities::time_context(now)?;
+    let person = entities::person_context(Presence {
+        now,
+        confirmed: full.then_some(now),
+    })?;
     for (action, principal, resource) in index::actions() {
-        let principal = if *principal == TYPES.user {
+        let by_person = *principal == TYPES.user;
+        let principal = if by_person {
             entities::user_uid(&user.id)
         } else {
             entities::agent_uid(agent.id)
@@ -157,6 +162,8 @@ fn fits(schema: &Schema, env: Environment, full: bool) -> Result<(), Malformed> 
         };
         let context = if matches!(action, "read" | "write" | "destroy" | "escalate") {
             &call
+        } else if by_person {
+            &person
         } else {
             &moment
         };

@@ -145,11 +145,11 @@ pub(super) fn print_created(output: Output, created: &CreatedToken) -> anyhow::R
     clippy::print_stderr,
     reason = "standard output holds the answer alone"
 )]
-fn note(text: &str) {
+pub(super) fn note(text: &str) {
     eprintln!("{}", output::printable(text));
 }
 
-fn set<T: Ord>(items: Option<Vec<Item<T>>>) -> Option<BTreeSet<T>> {
+pub(super) fn set<T: Ord>(items: Option<Vec<Item<T>>>) -> Option<BTreeSet<T>> {
     items.map(|items| items.into_iter().flatten().collect())
 }
 
@@ -235,7 +235,7 @@ fn detail(output: Output, view: &AgentView) -> String {
     format!("{fields}\n\n{grants}")
 }
 
-fn token_table(output: Output, tokens: &[TokenView]) -> String {
+pub(super) fn token_table(output: Output, tokens: &[TokenView]) -> String {
     let when = |at: Option<authz::Timestamp>| at.map_or("-".to_owned(), time);
     output.table(
         &["id", "label", "created", "expires", "last used", "revoked"],

@@ -29,9 +29,21 @@ pub(super) async fn run(
             (None, Some(user)) => {
                 users::create_token(&context()?, &user, agents::request(token)).await
             }
-            (None, None) => Err(Usage("for whom? --agent or --user".to_owned()).into()),
+            (None, None) => Err(nobody()),
         },
-        Tokens::List { agent } => agents::tokens(&context()?, &agent).await,
-        Tokens::Revoke { agent, token } => agents::revoke_token(&context()?, &agent, token).await,
+        Tokens::List { holder } => match (holder.agent, holder.user) {
+            (Some(agent), _) => agents::tokens(&context()?, &agent).await,
+            (None, Some(user)) => users::tokens(&context()?, &user).await,
+            (None, None) => Err(nobody()),
+        },
+        Tokens::Revoke { holder, token } => match (holder.agent, holder.user) {
+            (Some(agent), _) => agents::revoke_token(&context()?, &agent, token).await,
+            (None, Some(user)) => users::revoke_token(&context()?, &user, token).await,
+            (None, None) => Err(nobody()),
+        },
     }
+}
+
+fn nobody() -> anyhow::Error {
+    Usage("whose? --agent or --user".to_owned()).into()
 }

@@ -3,8 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use authz::{
-    Action, Circumstances, Command, Decision, PolicySet, Principal, Slice, Timestamp, User, UserId,
-    approval::{Ask, Choice, DURATIONS, Escalation, Right, Ruling, choices, derive, ruling},
+    Action, Circumstances, Command, Decision, PolicySet, Principal, Slice, User, UserId,
+    approval::{
+        Ask, Choice, DURATIONS, Escalation, Presence, Right, Ruling, choices, derive, ruling,
+    },
     decide::{self, decide},
     explain::{PolicyTrace, trace},
 };
@@ -46,7 +48,7 @@ pub(super) enum Question {
     Person {
         user: User,
         right: Right,
-        now: Timestamp,
+        at: Presence,
     },
 }
 
@@ -85,7 +87,7 @@ impl Case {
                 let slice = Slice::new(policies, &command.target, Action::List);
                 answer(decide::list(&slice, principal, at.now))
             }
-            Question::Person { user, right, now } => answer(ruling(policies, user, right, *now)),
+            Question::Person { user, right, at } => answer(ruling(policies, user, right, *at)),
         }
     }
 
@@ -206,7 +208,9 @@ impl Case {
             let Ok(user) = self.approvers.user(id) else {
                 continue;
             };
-            let may = choices(policies, &user, &ask, at.now);
+            // What they may once they proved a second factor, where that is needed.
+            let presence = Presence::from(at.now).confirmed_now();
+            let may = choices(policies, &user, &ask, presence);
             match expected {
                 Approver::Longest(expected) => {
                     let longest = may.iter().map(|choice| choice.longest_seconds).max();

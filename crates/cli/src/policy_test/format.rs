@@ -93,6 +93,8 @@ pub(super) struct Test {
     pub(super) reach: Option<Reach>,
     #[serde(rename = "for")]
     pub(super) life: Option<Span>,
+    /// How long ago the person proved a second factor; [default: never]
+    pub(super) mfa: Option<Span>,
     pub(super) requester: Option<Spanned<UserId>>,
     pub(super) approved_by: Option<Vec<Spanned<UserId>>>,
     pub(super) now: Option<Spanned<Moment>>,

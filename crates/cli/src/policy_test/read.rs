@@ -9,7 +9,7 @@ use std::{
 use authz::{
     Agent, Circumstances, Command, Facts, Finding, Grant, GrantId, Principal, Risk, Scope,
     Timestamp, User, UserId,
-    approval::{Administration, Ask, Reach, Right},
+    approval::{Administration, Ask, Presence, Reach, Right},
     policy_set::Severity,
 };
 use handlers::Catalog;
@@ -503,7 +503,10 @@ impl Asked<'_> {
         Ok(Question::Person {
             user: self.user(name)?,
             right,
-            now: self.at.now,
+            at: Presence {
+                now: self.at.now,
+                confirmed: self.test.mfa.map(|age| self.at.now.minus(age.0)),
+            },
         })
     }
 
@@ -547,6 +550,7 @@ fn laid_over(test: &Test, row: &Test) -> Test {
         may,
         reach,
         life,
+        mfa,
         requester,
         approved_by,
         now,

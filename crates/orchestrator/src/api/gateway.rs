@@ -151,6 +151,7 @@ pub(crate) async fn spend(
     let actor = Actor {
         user: None,
         via: "gateway",
+        from: None,
         at: orchestrator.now(),
     };
     orchestrator
@@ -231,6 +232,7 @@ pub(crate) async fn status(
     let actor = Actor {
         user: None,
         via: "gateway",
+        from: None,
         at: orchestrator.now(),
     };
     let value = serde_json::to_value(&status).map_err(|error| Error::Bug(error.to_string()))?;

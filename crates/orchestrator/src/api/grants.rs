@@ -91,7 +91,12 @@ pub(crate) async fn revoke(
         .agent(&AgentRef::Id(stored.grant.agent))
         .await?
         .agent;
-    may_revoke(&orchestrator.in_force().set, &person.user, &agent, actor.at)?;
+    may_revoke(
+        &orchestrator.in_force().set,
+        &person.user,
+        &agent,
+        person.presence(&orchestrator),
+    )?;
     let stored = orchestrator
         .store()
         .revoke_grant(grant, &revoke.reason, &actor)

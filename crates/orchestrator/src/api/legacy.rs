@@ -97,6 +97,7 @@ pub(crate) async fn request(
         Reader::Gateway => Actor {
             user: None,
             via: "gateway",
+            from: None,
             at: orchestrator.now(),
         },
         Reader::Person(person) => orchestrator.actor(person),

@@ -12,6 +12,8 @@ fn config(folder: &Path) -> Config {
         approval_lifetime: Duration::from_hours(24),
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 50,
+        trusted_proxies: Vec::new(),
+        people: crate::people::Config::default(),
     }
 }
 

@@ -84,6 +84,8 @@ struct RequestPage {
     timeline: Vec<Step>,
     grant: Option<String>,
     choices: Vec<Offer>,
+    /// Saying yes takes a second factor first.
+    step_up: bool,
     rejectable: bool,
     undecidable: String,
     draft: String,
@@ -218,6 +220,10 @@ async fn answer(
     let error = match result {
         Ok(_) => return Ok(go(&format!("/approvals/{id}"))),
         Err(error @ Error::NotFound(_)) => return Err(error.into()),
+        // There they prove it, and come back.
+        Err(error) if error.reason() == Some("step_up_required") => {
+            return Ok(go(&format!("/step-up?next=%2Fapprovals%2F{id}")));
+        }
         Err(error) => error,
     };
     error.log();
@@ -329,6 +335,7 @@ fn request(
             .iter()
             .map(|choice| offer(stored, *choice, usual))
             .collect(),
+        step_up: approvals::takes_step_up(orchestrator, &person, stored),
         rejectable,
         undecidable: may_reject
             .err()

@@ -1,50 +1,74 @@
-//! Logging in and out: a session is a credential of the user's, in a cookie.
+//! Logging in by token, the first start's link, and logging out.
 
 use std::{sync::PoisonError, time::Duration};
 
 use askama::Template;
-use authz::{Timestamp, UserId};
+use authz::UserId;
 use axum::{
     Form,
     extract::{State, rejection::FormRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use secrecy::ExposeSecret;
 use serde::Deserialize;
-use store::Actor;
+use store::sessions::{Credential, Method};
 
-use super::{Trouble, go, page, page_with};
+use super::{Trouble, go, page_with};
 use crate::{
     Orchestrator,
     api::Parameters,
-    authenticate::{Person, SESSION_COOKIE, Via},
+    authenticate::{Person, Via},
     credential::Digest,
     error::Error,
+    people::session::{Visit, cookie, cookie_name, end},
 };
-
-/// A session ends after this.
-const SESSION_LIFETIME: Duration = Duration::from_hours(12);
 
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LogIn {
-    problem: Option<&'static str>,
+    problem: Option<String>,
     next: String,
+    /// The same for a query.
+    next_encoded: String,
+    /// What the provider's button says, if there is a provider.
+    provider: Option<String>,
+    /// Whether it was out of reach a moment ago.
+    provider_down: bool,
+}
+
+/// The login page, perhaps with what went wrong.
+pub(super) fn login_page(
+    orchestrator: &Orchestrator,
+    status: StatusCode,
+    problem: Option<String>,
+    next: &str,
+) -> Response {
+    let next = own_path(next);
+    let provider = orchestrator.inner.people.provider.as_ref();
+    page_with(
+        status,
+        &LogIn {
+            problem,
+            next_encoded: encoded(&next),
+            next,
+            provider: provider.map(|provider| provider.config.name.clone()),
+            provider_down: provider.is_some_and(|provider| provider.is_down(orchestrator.now())),
+        },
+    )
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Next {
     #[serde(default)]
-    next: String,
+    pub(super) next: String,
 }
 
 /// `GET /login`.
-pub(crate) async fn form(Parameters(Next { next }): Parameters<Next>) -> Response {
-    page(&LogIn {
-        problem: None,
-        next: own_path(next),
-    })
+pub(crate) async fn form(
+    State(orchestrator): State<Orchestrator>,
+    Parameters(Next { next }): Parameters<Next>,
+) -> Response {
+    login_page(&orchestrator, StatusCode::OK, None, &next)
 }
 
 /// What the form sends.
@@ -58,44 +82,69 @@ pub(crate) struct Credentials {
 
 /// `POST /login`.
 pub(crate) async fn log_in(
+    visit: Result<Visit, Error>,
     State(orchestrator): State<Orchestrator>,
     credentials: Result<Form<Credentials>, FormRejection>,
 ) -> Result<Response, Trouble> {
+    let visit = visit?;
     let Form(Credentials { token, next }) = credentials.map_err(Error::from)?;
-    let next = own_path(next);
-    let person = match Person::from_token(&orchestrator, token.trim(), Via::Session).await {
+    if let Err(error) = visit.may_try(&orchestrator) {
+        return Ok(limited(&orchestrator, &error, &next));
+    }
+    let person = match Person::from_token(&orchestrator, token.trim(), Via::Token).await {
         Ok(person) => person,
         Err(Error::Unauthenticated) => {
-            tracing::warn!("login_refused");
+            visit
+                .refused(&orchestrator, "token", "nobody holds this token")
+                .await;
             let problem =
-                Some("No active user holds this token. An agent's token does not open this page.");
-            return Ok(page_with(
+                "No active user holds this token. An agent's token does not open this page.";
+            return Ok(login_page(
+                &orchestrator,
                 StatusCode::UNAUTHORIZED,
-                &LogIn { problem, next },
+                Some(problem.to_owned()),
+                &next,
             ));
         }
         Err(error) => return Err(error.into()),
     };
-    let cookie = begin(&orchestrator, &person.user.id, person.expires, "ui").await?;
-    Ok(([(header::SET_COOKIE, cookie)], go(&next)).into_response())
+    let Credential::Token(token) = person.credential else {
+        return Err(Error::Unauthenticated.into());
+    };
+    let cookie = visit
+        .begin(
+            &orchestrator,
+            &person.user.id,
+            Method::Token(token),
+            person.expires,
+            None,
+        )
+        .await?;
+    Ok(([(header::SET_COOKIE, cookie)], go(&own_path(&next))).into_response())
 }
 
-/// `POST /logout`: the session's credential is revoked, not only forgotten.
+/// The login page, for who was wrong too often.
+pub(super) fn limited(orchestrator: &Orchestrator, error: &Error, next: &str) -> Response {
+    let problem = format!("There were too many tries from where you are: {error}.");
+    login_page(orchestrator, error.status(), Some(problem), next)
+}
+
+/// `POST /logout`: the session ends, it is not only forgotten.
 pub(crate) async fn log_out(
+    visit: Result<Visit, Error>,
     State(orchestrator): State<Orchestrator>,
-    headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    match Person::from_headers(&orchestrator, &headers).await {
-        Ok(person) if person.via == Via::Session => {
-            orchestrator
-                .end_user_token(&person.user.id, person.token, &orchestrator.actor(&person))
-                .await?;
-        }
-        Ok(_) | Err(Error::Unauthenticated) => {}
-        Err(error) => return Err(error.into()),
+    if let Some(person) = visit?.person {
+        end(&orchestrator, &person, "logout").await?;
+        tracing::info!(user = %person.user.id, "logout");
     }
-    let cookie = cookie(&orchestrator, "", Duration::ZERO)?;
-    Ok(([(header::SET_COOKIE, cookie)], go("/login")).into_response())
+    let gone = cookie(
+        &orchestrator,
+        cookie_name(&orchestrator),
+        "",
+        Duration::ZERO,
+    )?;
+    Ok(([(header::SET_COOKIE, gone)], go("/login")).into_response())
 }
 
 /// What the first start's link carries.
@@ -107,9 +156,12 @@ pub(crate) struct Code {
 
 /// `GET /bootstrap?code=…`: logs the first admin in, once.
 pub(crate) async fn bootstrap(
+    visit: Result<Visit, Error>,
     State(orchestrator): State<Orchestrator>,
     Parameters(Code { code }): Parameters<Code>,
 ) -> Result<Response, Trouble> {
+    let visit = visit?;
+    visit.may_try(&orchestrator)?;
     let now = orchestrator.now();
     let code = Digest::of(&code);
     let good = orchestrator
@@ -120,64 +172,36 @@ pub(crate) async fn bootstrap(
         .take_if(|(expected, expires)| expected.matches(code) && now < *expires)
         .is_some();
     if !good {
+        visit
+            .refused(
+                &orchestrator,
+                "bootstrap",
+                "the link was used or has expired",
+            )
+            .await;
         return Err(Error::SpentLink.into());
     }
     let admin: UserId = "admin"
         .parse()
         .map_err(|error| Error::Bug(format!("{error}")))?;
-    let cookie = begin(&orchestrator, &admin, None, "bootstrap").await?;
-    tracing::info!(user = %admin, "login_link_used");
+    let cookie = visit
+        .begin(&orchestrator, &admin, Method::Bootstrap, None, None)
+        .await?;
     Ok(([(header::SET_COOKIE, cookie)], go("/approvals")).into_response())
 }
 
-/// A new session, which does not outlive the credential that opened it.
-async fn begin(
-    orchestrator: &Orchestrator,
-    user: &UserId,
-    until: Option<Timestamp>,
-    via: &'static str,
-) -> Result<HeaderValue, Error> {
-    let actor = Actor {
-        user: Some(user.clone()),
-        via,
-        at: orchestrator.now(),
-    };
-    let lifetime = until.map_or(SESSION_LIFETIME, |until| {
-        SESSION_LIFETIME.min(until.since(actor.at))
+/// A path of ours, or the inbox: never another site, and nothing that a browser could
+/// read as one.
+pub(crate) fn own_path(next: &str) -> String {
+    let plain = next.bytes().all(|byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'@' | b'+')
     });
-    let (token, _) = orchestrator
-        .new_user_token(user, "session", Some(lifetime), &actor)
-        .await?;
-    tracing::info!(user = %user, "login");
-    cookie(orchestrator, token.expose_secret(), lifetime)
-}
-
-fn cookie(
-    orchestrator: &Orchestrator,
-    value: &str,
-    lifetime: Duration,
-) -> Result<HeaderValue, Error> {
-    let secure = if orchestrator.inner.config.public_url.starts_with("https://") {
-        "; Secure"
-    } else {
-        ""
-    };
-    let seconds = lifetime.as_secs();
-    let text = format!(
-        "{SESSION_COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}"
-    );
-    let mut cookie = HeaderValue::from_str(&text).map_err(|error| Error::Bug(error.to_string()))?;
-    cookie.set_sensitive(true);
-    Ok(cookie)
-}
-
-/// A path of ours, or the inbox: never another site.
-fn own_path(next: String) -> String {
-    let plain = next
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_'));
-    if plain && next.starts_with("/approvals") {
-        next
+    let ours = next.starts_with('/') && !next.starts_with("//");
+    let door = ["/login", "/logout", "/bootstrap", "/api/"]
+        .iter()
+        .any(|door| next.starts_with(door));
+    if plain && ours && !door && next.len() <= 512 {
+        next.to_owned()
     } else {
         "/approvals".to_owned()
     }
@@ -185,7 +209,7 @@ fn own_path(next: String) -> String {
 
 /// A path for a query: what is more than a plain path is left out.
 pub(crate) fn encoded(path: &str) -> String {
-    own_path(path.to_owned()).replace('/', "%2F")
+    own_path(path).replace('/', "%2F").replace('+', "%2B")
 }
 
 #[cfg(test)]
@@ -196,13 +220,25 @@ mod tests {
     fn after_login_one_stays_here() {
         for (next, expected) in [
             ("/approvals/apr_0193", "/approvals/apr_0193"),
+            ("/users/dan+x@example.com", "/users/dan+x@example.com"),
+            ("/me", "/me"),
             ("", "/approvals"),
+            ("approvals", "/approvals"),
             ("//evil.example", "/approvals"),
+            ("///evil.example", "/approvals"),
+            ("/\\evil.example", "/approvals"),
+            ("/%2fevil.example", "/approvals"),
             ("https://evil.example", "/approvals"),
+            ("javascript:alert(1)", "/approvals"),
             ("/approvals\\@evil", "/approvals"),
             ("/approvals\r\nSet-Cookie: a=b", "/approvals"),
+            ("/approvals\u{2215}evil", "/approvals"),
+            ("/logout", "/approvals"),
+            ("/login", "/approvals"),
+            ("/bootstrap", "/approvals"),
         ] {
-            assert_eq!(own_path(next.to_owned()), expected, "{next}");
+            assert_eq!(own_path(next), expected, "{next}");
         }
+        assert_eq!(encoded("/users/a+b"), "%2Fusers%2Fa%2Bb");
     }
 }

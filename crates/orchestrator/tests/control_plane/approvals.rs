@@ -276,12 +276,27 @@ async fn only_entitled_people_decide_and_only_as_far_as_policy_lets_them() {
 #[tokio::test]
 async fn a_second_person_is_needed_where_two_are_and_the_first_does_not_count_twice() {
     let plane = Plane::new().await;
-    let (olga, _) = plane.person("olga", &["approver"]).await;
+    let (olga, olga_token) = plane.person("olga", &["approver"]).await;
     let agent = plane.agent("test-agent", None).await.agent;
     let mut open = refused(&plane, agent.id, no_arguments()).await;
     open.target = target("delete-server", Risk::Destroy);
     open.approvals = 2;
     let id = plane.gateway.open_approval(&open).await.unwrap().id;
+
+    let unproved = plane.admin.approval(id).await.unwrap();
+    assert!(
+        unproved.step_up && !unproved.choices.is_empty(),
+        "what they may once they proved a second factor"
+    );
+    let path = format!("/api/approvals/{id}/approve");
+    let refused = plane
+        .call("POST", &path, Some(&plane.admin_token), Some(json!({})))
+        .await;
+    assert_eq!(refused.status, 403, "{}", refused.body);
+    assert_eq!(refused.json()["reason"], "step_up_required");
+    plane.enrol(&plane.admin_token).await;
+    plane.enrol(&olga_token).await;
+    assert!(!plane.admin.approval(id).await.unwrap().step_up);
 
     let first = plane.admin.approve(id, &Approve::default()).await.unwrap();
     assert_eq!(

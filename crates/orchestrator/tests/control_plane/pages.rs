@@ -9,16 +9,16 @@ use serde_json::json;
 
 use crate::plane::{Answer, Plane, by_id, no_arguments, refused};
 
-const HOST: &str = "gate.example:9403";
+pub(crate) const HOST: &str = "gate.example:9403";
 
-async fn get(plane: &Plane, path: &str, cookie: &str) -> Answer {
+pub(crate) async fn get(plane: &Plane, path: &str, cookie: &str) -> Answer {
     let request = Request::get(path)
         .header("host", HOST)
         .header("cookie", cookie);
     plane.send(request.body(Body::empty()).unwrap()).await
 }
 
-async fn post(
+pub(crate) async fn post(
     plane: &Plane,
     path: &str,
     cookie: &str,
@@ -35,9 +35,9 @@ async fn post(
         .await
 }
 
-const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
+pub(crate) const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
 
-async fn log_in(plane: &Plane, token: &str) -> String {
+pub(crate) async fn log_in(plane: &Plane, token: &str) -> String {
     let answer = post(
         plane,
         "/login",
@@ -292,7 +292,7 @@ async fn the_first_link_logs_in_once_and_for_an_hour() {
 async fn pages_load_nothing_from_elsewhere_and_run_nothing_inline() {
     let plane = Plane::new().await;
     let cookie = log_in(&plane, &plane.admin_token).await;
-    for path in ["/login", "/approvals"] {
+    for path in ["/login", "/approvals", "/me", "/step-up"] {
         let page = get(&plane, path, &cookie).await;
         assert!(
             !page.body.contains("http")

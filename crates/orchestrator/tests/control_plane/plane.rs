@@ -23,7 +23,7 @@ use contract::{
     Client,
     agents::{AgentView, CreateAgent, CreateToken},
     approvals::OpenApproval,
-    users::CreateUser,
+    users::{Code, CreateUser},
 };
 use orchestrator::{Config, Orchestrator};
 use secrecy::{ExposeSecret, SecretString};
@@ -83,13 +83,20 @@ pub(crate) fn config(folder: &Path) -> Config {
         approval_lifetime: Duration::from_hours(24),
         rejection_cool_down: Duration::from_mins(15),
         open_limit: 3,
+        trusted_proxies: Vec::new(),
+        people: orchestrator::people::Config::default(),
     }
 }
 
 impl Plane {
     pub(crate) async fn new() -> Self {
+        Self::with(START, |_| {}).await
+    }
+
+    /// One whose clock stands there, and whose settings are a little different.
+    pub(crate) async fn with(start: i64, change: impl FnOnce(&mut Config)) -> Self {
         let folder = policies();
-        let now = Arc::new(AtomicI64::new(START));
+        let now = Arc::new(AtomicI64::new(start));
         let clock = {
             let now = Arc::clone(&now);
             Clock::new(move || Timestamp::from_millis(now.load(Ordering::SeqCst)))
@@ -98,9 +105,9 @@ impl Plane {
         // request that is cut off may take that along.
         let database = format!("sqlite://{}", folder.path().join("plane.db").display());
         let store = store::Store::open(&database).await.unwrap();
-        let orchestrator = Orchestrator::open(config(folder.path()), store, clock)
-            .await
-            .unwrap();
+        let mut config = config(folder.path());
+        change(&mut config);
+        let orchestrator = Orchestrator::open(config, store, clock).await.unwrap();
         let bootstrap = orchestrator.bootstrap().await.unwrap().unwrap();
         let admin_token = bootstrap.token.expose_secret().to_owned();
         let client = |token: &str| {
@@ -134,6 +141,12 @@ impl Plane {
             .fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
+    /// Turns the clock back.
+    pub(crate) fn back(&self, time: Duration) {
+        self.now
+            .fetch_sub(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.now.load(Ordering::SeqCst))
     }
@@ -154,6 +167,24 @@ impl Plane {
             .unwrap()
             .token;
         (self.client(&token), token)
+    }
+
+    /// Enrols a device for whoever holds the token, which proves a second factor with it;
+    /// gives back what the device shares with the orchestrator.
+    pub(crate) async fn enrol(&self, token: &str) -> String {
+        let client = self.client(token);
+        let secret = client.begin_second_factor().await.unwrap().secret;
+        let code = Code {
+            code: self.code(&secret),
+        };
+        client.enrol_second_factor(&code).await.unwrap();
+        secret
+    }
+
+    /// What a device with that secret shows now.
+    pub(crate) fn code(&self, secret: &str) -> String {
+        let seconds = u64::try_from(self.now().as_millis() / 1_000).unwrap();
+        code_at(secret, seconds)
     }
 
     /// The checklist's agent: it may use GitHub only.
@@ -210,6 +241,13 @@ impl Plane {
     }
 }
 
+/// What a device with that secret shows so many seconds after the epoch.
+pub(crate) fn code_at(secret: &str, seconds: u64) -> String {
+    let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
+    let device = totp_rs::Builder::new().with_secret(secret).build().unwrap();
+    device.generate(seconds).to_string()
+}
+
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -227,6 +265,16 @@ impl Answer {
             .as_str()
             .unwrap_or_default()
             .to_owned()
+    }
+
+    /// The cookie of that name that it sets, as a browser sends it back.
+    pub(crate) fn cookie(&self, name: &str) -> Option<String> {
+        self.headers
+            .get_all("set-cookie")
+            .iter()
+            .map(|cookie| cookie.to_str().unwrap())
+            .find(|cookie| cookie.starts_with(&format!("{name}=")))
+            .map(|cookie| cookie.split(';').next().unwrap().to_owned())
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {

@@ -200,7 +200,15 @@ async fn a_session_is_enough_and_ends_with_its_credential_and_the_orchestrator()
     let plane = Plane::new().await;
     let address = plane.serve().await;
     let (_, token) = plane.person("viewer", &["viewer"]).await;
-    let cookie = format!("other=1; cedargate_session={token}");
+    let session = crate::pages::log_in(&plane, &token).await;
+    let token_as_session = format!("cedargate_session={token}");
+    let mut socket = connect(address, "", &[("cookie", &token_as_session)]).await;
+    assert_eq!(
+        next(&mut socket).await["authenticated"],
+        false,
+        "a credential is no session"
+    );
+    let cookie = format!("other=1; {session}");
     let mut socket = connect(address, "", &[("cookie", &cookie)]).await;
     assert_eq!(next(&mut socket).await["authenticated"], true);
     let stop = CancellationToken::new();

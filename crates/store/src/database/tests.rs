@@ -4,19 +4,23 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, approvals, audit, feed, gateways, grants, policy_sets,
+    agents, approvals, audit, feed, gateways, grants, identities, policy_sets, second_factors,
+    sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
 
-const STATEMENTS: [(&str, &[(&str, &str)]); 10] = [
+const STATEMENTS: [(&str, &[(&str, &str)]); 13] = [
     ("agents", agents::STATEMENTS),
     ("approvals", approvals::STATEMENTS),
     ("audit", audit::STATEMENTS),
     ("feed", feed::STATEMENTS),
     ("gateways", gateways::STATEMENTS),
     ("grants", grants::STATEMENTS),
+    ("identities", identities::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
+    ("second_factors", second_factors::STATEMENTS),
+    ("sessions", sessions::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
     ("users", users::STATEMENTS),
     ("write", write::STATEMENTS),

@@ -45,6 +45,7 @@ fn dan(second: u64) -> Actor {
     Actor {
         user: Some("dan".parse().unwrap()),
         via: "ui",
+        from: None,
         at: after(second),
     }
 }

@@ -1,0 +1,111 @@
+//! Oneself: who one is here, and proving it once more.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, header},
+};
+use contract::users::{BegunSecondFactor, Code, EnrolledSecondFactor, MeView, SteppedUp};
+use serde::Deserialize;
+
+use super::{Json as Body, users};
+use crate::{Orchestrator, authenticate::Person, error::Error, people::second_factor};
+
+// Every active user may ask.
+#[utoipa::path(
+    get,
+    path = "/api/me",
+    tag = "users",
+    summary = "Who the caller is, through the credential of the request",
+    responses((status = 200, description = "Oneself", body = MeView))
+)]
+pub(crate) async fn show(
+    person: Person,
+    State(orchestrator): State<Orchestrator>,
+) -> Result<Json<MeView>, Error> {
+    let stored = orchestrator.store().user(&person.user.id).await?;
+    Ok(Json(MeView {
+        user: users::view(stored),
+        via: person.via.as_str().to_owned(),
+        expires: person.expires,
+        confirmed: person.confirmed,
+        recovery_codes: recovery_codes(&orchestrator, &person).await?,
+    }))
+}
+
+// A session gets another cookie with the answer.
+#[utoipa::path(
+    post,
+    path = "/api/me/step-up",
+    tag = "users",
+    summary = "Prove a second factor",
+    request_body = Code,
+    responses((status = 200, description = "Proved; a session gets another cookie", body = SteppedUp), (status = 409, description = "No second factor is enrolled"), (status = 429, description = "Too many wrong codes: try again later"))
+)]
+pub(crate) async fn step_up(
+    person: Person,
+    State(orchestrator): State<Orchestrator>,
+    Body(Code { code }): Body<Code>,
+) -> Result<(HeaderMap, Json<SteppedUp>), Error> {
+    let cookie = second_factor::prove(&orchestrator, &person, &code).await?;
+    let answer = SteppedUp {
+        confirmed: orchestrator.now(),
+        recovery_codes: recovery_codes(&orchestrator, &person).await?,
+    };
+    Ok((headers(cookie), Json(answer)))
+}
+
+/// Nothing is said to begin.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Begin {}
+
+#[utoipa::path(
+    post,
+    path = "/api/me/second-factor",
+    tag = "users",
+    summary = "Begin to enrol a second factor",
+    request_body = Begin,
+    responses((status = 200, description = "Shown once", body = BegunSecondFactor), (status = 409, description = "One is enrolled already"))
+)]
+pub(crate) async fn begin_second_factor(
+    person: Person,
+    State(orchestrator): State<Orchestrator>,
+    Body(Begin {}): Body<Begin>,
+) -> Result<Json<BegunSecondFactor>, Error> {
+    let begun = second_factor::begin(&orchestrator, &person).await?;
+    Ok(Json(BegunSecondFactor {
+        secret: begun.secret,
+        uri: begun.uri,
+    }))
+}
+
+#[utoipa::path(
+    post,
+    path = "/api/me/second-factor/enrol",
+    tag = "users",
+    summary = "Enrol the second factor that was begun",
+    request_body = Code,
+    responses((status = 200, description = "Recovery codes, shown once", body = EnrolledSecondFactor), (status = 409, description = "None was begun, or one is enrolled already"), (status = 429, description = "Too many wrong codes: try again later"))
+)]
+pub(crate) async fn enrol_second_factor(
+    person: Person,
+    State(orchestrator): State<Orchestrator>,
+    Body(Code { code }): Body<Code>,
+) -> Result<(HeaderMap, Json<EnrolledSecondFactor>), Error> {
+    let (recovery_codes, cookie) = second_factor::enrol(&orchestrator, &person, &code).await?;
+    let answer = EnrolledSecondFactor { recovery_codes };
+    Ok((headers(cookie), Json(answer)))
+}
+
+async fn recovery_codes(orchestrator: &Orchestrator, person: &Person) -> Result<u32, Error> {
+    let factor = orchestrator.store().second_factor(&person.user.id).await?;
+    Ok(factor.map_or(0, |factor| factor.recovery_codes))
+}
+
+fn headers(cookie: Option<HeaderValue>) -> HeaderMap {
+    cookie
+        .into_iter()
+        .map(|cookie| (header::SET_COOKIE, cookie))
+        .collect()
+}
