@@ -33,6 +33,7 @@ macro_rules! journeys {
 }
 
 mod activation;
+mod browser;
 mod checklist;
 mod demo;
 mod documented;

@@ -6,6 +6,10 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 #[path = "../oidc/provider.rs"]
+#[allow(
+    dead_code,
+    reason = "the orchestrator's own tests use the rest of what they share"
+)]
 mod provider;
 
 use provider::{CLIENT_ID, CLIENT_SECRET, Provider};
@@ -73,6 +77,10 @@ fn location(reply: &Reply) -> anyhow::Result<&str> {
     Ok(location.to_str()?)
 }
 
+#[allow(
+    clippy::too_many_lines,
+    reason = "one journey, from the door to the trail"
+)]
 async fn logs_in_at_the_provider_and_decides(layout: Layout) -> anyhow::Result<()> {
     let Some(provider) = Provider::start(CALLBACK).await else {
         return Ok(());

@@ -536,7 +536,7 @@ fn visible(text: &str) -> String {
 }
 
 /// Controls, marks of the direction of writing, and letters without a shape.
-fn is_deceptive(letter: char) -> bool {
+pub(crate) fn is_deceptive(letter: char) -> bool {
     letter.is_control() && !matches!(letter, '\n' | '\t')
         || matches!(
             letter,

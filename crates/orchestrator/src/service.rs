@@ -33,7 +33,8 @@ const VERSION: &str = "1";
 const VERSIONED_API: &str = "/api/v1/";
 
 /// Pages load nothing from elsewhere, run no inline script, and are framed by nobody.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Wraps the routes.
 pub(crate) fn stack(orchestrator: &Orchestrator, routes: Router) -> Router {

@@ -1,20 +1,33 @@
 //! The pages where people decide. Rendered here, complete without a script; one small
 //! script of ours makes them live.
 
+mod agent;
+mod agents;
+mod ask;
+mod form;
+mod frame;
 mod inbox;
 mod me;
+mod moment;
 mod oidc;
+mod request;
 mod session;
+mod text;
+mod tokens;
+mod users;
 
 use askama::Template;
 use axum::{
     Router,
-    extract::FromRequestParts,
+    extract::{FromRequestParts, Query},
     http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 
+use serde::Deserialize;
+
+pub(crate) use self::frame::Frame;
 use crate::{
     Orchestrator,
     authenticate::{May, Person, View},
@@ -53,15 +66,20 @@ fn public() -> Router<Orchestrator> {
             "/assets/icon.svg",
             asset("image/svg+xml", include_str!("../assets/icon.svg")),
         )
+        .route(
+            "/assets/icons.svg",
+            asset("image/svg+xml", include_str!("../assets/icons.svg")),
+        )
 }
 
 /// For people: each takes a [`Visitor`].
 fn pages() -> Router<Orchestrator> {
     Router::new()
-        .route("/approvals", get(inbox::list))
-        .route("/approvals/{approval}", get(inbox::show))
-        .route("/approvals/{approval}/approve", post(inbox::approve))
-        .route("/approvals/{approval}/reject", post(inbox::reject))
+        .merge(inbox::routes())
+        .merge(request::routes())
+        .merge(agents::routes())
+        .merge(agent::routes())
+        .merge(users::routes())
         .merge(oneself())
 }
 
@@ -93,8 +111,18 @@ fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<
     })
 }
 
-/// Somebody who may look at pages.
-pub(crate) struct Visitor(pub(crate) Person);
+/// Somebody who may look at pages, and the frame of the one that they ask for.
+pub(crate) struct Visitor {
+    pub(crate) person: Person,
+    pub(crate) frame: Frame,
+}
+
+/// What any page's query may hold.
+#[derive(Deserialize)]
+struct Done {
+    /// What the last form did.
+    done: Option<String>,
+}
 
 impl FromRequestParts<Orchestrator> for Visitor {
     type Rejection = Trouble;
@@ -103,13 +131,24 @@ impl FromRequestParts<Orchestrator> for Visitor {
         parts: &mut Parts,
         orchestrator: &Orchestrator,
     ) -> Result<Self, Trouble> {
-        match May::<View>::from_request_parts(parts, orchestrator).await {
-            Ok(May(person, _)) => Ok(Self(person)),
-            Err(Error::Unauthenticated) if parts.method == Method::GET => Err(Trouble::LogIn {
-                next: parts.uri.path().to_owned(),
-            }),
-            Err(error) => Err(Trouble::Error(error)),
-        }
+        let person = match May::<View>::from_request_parts(parts, orchestrator).await {
+            Ok(May(person, _)) => person,
+            Err(Error::Unauthenticated) if parts.method == Method::GET => {
+                return Err(Trouble::LogIn {
+                    next: parts.uri.path().to_owned(),
+                });
+            }
+            Err(error) => return Err(Trouble::Error(error)),
+        };
+        let frame = Frame::new(orchestrator, &person, parts.uri.path()).await?;
+        // A query that cannot be read is for the page to refuse.
+        let done = Query::<Done>::try_from_uri(&parts.uri)
+            .ok()
+            .and_then(|Query(query)| query.done);
+        Ok(Self {
+            frame: frame.noting(done.as_deref()),
+            person,
+        })
     }
 }
 

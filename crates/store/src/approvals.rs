@@ -103,8 +103,8 @@ pub enum Approved {
 statements! {
     INSERT = "
         INSERT INTO approvals (id, agent, command, digest, policy_set, ask, arguments, reason, policies,
-            advice, workflow, opened, expires, status, joined)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'pending', 0)";
+            advice, workflow, opened, expires, risk, status, joined)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'pending', 0)";
     // A request with its verdicts is one statement, so that they are of one moment.
     BY_ID = "
         SELECT p.id, p.ask, p.arguments, p.reason, p.policies, p.advice, p.workflow, p.policy_set,
@@ -554,6 +554,7 @@ async fn insert(write: &mut Write, new: &NewApproval) -> Result<(), StoreError> 
         .bind(new.workflow.as_deref())
         .bind(opened)
         .bind(new.expires.as_millis())
+        .bind(new.ask.target.risk.as_str())
         .execute(c)
         .await
         .map(drop))

@@ -107,6 +107,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "revisions",
         include_str!("../../../migrations/0007_revisions.sql"),
     ),
+    (
+        8,
+        "inbox",
+        include_str!("../../../migrations/0008_inbox.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

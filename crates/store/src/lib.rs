@@ -15,7 +15,9 @@ pub mod feed;
 pub mod gateways;
 pub mod grants;
 pub mod identities;
+pub mod inbox;
 pub mod policy_sets;
+pub mod roster;
 pub mod second_factors;
 pub mod sessions;
 #[cfg(test)]

@@ -341,7 +341,7 @@ impl Store {
         let (how, good) = match proof {
             Proof::Provider(how) => (how, true),
             Proof::Recovery(digest) => {
-                let used = if is_exact(&digest) {
+                let changed = if is_exact(&digest) {
                     within!(write, |c| sqlx::query(USE_CODE)
                         .bind(user.as_str())
                         .bind(&digest)
@@ -352,7 +352,7 @@ impl Store {
                 } else {
                     0
                 };
-                ("recovery code".to_owned(), used == 1)
+                ("recovery code".to_owned(), changed == 1)
             }
             Proof::Code(check) => {
                 let factor = find(&mut write, user).await?;

@@ -127,6 +127,29 @@ fn fits(schema: &Schema, env: Environment, full: bool) -> Result<(), Malformed> 
         Entities::from_entities([escalation], Some(schema)).map_err(malformed)?;
     }
 
+    let uids = Uids {
+        user: entities::user_uid(&user.id),
+        agent: entities::agent_uid(agent.id),
+        command: entities::command_uid(&target.key),
+    };
+    fits_requests(schema, now, full, &uids, &arguments)
+}
+
+/// Who and what the samples of requests are about.
+struct Uids {
+    user: EntityUid,
+    agent: EntityUid,
+    command: EntityUid,
+}
+
+/// Checks a sample of each action's request.
+fn fits_requests(
+    schema: &Schema,
+    now: Timestamp,
+    full: bool,
+    uids: &Uids,
+    arguments: &Arguments,
+) -> Result<(), Malformed> {
     let ip = if full {
         IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16])
     } else {
@@ -147,16 +170,16 @@ fn fits(schema: &Schema, env: Environment, full: bool) -> Result<(), Malformed> 
     for (action, principal, resource) in index::actions() {
         let by_person = *principal == TYPES.user;
         let principal = if by_person {
-            entities::user_uid(&user.id)
+            uids.user.clone()
         } else {
-            entities::agent_uid(agent.id)
+            uids.agent.clone()
         };
         let resource = if *resource == TYPES.command {
-            entities::command_uid(&target.key)
+            uids.command.clone()
         } else if *resource == TYPES.escalation {
             entities::escalation_uid()
         } else if *resource == TYPES.agent {
-            entities::agent_uid(agent.id)
+            uids.agent.clone()
         } else {
             entities::control_plane_uid()
         };

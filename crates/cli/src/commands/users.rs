@@ -95,18 +95,9 @@ pub(super) async fn run(context: &Context, command: Users) -> anyhow::Result<()>
                     .await
                     .of(&context.remote)?;
             }
-            let sessions = client.user_sessions(&id).await.of(&context.remote)?;
-            context
-                .output
-                .print(&sessions, |output| session_table(output, &sessions))
+            sessions(context, &id).await
         }
-        Users::StepUp => {
-            let code = read_code("Code of your device, or a recovery code: ")?;
-            let done = client.step_up(&code).await.of(&context.remote)?;
-            context.output.print(&done, |_| {
-                format!("proved; {} recovery codes are left", done.recovery_codes)
-            })
-        }
+        Users::StepUp => step_up(context).await,
         Users::SecondFactor(SecondFactor::Enrol) => enrol(context).await,
         Users::SecondFactor(SecondFactor::Remove { id }) => {
             client.remove_second_factor(&id).await.of(&context.remote)?;
@@ -163,6 +154,25 @@ pub(super) async fn revoke_token(
     context
         .output
         .print(&json!({"revoked": token}), |_| format!("revoked {token}"))
+}
+
+async fn sessions(context: &Context, user: &UserId) -> anyhow::Result<()> {
+    let sessions = context
+        .client()
+        .user_sessions(user)
+        .await
+        .of(&context.remote)?;
+    context
+        .output
+        .print(&sessions, |output| session_table(output, &sessions))
+}
+
+async fn step_up(context: &Context) -> anyhow::Result<()> {
+    let code = read_code("Code of your device, or a recovery code:")?;
+    let done = context.client().step_up(&code).await.of(&context.remote)?;
+    context.output.print(&done, |_| {
+        format!("proved; {} recovery codes are left", done.recovery_codes)
+    })
 }
 
 /// Shows a device its secret, and takes its first code.

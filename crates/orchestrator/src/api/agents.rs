@@ -577,7 +577,11 @@ fn check_members(agent: &Agent) -> Result<(), Error> {
     }
 }
 
-async fn check_owner(orchestrator: &Orchestrator, owner: Option<&UserId>) -> Result<(), Error> {
+/// Somebody answers for an agent only if they are here.
+pub(crate) async fn check_owner(
+    orchestrator: &Orchestrator,
+    owner: Option<&UserId>,
+) -> Result<(), Error> {
     let Some(owner) = owner else { return Ok(()) };
     match orchestrator.store().user(owner).await {
         Ok(_) => Ok(()),

@@ -143,6 +143,7 @@ mod tests {
 
     const NOON: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
+    #[allow(clippy::unnecessary_wraps, reason = "an address is not always known")]
     fn address(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
     }

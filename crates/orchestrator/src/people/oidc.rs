@@ -1,4 +1,4 @@
-//! Logging in at a provider of identities: OpenID Connect, authorization code with PKCE.
+//! Logging in at a provider of identities: `OpenID` Connect, authorization code with PKCE.
 //!
 //! What a browser carries through the provider and back is in a cookie of its own, for
 //! ten minutes: `state`, `nonce`, the PKCE verifier, and where to go after. So nobody who
@@ -285,14 +285,13 @@ impl Provider {
             Some(_) | None => {}
         }
         let tokens = self.exchange(metadata, flow, code).await?;
-        let key = match self.key(&known, &tokens.id_token) {
-            Some(key) => key,
-            None => {
-                // Perhaps it was made after we looked last.
-                let known = self.read_keys(now, &known).await?;
-                self.key(&known, &tokens.id_token)
-                    .ok_or(Refused("no key of the provider signed this"))?
-            }
+        let key = if let Some(key) = self.key(&known, &tokens.id_token) {
+            key
+        } else {
+            // Perhaps it was made after we looked last.
+            let known = self.read_keys(now, &known).await?;
+            self.key(&known, &tokens.id_token)
+                .ok_or(Refused("no key of the provider signed this"))?
         };
         let claims = id_token::verify(&tokens.id_token, &key, self, flow, now)?;
         Ok(claims)

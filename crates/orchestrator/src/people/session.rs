@@ -220,10 +220,13 @@ impl Visit {
             from: self.from,
             at: now,
         };
-        let mut details = json!({ "method": method, "why": why, "browser": self.browser });
-        if left_out > 0 {
-            details["not_recorded_before"] = left_out.into();
-        }
+        let left_out = (left_out > 0).then_some(left_out);
+        let details = json!({
+            "method": method,
+            "why": why,
+            "browser": self.browser,
+            "not_recorded_before": left_out,
+        });
         if let Err(error) = orchestrator
             .store()
             .note("login_refused", details, &actor)

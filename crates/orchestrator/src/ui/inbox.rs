@@ -1,490 +1,262 @@
-//! The inbox, and the page of one request.
-
-use std::time::Duration;
+//! The inbox: what waits for people, and what they decided.
 
 use askama::Template;
-use authz::{
-    ApprovalRequestId, Risk, Timestamp, User,
-    approval::{Choice, DURATIONS, Reach},
-};
-use axum::{
-    Form,
-    extract::{State, rejection::FormRejection},
-    response::Response,
-};
-use contract::approvals::Approve;
+use authz::{AgentId, CommandKey, Timestamp};
+use axum::{Router, extract::State, response::Response, routing::get};
+use futures_util::future::try_join_all;
 use serde::Deserialize;
-use serde_json::Value;
-use store::approvals::{Status, StoredApproval, Verdict};
+use store::{
+    approvals::StoredApproval,
+    inbox::{Group, Page, Waiting},
+};
 
-use super::{Trouble, Visitor, go, page, page_with};
-use crate::{Orchestrator, api::Named, approvals, authenticate::Person, error::Error};
+use super::{
+    Frame, Trouble, Visitor,
+    ask::{Asked, told, word},
+    frame::{Pages, query},
+    moment::Moment,
+    page,
+};
+use crate::{Orchestrator, api::Parameters, authenticate::Person, error::Error};
 
-/// How many requests the inbox looks through for decided ones.
-const RECENT: u32 = 200;
+/// Groups on a page.
+const GROUPS: u32 = 20;
 
-/// How many decided ones it shows.
-const SHOWN_DECIDED: usize = 30;
+/// Requests of one group that are shown in full; the rest is a link away.
+const SHOWN_OF_GROUP: u32 = 3;
 
-/// Pending requests shown at once, at most.
-const SHOWN_PENDING: u32 = 500;
+/// Decided requests on a page.
+const DECIDED: u32 = 40;
+
+pub(crate) fn routes() -> Router<Orchestrator> {
+    Router::new().route("/approvals", get(list))
+}
+
+/// Which part of the inbox.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Filter {
+    /// `decided`, or what waits.
+    view: String,
+    /// In the agent's name or the command.
+    q: String,
+    risk: String,
+    /// `oldest`, or the newest first.
+    sort: String,
+    /// Of decided ones.
+    status: String,
+    /// From 0.
+    page: Option<u32>,
+    /// See [`Frame::noting`].
+    done: Option<String>,
+}
+
+impl Filter {
+    /// Its query, for another page and with another notice.
+    pub(crate) fn query(&self, page: u32, done: &str) -> String {
+        let number = if page == 0 {
+            String::new()
+        } else {
+            page.to_string()
+        };
+        query(&[
+            ("view", &self.view),
+            ("q", &self.q),
+            ("risk", &self.risk),
+            ("sort", &self.sort),
+            ("status", &self.status),
+            ("page", &number),
+            ("done", done),
+        ])
+    }
+
+    fn narrows(&self) -> bool {
+        !(self.q.trim().is_empty() && self.risk.is_empty() && self.status.is_empty())
+    }
+
+    /// What it says, of what there is.
+    fn checked(mut self) -> Self {
+        let known = |word: &str, words: &[&str]| words.contains(&word);
+        if !known(&self.risk, &["read", "write", "destroy"]) {
+            self.risk.clear();
+        }
+        if !known(
+            &self.status,
+            &["approved", "rejected", "expired", "withdrawn"],
+        ) {
+            self.status.clear();
+        }
+        if self.sort != "oldest" {
+            self.sort.clear();
+        }
+        if self.view != "decided" {
+            self.view.clear();
+        }
+        self
+    }
+}
 
 #[derive(Template)]
 #[template(path = "inbox.html")]
 struct Inbox {
-    page: &'static str,
-    now: Timestamp,
-    user: User,
-    pending: Vec<Pending>,
-    decided: Vec<Decided>,
+    frame: Frame,
+    filter: Filter,
+    /// The query of this very page, to come back to after a decision.
+    back: String,
+    groups: Vec<Shown>,
+    pages: Pages,
 }
 
-struct Pending {
-    id: ApprovalRequestId,
+/// One agent's requests for one command.
+struct Shown {
+    id: String,
     agent: String,
+    agent_path: String,
     command: String,
-    risk: Risk,
-    reason: String,
-    policies: Vec<String>,
-    needed: u8,
-    given: usize,
-    status: &'static str,
-    expires: Timestamp,
-    remaining: String,
-    /// This person has approved it already.
-    mine: bool,
-    /// This person may approve or reject it.
-    decidable: bool,
-}
-
-struct Decided {
-    id: ApprovalRequestId,
-    agent: String,
-    command: String,
-    status: &'static str,
-    by: String,
-    closed: Timestamp,
-    ago: String,
+    count: u64,
+    history: String,
+    asks: Vec<Asked>,
+    /// So many more are on a page of their own.
+    more: u64,
+    more_path: String,
 }
 
 #[derive(Template)]
-#[template(path = "request.html")]
-struct RequestPage {
-    page: &'static str,
-    now: Timestamp,
-    user: User,
-    problem: Option<String>,
-    request: Pending,
-    arguments: Vec<(String, String)>,
-    digest: String,
-    advice: Vec<String>,
-    policy_set: String,
-    workflow_shown: bool,
-    workflow: String,
-    timeline: Vec<Step>,
-    grant: Option<String>,
-    choices: Vec<Offer>,
-    /// Saying yes takes a second factor first.
-    step_up: bool,
-    rejectable: bool,
-    undecidable: String,
-    draft: String,
+#[template(path = "decided.html")]
+struct DecidedPage {
+    frame: Frame,
+    filter: Filter,
+    decided: Vec<Decided>,
+    pages: Pages,
 }
 
-struct Step {
-    at: Timestamp,
-    ago: String,
-    what: String,
-    note: String,
-}
-
-/// One reach, with the durations that policy lets this person choose.
-struct Offer {
-    name: &'static str,
-    means: String,
-    options: Vec<Opt>,
-}
-
-struct Opt {
-    value: String,
-    name: String,
-    usual: bool,
+struct Decided {
+    id: String,
+    agent: String,
+    agent_path: String,
+    command: String,
+    risk: authz::Risk,
+    status: &'static str,
+    by: String,
+    reason: String,
+    closed: Moment,
 }
 
 /// `GET /approvals`.
-pub(crate) async fn list(
-    Visitor(person): Visitor,
+async fn list(
+    Visitor { person, frame }: Visitor,
     State(orchestrator): State<Orchestrator>,
+    filter: Result<Parameters<Filter>, Error>,
 ) -> Result<Response, Trouble> {
+    let Parameters(filter) = filter?;
+    let filter = filter.checked();
+    let number = filter.page.unwrap_or(0);
     let now = orchestrator.now();
-    let pending = orchestrator
+    let pages = |more: bool| {
+        Pages::numbered(number, more, |page| {
+            format!("/approvals{}", filter.query(page, ""))
+        })
+    };
+    if filter.view == "decided" {
+        let wanted = Page {
+            size: DECIDED,
+            number,
+        };
+        let (decided, more) = orchestrator
+            .store()
+            .decided(&filter.q, &filter.status, wanted, now)
+            .await?;
+        return Ok(page(&DecidedPage {
+            frame,
+            decided: decided.iter().map(|stored| past(stored, now)).collect(),
+            pages: pages(more),
+            filter,
+        }));
+    }
+
+    let waiting = Waiting {
+        text: &filter.q,
+        risk: &filter.risk,
+        oldest_first: filter.sort == "oldest",
+    };
+    let wanted = Page {
+        size: GROUPS,
+        number,
+    };
+    let (groups, more) = orchestrator
         .store()
-        .approvals(false, SHOWN_PENDING, now)
+        .waiting(&waiting, wanted, SHOWN_OF_GROUP, now)
         .await?;
-    let all = orchestrator.store().approvals(true, RECENT, now).await?;
-    let mut decided: Vec<_> = all
-        .iter()
-        .filter(|stored| stored.status != Status::Pending)
-        .map(|stored| past(stored, now))
-        .collect();
-    decided.sort_by_key(|decided| std::cmp::Reverse(decided.closed));
-    decided.truncate(SHOWN_DECIDED);
+    let groups = groups
+        .into_iter()
+        .map(|group| shown(&orchestrator, &person, group, now));
     Ok(page(&Inbox {
-        page: "inbox",
-        now,
-        pending: pending
-            .iter()
-            .map(|stored| row(&orchestrator, &person, stored, now))
-            .collect(),
-        decided,
-        user: person.user,
+        frame,
+        groups: try_join_all(groups).await?,
+        back: filter.query(number, ""),
+        pages: pages(more),
+        filter,
     }))
 }
 
-/// `GET /approvals/{id}`.
-pub(crate) async fn show(
-    Visitor(person): Visitor,
-    State(orchestrator): State<Orchestrator>,
-    id: Result<Named<ApprovalRequestId>, Error>,
-) -> Result<Response, Trouble> {
-    let Named(id) = id?;
-    let stored = orchestrator
-        .store()
-        .approval(id, orchestrator.now())
-        .await?;
-    Ok(page(&request(
-        &orchestrator,
-        person,
-        &stored,
-        None,
-        String::new(),
-    )))
-}
-
-/// What the form sends.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Verdicts {
-    #[serde(default)]
-    reason: String,
-    /// `reach:seconds`.
-    #[serde(default)]
-    choice: Option<String>,
-}
-
-/// `POST /approvals/{id}/approve`.
-pub(crate) async fn approve(
-    Visitor(person): Visitor,
-    State(orchestrator): State<Orchestrator>,
-    id: Result<Named<ApprovalRequestId>, Error>,
-    form: Result<Form<Verdicts>, FormRejection>,
-) -> Result<Response, Trouble> {
-    let Named(id) = id?;
-    let Form(Verdicts { reason, choice }) = form.map_err(Error::from)?;
-    let draft = reason.clone();
-    let result = match chosen(choice.as_deref()) {
-        Ok((reach, seconds)) => {
-            let approve = Approve {
-                reach: Some(reach),
-                duration_seconds: Some(seconds),
-                reason,
-            };
-            approvals::approve(&orchestrator, &person, id, approve).await
-        }
-        Err(error) => Err(error),
-    };
-    answer(&orchestrator, person, id, draft, result).await
-}
-
-/// `POST /approvals/{id}/reject`.
-pub(crate) async fn reject(
-    Visitor(person): Visitor,
-    State(orchestrator): State<Orchestrator>,
-    id: Result<Named<ApprovalRequestId>, Error>,
-    form: Result<Form<Verdicts>, FormRejection>,
-) -> Result<Response, Trouble> {
-    let Named(id) = id?;
-    let Form(Verdicts { reason, choice: _ }) = form.map_err(Error::from)?;
-    let result = approvals::reject(&orchestrator, &person, id, &reason).await;
-    answer(&orchestrator, person, id, reason, result).await
-}
-
-/// Back to the request; with what was written, if it did not work.
-async fn answer(
-    orchestrator: &Orchestrator,
-    person: Person,
-    id: ApprovalRequestId,
-    draft: String,
-    result: Result<StoredApproval, Error>,
-) -> Result<Response, Trouble> {
-    let error = match result {
-        Ok(_) => return Ok(go(&format!("/approvals/{id}"))),
-        Err(error @ Error::NotFound(_)) => return Err(error.into()),
-        // There they prove it, and come back.
-        Err(error) if error.reason() == Some("step_up_required") => {
-            return Ok(go(&format!("/step-up?next=%2Fapprovals%2F{id}")));
-        }
-        Err(error) => error,
-    };
-    error.log();
-    let status = error.status();
-    let stored = orchestrator
-        .store()
-        .approval(id, orchestrator.now())
-        .await?;
-    Ok(page_with(
-        status,
-        &request(
-            orchestrator,
-            person,
-            &stored,
-            Some(error.to_string()),
-            draft,
-        ),
-    ))
-}
-
-fn chosen(choice: Option<&str>) -> Result<(Reach, u64), Error> {
-    let wrong = || Error::field("choice", "one of the buttons");
-    let (reach, seconds) = choice
-        .and_then(|choice| choice.split_once(':'))
-        .ok_or_else(wrong)?;
-    let reach = Reach::ALL
-        .into_iter()
-        .find(|known| known.as_str() == reach)
-        .ok_or_else(wrong)?;
-    Ok((reach, seconds.parse().map_err(|_| wrong())?))
-}
-
-fn row(
+async fn shown(
     orchestrator: &Orchestrator,
     person: &Person,
-    stored: &StoredApproval,
+    group: Group,
     now: Timestamp,
-) -> Pending {
-    let ask = &stored.new.ask;
-    let decidable = !approvals::choices_of(orchestrator, person, stored).is_empty()
-        || approvals::may_reject_of(orchestrator, person, stored).is_ok();
-    Pending {
-        id: stored.new.id,
-        agent: ask.agent.name.to_string(),
-        command: ask.target.key.to_string(),
-        risk: ask.target.risk,
-        reason: stored.new.reason.clone(),
-        policies: stored.new.policies.clone(),
-        needed: ask.approvals,
-        given: ask.approved_by.len(),
-        status: word(stored.status),
-        expires: stored.new.expires,
-        remaining: span(stored.new.expires.since(now)),
-        mine: ask.approved_by.contains(&person.user.id),
-        decidable,
-    }
+) -> Result<Shown, Error> {
+    let history = orchestrator
+        .store()
+        .history(group.agent, &group.command)
+        .await?;
+    let asks: Vec<_> = group
+        .oldest
+        .iter()
+        .map(|stored| Asked::new(orchestrator, person, stored, now))
+        .collect();
+    let in_full = u64::try_from(asks.len()).unwrap_or(u64::MAX);
+    Ok(Shown {
+        id: group_id(group.agent, &group.command),
+        agent: asks
+            .first()
+            .map(|ask| ask.agent.clone())
+            .unwrap_or_default(),
+        agent_path: format!("/agents/{}", group.agent),
+        more_path: format!("/agents/{}#waiting", group.agent),
+        command: group.command.to_string(),
+        count: group.count,
+        history: told(&history, now),
+        more: group.count.saturating_sub(in_full),
+        asks,
+    })
+}
+
+/// The same from one load to the next.
+fn group_id(agent: AgentId, command: &CommandKey) -> String {
+    format!("of-{agent}-{}-{}", command.service, command.name)
 }
 
 fn past(stored: &StoredApproval, now: Timestamp) -> Decided {
     let ask = &stored.new.ask;
-    let closed = closed(stored);
     let by: Vec<_> = stored
         .verdicts
         .iter()
         .map(|verdict| verdict.user.to_string())
         .collect();
     Decided {
-        id: stored.new.id,
+        id: stored.new.id.to_string(),
         agent: ask.agent.name.to_string(),
+        agent_path: format!("/agents/{}", ask.agent.id),
         command: ask.target.key.to_string(),
+        risk: ask.target.risk,
         status: word(stored.status),
         by: by.join(", "),
-        closed,
-        ago: ago(closed, now),
-    }
-}
-
-fn request(
-    orchestrator: &Orchestrator,
-    person: Person,
-    stored: &StoredApproval,
-    problem: Option<String>,
-    draft: String,
-) -> RequestPage {
-    let now = orchestrator.now();
-    let new = &stored.new;
-    let choices = approvals::choices_of(orchestrator, &person, stored);
-    let usual = usual(&choices);
-    let may_reject = approvals::may_reject_of(orchestrator, &person, stored);
-    let rejectable = may_reject.is_ok();
-    RequestPage {
-        page: "request",
-        now,
-        request: row(orchestrator, &person, stored, now),
-        problem,
-        arguments: new
-            .arguments
-            .iter()
-            .map(|(name, value)| (name.clone(), text(value)))
-            .collect(),
-        digest: new.ask.digest.as_str().chars().take(16).collect(),
-        advice: new.advice.clone(),
-        policy_set: new.policy_set.short().to_owned(),
-        workflow_shown: new.workflow.is_some(),
-        workflow: new.workflow.clone().unwrap_or_default(),
-        timeline: timeline(stored, now),
-        grant: stored.grant.map(|grant| grant.to_string()),
-        choices: choices
-            .iter()
-            .map(|choice| offer(stored, *choice, usual))
-            .collect(),
-        step_up: approvals::takes_step_up(orchestrator, &person, stored),
-        rejectable,
-        undecidable: may_reject
-            .err()
-            .map(|not| not.advice.join(" "))
-            .unwrap_or_default(),
-        draft,
-        user: person.user,
-    }
-}
-
-/// The choice to stand out: the narrowest, for at most an hour.
-fn usual(choices: &[Choice]) -> Option<(Reach, u64)> {
-    let choice = choices
-        .iter()
-        .find(|choice| choice.reach == Reach::Call)
-        .or_else(|| choices.first())?;
-    Some((choice.reach, choice.longest_seconds.min(60 * 60)))
-}
-
-fn offer(stored: &StoredApproval, choice: Choice, usual: Option<(Reach, u64)>) -> Offer {
-    let target = &stored.new.ask.target;
-    let (name, means) = match choice.reach {
-        Reach::Once => (
-            "Once",
-            "exactly this call, used up by its first use".to_owned(),
-        ),
-        Reach::Call => (
-            "This call",
-            "exactly these arguments, as often as needed".to_owned(),
-        ),
-        Reach::Command => ("This command", format!("{} with any arguments", target.key)),
-        Reach::Service => (
-            "This service",
-            format!("every {} command up to {}", target.key.service, target.risk),
-        ),
-    };
-    let options = DURATIONS
-        .iter()
-        .map(Duration::as_secs)
-        .filter(|&seconds| seconds <= choice.longest_seconds)
-        .map(|seconds| Opt {
-            value: format!("{}:{seconds}", choice.reach.as_str()),
-            name: span(Duration::from_secs(seconds)),
-            usual: usual == Some((choice.reach, seconds)),
-        });
-    Offer {
-        name,
-        means,
-        options: options.collect(),
-    }
-}
-
-fn timeline(stored: &StoredApproval, now: Timestamp) -> Vec<Step> {
-    let step = |at: Timestamp, what: String, note: &str| Step {
-        at,
-        ago: ago(at, now),
-        what,
-        note: note.to_owned(),
-    };
-    let agent = &stored.new.ask.agent.name;
-    let asked = match stored.joined {
-        0 => format!("{agent} asked"),
-        1 => format!("{agent} asked, and tried once more since"),
-        times => format!("{agent} asked, and tried {times} times more since"),
-    };
-    let mut steps = vec![step(stored.opened, asked, "")];
-    steps.extend(
-        stored
+        reason: stored
             .verdicts
-            .iter()
-            .map(|verdict| step(verdict.at, said(verdict), &verdict.reason)),
-    );
-    match stored.status {
-        Status::Expired => steps.push(step(
-            stored.new.expires,
-            "expired: nobody decided in time".to_owned(),
-            "",
-        )),
-        Status::Withdrawn => steps.push(step(closed(stored), "withdrawn".to_owned(), "")),
-        Status::Pending | Status::Approved | Status::Rejected => {}
-    }
-    steps
-}
-
-fn said(verdict: &Verdict) -> String {
-    match verdict.approved {
-        None => format!("{} rejected", verdict.user),
-        Some((reach, duration)) => {
-            let reach = match reach {
-                Reach::Once => "this call once",
-                Reach::Call => "this call",
-                Reach::Command => "this command",
-                Reach::Service => "this service",
-            };
-            format!("{} approved {reach} for {}", verdict.user, span(duration))
-        }
-    }
-}
-
-fn closed(stored: &StoredApproval) -> Timestamp {
-    stored.decided.unwrap_or(stored.new.expires)
-}
-
-const fn word(status: Status) -> &'static str {
-    match status {
-        Status::Pending => "pending",
-        Status::Approved => "approved",
-        Status::Rejected => "rejected",
-        Status::Expired => "expired",
-        Status::Withdrawn => "withdrawn",
-    }
-}
-
-/// An argument's value for people: texts as they are, the rest as JSON.
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => serde_json::to_string_pretty(other).unwrap_or_default(),
-    }
-}
-
-fn ago(at: Timestamp, now: Timestamp) -> String {
-    let since = now.since(at);
-    if since < Duration::from_secs(5) {
-        "just now".to_owned()
-    } else {
-        format!("{} ago", span(since))
-    }
-}
-
-/// A length of time in its two largest units.
-fn span(length: Duration) -> String {
-    let seconds = length.as_secs();
-    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
-    let two = |large: u64, unit: &str, small: u64, rest: &str| {
-        if small == 0 {
-            format!("{large} {unit}")
-        } else {
-            format!("{large} {unit} {small} {rest}")
-        }
-    };
-    if minutes == 0 {
-        format!("{seconds} s")
-    } else if hours == 0 {
-        format!("{minutes} min")
-    } else if hours < 48 {
-        two(hours, "h", minutes % 60, "min")
-    } else {
-        two(days, "d", hours % 24, "h")
+            .last()
+            .map(|verdict| verdict.reason.clone())
+            .unwrap_or_default(),
+        closed: Moment::past(stored.decided.unwrap_or(stored.new.expires), now),
     }
 }
 
@@ -493,31 +265,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_of_time_are_short() {
-        for (seconds, expected) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (900, "15 min"),
-            (3_600, "1 h"),
-            (86_399, "23 h 59 min"),
-            (86_400, "24 h"),
-            (200_000, "2 d 7 h"),
-        ] {
-            assert_eq!(span(Duration::from_secs(seconds)), expected);
-        }
-    }
-
-    #[test]
-    fn a_button_names_reach_and_duration() {
-        assert_eq!(chosen(Some("call:3600")).unwrap(), (Reach::Call, 3_600));
-        for odd in [
-            None,
-            Some("call"),
-            Some("all:1"),
-            Some("call:-1"),
-            Some("call:1:2"),
-        ] {
-            assert!(chosen(odd).is_err(), "{odd:?}");
-        }
+    fn a_filter_is_what_there_is_and_keeps_its_query() {
+        let filter = Filter {
+            view: "elsewhere".to_owned(),
+            q: "a&b=c ü".to_owned(),
+            risk: "write".to_owned(),
+            sort: "' OR 1".to_owned(),
+            status: "gone".to_owned(),
+            ..Filter::default()
+        };
+        let filter = filter.checked();
+        assert_eq!(filter.query(0, ""), "?q=a%26b%3Dc%20%C3%BC&risk=write");
+        assert_eq!(
+            filter.query(2, "approved"),
+            "?q=a%26b%3Dc%20%C3%BC&risk=write&page=2&done=approved"
+        );
+        assert_eq!(Filter::default().query(0, ""), "");
+        assert!(filter.narrows() && !Filter::default().narrows());
     }
 }

@@ -1,24 +1,25 @@
 //! Oneself: sessions, credentials, the second factor, and proving it.
 
 use askama::Template;
-use authz::{SessionId, Timestamp, TokenId, User};
+use authz::{SessionId, Timestamp, TokenId};
 use axum::{
     Form,
     extract::{State, rejection::FormRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use contract::{agents::TokenView, users::SessionView};
+use contract::users::SessionView;
 use serde::Deserialize;
 use store::sessions::Credential;
 
 use super::{
-    Trouble, go, page, page_with,
+    Frame, Trouble, go, page, page_with,
     session::{Next, encoded, own_path},
+    tokens,
 };
 use crate::{
     Orchestrator,
-    api::{Named, Parameters, agents::token_view, users::session_view},
+    api::{Named, Parameters, users::session_view},
     authenticate::Person,
     error::Error,
     people::{
@@ -27,8 +28,8 @@ use crate::{
     },
 };
 
-/// Somebody who has a session, whatever their roles.
-pub(crate) struct Oneself(pub(crate) Person);
+/// Somebody who has a session, whatever their roles, and the frame of their page.
+pub(crate) struct Oneself(pub(crate) Person, pub(crate) Frame);
 
 impl axum::extract::FromRequestParts<Orchestrator> for Oneself {
     type Rejection = Trouble;
@@ -37,26 +38,26 @@ impl axum::extract::FromRequestParts<Orchestrator> for Oneself {
         parts: &mut axum::http::request::Parts,
         orchestrator: &Orchestrator,
     ) -> Result<Self, Trouble> {
-        match Person::from_request_parts(parts, orchestrator).await {
-            Ok(person) => Ok(Self(person)),
+        let person = match Person::from_request_parts(parts, orchestrator).await {
+            Ok(person) => person,
             Err(Error::Unauthenticated) if parts.method == axum::http::Method::GET => {
-                Err(Trouble::LogIn {
+                return Err(Trouble::LogIn {
                     next: parts.uri.path().to_owned(),
-                })
+                });
             }
-            Err(error) => Err(Trouble::Error(error)),
-        }
+            Err(error) => return Err(Trouble::Error(error)),
+        };
+        let frame = Frame::new(orchestrator, &person, parts.uri.path()).await?;
+        Ok(Self(person, frame))
     }
 }
 
 #[derive(Template)]
 #[template(path = "me.html")]
 struct Me {
-    page: &'static str,
-    now: Timestamp,
-    user: User,
+    frame: Frame,
     sessions: Vec<SessionView>,
-    tokens: Vec<TokenView>,
+    tokens: Vec<tokens::Listed>,
     enrolled: Option<Timestamp>,
     recovery_codes: u32,
     confirmed: Option<Timestamp>,
@@ -65,7 +66,7 @@ struct Me {
 
 /// `GET /me`.
 pub(crate) async fn show(
-    Oneself(person): Oneself,
+    Oneself(person, frame): Oneself,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
     let store = orchestrator.store();
@@ -77,18 +78,20 @@ pub(crate) async fn show(
         token.revoked.is_none() && token.expires.is_none_or(|expires| now < expires)
     };
     Ok(page(&Me {
-        page: "me",
-        now,
+        frame,
         sessions: sessions
             .into_iter()
             .map(|session| session_view(&person, session))
             .collect(),
-        tokens: tokens.iter().filter(live).map(token_view).collect(),
+        tokens: tokens
+            .iter()
+            .filter(live)
+            .map(|token| tokens::Listed::new(token, now))
+            .collect(),
         enrolled: factor.as_ref().and_then(|factor| factor.enrolled),
         recovery_codes: factor.map_or(0, |factor| factor.recovery_codes),
         confirmed: person.confirmed,
         provider: provider_name(&orchestrator),
-        user: person.user,
     }))
 }
 
@@ -99,7 +102,7 @@ fn provider_name(orchestrator: &Orchestrator) -> Option<String> {
 
 /// `POST /me/sessions/{session}/end`.
 pub(crate) async fn end_session(
-    Oneself(person): Oneself,
+    Oneself(person, _): Oneself,
     State(orchestrator): State<Orchestrator>,
     session: Result<Named<SessionId>, Error>,
 ) -> Result<Response, Trouble> {
@@ -114,7 +117,7 @@ pub(crate) async fn end_session(
 
 /// `POST /me/sessions/end`: everywhere, here too.
 pub(crate) async fn end_sessions(
-    Oneself(person): Oneself,
+    Oneself(person, _): Oneself,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
     let own = match person.credential {
@@ -132,7 +135,7 @@ pub(crate) async fn end_sessions(
 
 /// `POST /me/tokens/{token}/revoke`.
 pub(crate) async fn revoke_token(
-    Oneself(person): Oneself,
+    Oneself(person, _): Oneself,
     State(orchestrator): State<Orchestrator>,
     token: Result<Named<TokenId>, Error>,
 ) -> Result<Response, Trouble> {
@@ -146,10 +149,7 @@ pub(crate) async fn revoke_token(
 #[derive(Template)]
 #[template(path = "step_up.html")]
 struct StepUp {
-    page: &'static str,
-    now: Timestamp,
-    user: User,
-    problem: Option<String>,
+    frame: Frame,
     next: String,
     next_encoded: String,
     enrolled: bool,
@@ -158,7 +158,7 @@ struct StepUp {
 
 async fn step_up_page(
     orchestrator: &Orchestrator,
-    person: Person,
+    Oneself(person, frame): Oneself,
     status: StatusCode,
     problem: Option<String>,
     next: &str,
@@ -168,10 +168,7 @@ async fn step_up_page(
     Ok(page_with(
         status,
         &StepUp {
-            page: "me",
-            now: orchestrator.now(),
-            user: person.user,
-            problem,
+            frame: frame.warning(problem),
             next_encoded: encoded(&next),
             next,
             enrolled: factor.is_some_and(|factor| factor.enrolled.is_some()),
@@ -182,11 +179,18 @@ async fn step_up_page(
 
 /// `GET /step-up?next=`.
 pub(crate) async fn step_up_form(
-    Oneself(person): Oneself,
+    Oneself(person, frame): Oneself,
     State(orchestrator): State<Orchestrator>,
     Parameters(Next { next }): Parameters<Next>,
 ) -> Result<Response, Trouble> {
-    step_up_page(&orchestrator, person, StatusCode::OK, None, &next).await
+    step_up_page(
+        &orchestrator,
+        Oneself(person, frame),
+        StatusCode::OK,
+        None,
+        &next,
+    )
+    .await
 }
 
 /// What the form sends.
@@ -200,7 +204,7 @@ pub(crate) struct Code {
 
 /// `POST /step-up`.
 pub(crate) async fn step_up(
-    Oneself(person): Oneself,
+    Oneself(person, frame): Oneself,
     State(orchestrator): State<Orchestrator>,
     form: Result<Form<Code>, FormRejection>,
 ) -> Result<Response, Trouble> {
@@ -214,7 +218,14 @@ pub(crate) async fn step_up(
             | Error::Conflict(_)),
         ) => {
             let status = error.status();
-            step_up_page(&orchestrator, person, status, Some(sentence(&error)), &next).await
+            step_up_page(
+                &orchestrator,
+                Oneself(person, frame),
+                status,
+                Some(sentence(&error)),
+                &next,
+            )
+            .await
         }
         Err(error) => Err(error.into()),
     }
@@ -223,10 +234,7 @@ pub(crate) async fn step_up(
 #[derive(Template)]
 #[template(path = "enrol.html")]
 struct Enrol {
-    page: &'static str,
-    now: Timestamp,
-    user: User,
-    problem: Option<String>,
+    frame: Frame,
     secret: String,
     uri: String,
     picture: String,
@@ -235,26 +243,15 @@ struct Enrol {
 #[derive(Template)]
 #[template(path = "enrolled.html")]
 struct Enrolled {
-    page: &'static str,
-    now: Timestamp,
-    user: User,
+    frame: Frame,
     codes: Vec<String>,
 }
 
-fn enrol_page(
-    orchestrator: &Orchestrator,
-    person: Person,
-    status: StatusCode,
-    problem: Option<String>,
-    begun: Begun,
-) -> Response {
+fn enrol_page(frame: Frame, status: StatusCode, problem: Option<String>, begun: Begun) -> Response {
     page_with(
         status,
         &Enrol {
-            page: "me",
-            now: orchestrator.now(),
-            user: person.user,
-            problem,
+            frame: frame.warning(problem),
             picture: begun.picture(),
             // As people type it.
             secret: begun
@@ -271,17 +268,11 @@ fn enrol_page(
 
 /// `POST /me/second-factor`: shows a new device its secret.
 pub(crate) async fn begin_second_factor(
-    Oneself(person): Oneself,
+    Oneself(person, frame): Oneself,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
     match second_factor::begin(&orchestrator, &person).await {
-        Ok(begun) => Ok(enrol_page(
-            &orchestrator,
-            person,
-            StatusCode::OK,
-            None,
-            begun,
-        )),
+        Ok(begun) => Ok(enrol_page(frame, StatusCode::OK, None, begun)),
         Err(Error::StepUp(_)) => Ok(go("/step-up?next=%2Fme")),
         Err(error) => Err(error.into()),
     }
@@ -289,28 +280,21 @@ pub(crate) async fn begin_second_factor(
 
 /// `POST /me/second-factor/enrol`.
 pub(crate) async fn enrol_second_factor(
-    Oneself(person): Oneself,
+    Oneself(person, frame): Oneself,
     State(orchestrator): State<Orchestrator>,
     form: Result<Form<Code>, FormRejection>,
 ) -> Result<Response, Trouble> {
     let Form(Code { code, next: _ }) = form.map_err(Error::from)?;
     match second_factor::enrol(&orchestrator, &person, &code).await {
-        Ok((codes, cookie)) => Ok((
-            cookies(cookie),
-            page(&Enrolled {
-                page: "me",
-                now: orchestrator.now(),
-                user: person.user,
-                codes,
-            }),
-        )
-            .into_response()),
+        Ok((codes, cookie)) => {
+            Ok((cookies(cookie), page(&Enrolled { frame, codes })).into_response())
+        }
         Err(error @ (Error::WrongCode | Error::Invalid(_))) => {
             let Some(begun) = second_factor::begun(&orchestrator, &person).await? else {
                 return Ok(go("/me"));
             };
             let (status, problem) = (error.status(), Some(sentence(&error)));
-            Ok(enrol_page(&orchestrator, person, status, problem, begun))
+            Ok(enrol_page(frame, status, problem, begun))
         }
         Err(Error::StepUp(_)) => Ok(go("/step-up?next=%2Fme")),
         Err(error) => Err(error.into()),
@@ -319,7 +303,7 @@ pub(crate) async fn enrol_second_factor(
 
 /// `POST /me/second-factor/remove`.
 pub(crate) async fn remove_second_factor(
-    Oneself(person): Oneself,
+    Oneself(person, _): Oneself,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
     match second_factor::remove(&orchestrator, &person).await {

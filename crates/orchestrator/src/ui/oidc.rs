@@ -66,7 +66,7 @@ pub(crate) async fn step_up(
 /// `GET /me/link`: says at the provider who one is there. Whoever links an identity can
 /// log in by it for ever after, so a browser left open is not enough.
 pub(crate) async fn link(
-    Oneself(person): Oneself,
+    Oneself(person, _): Oneself,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
     match second_factor::may_change(&orchestrator, &person).await {
@@ -149,20 +149,16 @@ pub(crate) async fn callback(
         .filter(|flow| flow.is_answered_by(&returned.state));
     // One question, one answer: whatever comes of it, the browser forgets the question.
     let forget = cookie(&orchestrator, name, "", Duration::ZERO)?;
-    let response = match flow {
-        Some(flow) => arrive(&orchestrator, provider, &visit, &flow, &returned).await?,
-        None => {
-            if let Err(error) = visit.may_try(&orchestrator) {
-                return Ok(limited(&orchestrator, &error, ""));
-            }
-            let why = "nobody here asked for this, or too long ago";
-            visit.refused(&orchestrator, "oidc", why).await;
-            refused(
-                &orchestrator,
-                "This login was not begun in this browser, or too long ago. Begin again.",
-                "",
-            )
+    let response = if let Some(flow) = flow {
+        arrive(&orchestrator, provider, &visit, &flow, &returned).await?
+    } else {
+        if let Err(error) = visit.may_try(&orchestrator) {
+            return Ok(limited(&orchestrator, &error, ""));
         }
+        let why = "nobody here asked for this, or too long ago";
+        visit.refused(&orchestrator, "oidc", why).await;
+        let problem = "This login was not begun in this browser, or too long ago. Begin again.";
+        refused(&orchestrator, problem, "")
     };
     let (mut parts, body) = response.into_parts();
     parts.headers.append(header::SET_COOKIE, forget);

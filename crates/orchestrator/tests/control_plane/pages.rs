@@ -101,7 +101,8 @@ async fn one_logs_in_decides_and_logs_out() {
         "value=\"once:900\"",
         "value=\"command:28800\"",
         "Reject",
-        "<dt>team</dt><dd>ops</dd>",
+        "<dt>team</dt><dd tabindex=\"0\">ops</dd>",
+        "list-servers with exactly these arguments, one time.",
     ] {
         assert!(page.body.contains(text), "{text}: {}", page.body);
     }
@@ -124,12 +125,16 @@ async fn one_logs_in_decides_and_logs_out() {
     let again = post(&plane, &path, &cookie, "reason=ok&choice=call%3A900", SAME).await;
     assert_eq!(again.status, 409);
     assert!(again.body.contains("role=\"alert\""), "says so on the page");
-    assert!(
-        get(&plane, "/approvals", &cookie)
-            .await
-            .body
-            .contains("approved")
-    );
+    let decided = get(&plane, "/approvals?view=decided", &cookie).await;
+    assert!(decided.body.contains("coolify/list-servers"));
+    let page = get(&plane, &format!("/approvals/{id}?done=approved"), &cookie).await;
+    for text in [
+        "admin approved this call for 15 min",
+        "Revoke now",
+        "The agent&#39;s next try goes through.",
+    ] {
+        assert!(page.body.contains(text), "{text}: {}", page.body);
+    }
 
     assert_eq!(post(&plane, "/logout", &cookie, "", SAME).await.status, 303);
     let answer = get(&plane, "/approvals", &cookie).await;
@@ -137,6 +142,59 @@ async fn one_logs_in_decides_and_logs_out() {
         answer.status, 303,
         "the session is revoked, not only forgotten"
     );
+}
+
+/// Decides in the inbox, and comes back to it as it was.
+#[tokio::test]
+async fn one_decides_right_in_the_inbox() {
+    let plane = Plane::new().await;
+    let agent = plane.agent("test-agent", None).await.agent;
+    let mut ids = Vec::new();
+    for team in ["ops", "web", "data"] {
+        plane.pass(std::time::Duration::from_secs(1));
+        let open = refused(&plane, agent.id, json!({"team": team})).await;
+        ids.push(plane.gateway.open_approval(&open).await.unwrap().id);
+    }
+    let cookie = log_in(&plane, &plane.admin_token).await;
+    let inbox = get(&plane, "/approvals?q=TEST&sort=oldest", &cookie).await;
+    for text in [
+        "3 calls, each with other arguments",
+        "Asked for the first time.",
+        "any number of times.",
+        "name=\"back\" value=\"?q=TEST&#38;sort=oldest\"",
+        "value=\"call:28800\"",
+    ] {
+        assert!(inbox.body.contains(text), "{text}: {}", inbox.body);
+    }
+    assert!(
+        !inbox.body.contains("value=\"service:"),
+        "what is wide is not one click away"
+    );
+    let none = get(&plane, "/approvals?risk=destroy", &cookie).await;
+    assert!(none.body.contains("Nothing that waits matches"));
+    for odd in ["?page=-1", "?page=x", "?unknown=1"] {
+        let answer = get(&plane, &format!("/approvals{odd}"), &cookie).await;
+        assert_eq!(answer.status, 400, "{odd}");
+    }
+
+    let form = "reason=&choice=call%3A900&back=%3Fq%3DTEST%26sort%3Doldest";
+    let path = format!("/approvals/{}/approve", ids[0]);
+    let answer = post(&plane, &path, &cookie, form, SAME).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("location")),
+        (303, "/approvals?q=TEST&sort=oldest&done=approved")
+    );
+    let path = format!("/approvals/{}/reject", ids[1]);
+    let answer = post(&plane, &path, &cookie, "back=%2F%2Fevil.example", SAME).await;
+    assert_eq!(answer.header("location"), "/approvals?done=rejected");
+    let inbox = get(&plane, "/approvals", &cookie).await;
+    for text in [
+        "Asked 2 times before: 1 approved, 1 rejected; last",
+        "<code>data</code>",
+    ] {
+        assert!(inbox.body.contains(text), "{text}: {}", inbox.body);
+    }
+    assert!(!inbox.body.contains("<code>web</code>"));
 }
 
 #[tokio::test]
@@ -164,7 +222,40 @@ async fn what_agents_write_is_text_and_never_markup() {
         SAME,
     )
     .await;
-    for path in ["/approvals".to_owned(), format!("/approvals/{id}")] {
+    let agent_path = format!("/agents/{}", agent.id);
+    let label = "label=%3Cscript%3Ealert(1)%E2%80%AE&days=1";
+    let made = post(
+        &plane,
+        &format!("{agent_path}/tokens"),
+        &cookie,
+        label,
+        SAME,
+    )
+    .await;
+    assert_eq!(made.status, 200);
+    let person = "id=eve&name=%3Cb%3Eeve%E2%80%AE%1B%5B31m&teams=ops&roles=viewer";
+    assert_eq!(
+        post(&plane, "/users", &cookie, person, SAME).await.status,
+        400,
+        "control characters are no name"
+    );
+    let person = "id=eve&name=%3Cb%3Eeve%E2%80%AE&teams=ops&roles=viewer";
+    assert_eq!(
+        post(&plane, "/users", &cookie, person, SAME).await.status,
+        303
+    );
+    for path in [
+        "/approvals".to_owned(),
+        "/approvals?view=decided".to_owned(),
+        "/approvals?q=%3Cscript%3E&view=%3Cscript%3E".to_owned(),
+        format!("/approvals/{id}"),
+        agent_path.clone(),
+        format!("{agent_path}/edit"),
+        "/agents?q=%22%3E%3Cscript%3E".to_owned(),
+        "/users?q=%22%3E%3Cscript%3E".to_owned(),
+        "/users".to_owned(),
+        "/users/eve".to_owned(),
+    ] {
         let page = get(&plane, &path, &cookie).await;
         assert_eq!(page.status, 200);
         for markup in ["<script>", "<img src=x", "onerror=alert(1)>", "<b>"] {
@@ -174,6 +265,10 @@ async fn what_agents_write_is_text_and_never_markup() {
                 page.body
             );
         }
+        assert!(
+            !page.body.contains(['\u{202e}', '\u{1b}', '\u{200b}']),
+            "what hides is shown on {path}"
+        );
     }
     let next = get(&plane, "/login?next=%22%3E%3Cscript%3E", "").await;
     assert!(!next.body.contains("<script>"), "{}", next.body);
@@ -292,7 +387,16 @@ async fn the_first_link_logs_in_once_and_for_an_hour() {
 async fn pages_load_nothing_from_elsewhere_and_run_nothing_inline() {
     let plane = Plane::new().await;
     let cookie = log_in(&plane, &plane.admin_token).await;
-    for path in ["/login", "/approvals", "/me", "/step-up"] {
+    for path in [
+        "/login",
+        "/approvals",
+        "/agents",
+        "/agents/new",
+        "/users",
+        "/users/admin",
+        "/me",
+        "/step-up",
+    ] {
         let page = get(&plane, path, &cookie).await;
         assert!(
             !page.body.contains("http")
@@ -314,9 +418,230 @@ async fn pages_load_nothing_from_elsewhere_and_run_nothing_inline() {
         ("/assets/style.css", "text/css"),
         ("/assets/live.js", "text/javascript"),
         ("/assets/icon.svg", "image/svg+xml"),
+        ("/assets/icons.svg", "image/svg+xml"),
     ] {
         let asset = get(&plane, path, "").await;
         assert_eq!(asset.status, 200);
         assert!(asset.header("content-type").starts_with(kind));
     }
+}
+
+#[tokio::test]
+async fn agents_are_administered_on_their_pages() {
+    let plane = Plane::new().await;
+    let cookie = log_in(&plane, &plane.admin_token).await;
+    let fields = "owner=admin&teams=ops%2C+web&roles=reader&env=staging&trust=2&services=github";
+    for (form, problem) in [
+        ("name=%3Cb%3E", "name: `&#60;b&#62;` is not"),
+        ("name=local", "there is an agent named `local` already"),
+    ] {
+        let answer = post(
+            &plane,
+            "/agents",
+            &cookie,
+            &format!("{form}&{fields}"),
+            SAME,
+        )
+        .await;
+        assert!(answer.status.is_client_error(), "{form}");
+        assert!(answer.body.contains(problem), "{problem}: {}", answer.body);
+        assert!(
+            answer.body.contains("value=\"ops, web\""),
+            "nothing typed is lost"
+        );
+    }
+    let wrong = "name=builder&owner=nobody&teams=&roles=&env=prod&trust=1&services=";
+    let answer = post(&plane, "/agents", &cookie, wrong, SAME).await;
+    assert!(
+        answer.body.contains("owner: there is no user `nobody`"),
+        "{}",
+        answer.body
+    );
+
+    let answer = post(
+        &plane,
+        "/agents",
+        &cookie,
+        &format!("name=builder&{fields}"),
+        SAME,
+    )
+    .await;
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    let path = answer
+        .header("location")
+        .split('?')
+        .next()
+        .unwrap()
+        .to_owned();
+    let agent = plane
+        .admin
+        .agents()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|view| view.agent)
+        .find(|agent| agent.name.as_str() == "builder")
+        .unwrap();
+    assert_eq!(path, format!("/agents/{}", agent.id));
+    assert_eq!(
+        (agent.teams.len(), agent.trust, agent.env.as_str()),
+        (2, 2, "staging")
+    );
+    let list = get(&plane, "/agents?q=builder&which=active", &cookie).await;
+    assert!(list.body.contains(&path), "{}", list.body);
+    let list = get(&plane, "/agents?which=suspended", &cookie).await;
+    assert!(list.body.contains("No agent matches"), "{}", list.body);
+
+    // Two people edit it at once: the second is told, and loses nothing.
+    let form = get(&plane, &format!("{path}/edit"), &cookie).await;
+    let seen = form.body.split("name=\"seen\" value=\"").nth(1).unwrap();
+    let seen = seen.split('"').next().unwrap();
+    let change = |trust: u8| {
+        format!("owner=&teams=ops&roles=&env=staging&trust={trust}&services=&seen={seen}")
+    };
+    let edit = format!("{path}/edit");
+    assert_eq!(
+        post(&plane, &edit, &cookie, &change(5), SAME).await.status,
+        303
+    );
+    let answer = post(&plane, &edit, &cookie, &change(7), SAME).await;
+    assert_eq!(answer.status, 409);
+    assert!(
+        answer.body.contains("somebody changed this agent since"),
+        "{}",
+        answer.body
+    );
+    assert!(answer.body.contains("value=\"7\""));
+
+    for (what, suspended) in [("suspend", true), ("resume", false)] {
+        let answer = post(&plane, &format!("{path}/{what}"), &cookie, "", SAME).await;
+        assert_eq!(answer.status, 303);
+        let view = plane.admin.agent(&by_id(agent.id)).await.unwrap();
+        assert_eq!(view.agent.suspended, suspended);
+    }
+
+    let form = "label=laptop&days=30";
+    let made = post(&plane, &format!("{path}/tokens"), &cookie, form, SAME).await;
+    let secret = made.body.split("cgt_").nth(1).expect("it is shown once");
+    let secret = format!("cgt_{}", secret.split('<').next().unwrap());
+    let page = get(&plane, &path, &cookie).await;
+    assert!(!page.body.contains(&secret) && page.body.contains("laptop"));
+    let revoke = page.body.split(&format!("{path}/tokens/")).nth(1).unwrap();
+    let token = revoke.split('/').next().unwrap();
+    let answer = post(
+        &plane,
+        &format!("{path}/tokens/{token}/revoke"),
+        &cookie,
+        "",
+        SAME,
+    )
+    .await;
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    let answer = post(
+        &plane,
+        &format!("{path}/tokens"),
+        &cookie,
+        "label=x&days=-1",
+        SAME,
+    )
+    .await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("days: a whole number, or nothing"));
+}
+
+#[tokio::test]
+async fn pages_offer_and_do_only_what_policy_lets_a_person_do() {
+    let plane = Plane::new().await;
+    let agent = plane.agent("test-agent", None).await.agent;
+    let open = refused(&plane, agent.id, no_arguments()).await;
+    let id = plane.gateway.open_approval(&open).await.unwrap().id;
+    let (_, token) = plane.person("vera", &["viewer"]).await;
+    let cookie = log_in(&plane, &token).await;
+    let path = format!("/agents/{}", agent.id);
+    for page in [
+        "/approvals",
+        &format!("/approvals/{id}"),
+        "/agents",
+        &path,
+        "/users",
+        "/users/vera",
+    ] {
+        let answer = get(&plane, page, &cookie).await;
+        assert_eq!(answer.status, 200, "{page}");
+        let forms = answer.body.matches("method=\"post\"").count();
+        assert_eq!(forms, 1, "only logging out on {page}: {}", answer.body);
+    }
+    for page in ["/agents/new", &format!("{path}/edit"), "/users/new"] {
+        assert_eq!(get(&plane, page, &cookie).await.status, 403, "{page}");
+    }
+    let facts = "name=x&owner=&teams=&roles=&env=prod&trust=1&services=";
+    let person = "id=x&name=&teams=&roles=admin";
+    for (path, form) in [
+        (format!("/approvals/{id}/approve"), "choice=call%3A900"),
+        (format!("/approvals/{id}/reject"), ""),
+        ("/agents".to_owned(), facts),
+        (format!("{path}/edit"), facts),
+        (format!("{path}/suspend"), ""),
+        (format!("{path}/resume"), ""),
+        (format!("{path}/tokens"), "label=x&days="),
+        ("/users".to_owned(), person),
+        ("/users/vera".to_owned(), "name=&teams=&roles=admin"),
+        ("/users/admin/deactivate".to_owned(), ""),
+        ("/users/vera/tokens".to_owned(), "label=x&days="),
+    ] {
+        let answer = post(&plane, &path, &cookie, form, SAME).await;
+        assert_eq!(answer.status, 403, "{path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn people_are_administered_on_their_pages() {
+    let plane = Plane::new().await;
+    let cookie = log_in(&plane, &plane.admin_token).await;
+    let form = "id=dan%2Bops%40example.com&name=Dan&teams=ops&roles=approver";
+    let answer = post(&plane, "/users", &cookie, form, SAME).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("location")),
+        (303, "/users/dan%2Bops%40example.com?done=user-created")
+    );
+    let path = "/users/dan%2Bops%40example.com";
+    let made = post(
+        &plane,
+        &format!("{path}/tokens"),
+        &cookie,
+        "label=laptop&days=",
+        SAME,
+    )
+    .await;
+    let secret = made.body.split("cgu_").nth(1).expect("it is shown once");
+    let secret = format!("cgu_{}", secret.split('<').next().unwrap());
+    let dan = log_in(&plane, &secret).await;
+    assert_eq!(get(&plane, "/approvals", &dan).await.status, 200);
+
+    let answer = post(
+        &plane,
+        path,
+        &cookie,
+        "name=Daniel&teams=&roles=viewer%2C+approver",
+        SAME,
+    )
+    .await;
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    let page = get(&plane, path, &cookie).await;
+    assert!(
+        page.body.contains("Daniel") && page.body.contains("approver, viewer"),
+        "{}",
+        page.body
+    );
+
+    let answer = post(&plane, &format!("{path}/deactivate"), &cookie, "", SAME).await;
+    assert_eq!(answer.status, 303);
+    assert_eq!(
+        get(&plane, "/approvals", &dan).await.status,
+        303,
+        "their session ended"
+    );
+    let answer = post(&plane, "/users/admin/deactivate", &cookie, "", SAME).await;
+    assert_eq!(answer.status, 409, "somebody must be left to manage users");
+    assert!(answer.body.contains("role=\"alert\""), "{}", answer.body);
 }

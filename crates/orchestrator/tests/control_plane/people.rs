@@ -362,7 +362,7 @@ async fn a_session_rests_ends_and_is_nobody_elses() {
         plane.pass(Duration::from_mins(119));
         assert_eq!(get(&plane, "/me", &session).await.status, 200, "in use");
     }
-    plane.pass(Duration::from_mins(120));
+    plane.pass(Duration::from_hours(2));
     assert_eq!(get(&plane, "/me", &session).await.status, 303, "at rest");
     let session = log_in(&plane, &token).await;
     for _ in 0..7 {

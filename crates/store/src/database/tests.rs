@@ -4,13 +4,13 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, approvals, audit, feed, gateways, grants, identities, policy_sets, second_factors,
-    sessions,
+    agents, approvals, audit, feed, gateways, grants, identities, inbox, policy_sets, roster,
+    second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, users, write,
 };
 
-const STATEMENTS: [(&str, &[(&str, &str)]); 13] = [
+const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("agents", agents::STATEMENTS),
     ("approvals", approvals::STATEMENTS),
     ("audit", audit::STATEMENTS),
@@ -18,7 +18,9 @@ const STATEMENTS: [(&str, &[(&str, &str)]); 13] = [
     ("gateways", gateways::STATEMENTS),
     ("grants", grants::STATEMENTS),
     ("identities", identities::STATEMENTS),
+    ("inbox", inbox::STATEMENTS),
     ("policy_sets", policy_sets::STATEMENTS),
+    ("roster", roster::STATEMENTS),
     ("second_factors", second_factors::STATEMENTS),
     ("sessions", sessions::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
@@ -34,7 +36,7 @@ where
     let mut refused = Vec::new();
     for (module, statements) in STATEMENTS {
         assert!(!statements.is_empty(), "{module}");
-        for (name, sql) in statements {
+        for (name, sql) in *statements {
             if let Err(error) = connection.prepare(AssertSqlSafe(*sql).into_sql_str()).await {
                 refused.push(format!("{module}::{name}: {error}"));
             }

@@ -77,11 +77,7 @@ impl Flow {
 
     /// As a cookie's value.
     pub(crate) fn cookie(&self) -> String {
-        let next: String = self
-            .next
-            .bytes()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let next = hex::encode(&self.next);
         format!(
             "{}.{}.{}.{}.{}.{next}",
             self.purpose.as_str(),
