@@ -25,7 +25,7 @@ use utoipa::{
     },
 };
 
-use crate::authenticate::SESSION_COOKIE;
+use crate::people::session::HOST_COOKIE;
 
 const DESCRIPTION: &str = "\
 The control plane: agents, approvals, grants, policy sets, the audit trail.
@@ -254,8 +254,8 @@ fn add_components(components: &mut Components) {
         )
     };
     let session = ApiKeyValue::with_description(
-        SESSION_COOKIE,
-        "The session of a browser; only for pages of our own origin, or of one that is allowed",
+        HOST_COOKIE,
+        "The session of a browser, for pages of our own origin or of one that is allowed; without TLS the cookie is `cedargate_session`",
     );
     components.add_security_scheme("user", bearer("A token of a user: `cgu_…`"));
     components.add_security_scheme("control", bearer("`CEDARGATE_CONTROL_TOKEN`"));
