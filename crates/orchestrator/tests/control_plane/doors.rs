@@ -166,7 +166,7 @@ async fn every_door_opens_for_its_own_callers_only() {
             assert!(
                 answer
                     .header("content-security-policy")
-                    .starts_with("default-src 'self'")
+                    .starts_with("default-src 'none'")
             );
             assert!(!answer.header("x-request-id").is_empty());
         }
