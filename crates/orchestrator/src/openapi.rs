@@ -141,6 +141,13 @@ const REFUSALS: [Refusal; 8] = [
 
 /// Adds to an operation what it may answer because of who it is for and what it takes.
 fn complete(path: &str, operation: &mut Operation, who: For) {
+    // A handler's name alone is not unique: many are called `list`.
+    if let Some(handler) = operation.operation_id.take() {
+        let words = path.split(['/', '{', '}', '.']);
+        let mut words: Vec<&str> = words.filter(|word| !matches!(*word, "" | "api")).collect();
+        words.push(&handler);
+        operation.operation_id = Some(words.join("_").replace('-', "_"));
+    }
     let mut may = vec!["503"];
     match who {
         For::Everyone => may.clear(),
