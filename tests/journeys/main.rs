@@ -36,6 +36,7 @@ mod activation;
 mod browser;
 mod checklist;
 mod demo;
+mod documented;
 mod escalated;
 mod expired;
 mod identity;

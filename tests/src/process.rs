@@ -125,6 +125,22 @@ impl Process {
             .cloned()
     }
 
+    /// How much memory it holds, in KiB.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended, or this is not Linux.
+    pub fn resident_kib(&self) -> anyhow::Result<u64> {
+        let id = self.child.id().context("it has ended already")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("VmRSS")?;
+        let number = line.split_whitespace().next().context("a number")?;
+        Ok(number.parse()?)
+    }
+
     /// Everything that it said so far.
     #[must_use]
     pub fn log(&self) -> String {

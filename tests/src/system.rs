@@ -24,7 +24,7 @@ pub enum Layout {
 }
 
 /// The secret between the planes, in these tests.
-const CONTROL_TOKEN: &str = "control-token-of-the-journeys-0123456789";
+pub const CONTROL_TOKEN: &str = "control-token-of-the-journeys-0123456789";
 
 /// The credential that the sample Coolify wants; it must show up nowhere.
 pub const COOLIFY_TOKEN: &str = "sample-credential-that-must-show-up-nowhere";
@@ -155,6 +155,15 @@ impl System {
     #[must_use]
     pub fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// The control plane's database.
+    #[must_use]
+    pub fn database_url(&self) -> String {
+        self.database.clone().unwrap_or_else(|| {
+            let file = control_data(self.layout, self.data.path()).join("cedargate.db");
+            format!("sqlite://{}", file.display())
+        })
     }
 
     /// The folder of policies that this system watches.

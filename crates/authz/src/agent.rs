@@ -3,14 +3,16 @@
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     command::Environment,
     id::{AgentId, AgentName, InvalidId, RoleName, ServiceName, TeamName, UserId},
+    schema::{self, described},
 };
 
 /// What the orchestrator knows of one agent, apart from its grants and credentials.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Agent {
     /// Never reused.
     pub id: AgentId,
@@ -52,6 +54,13 @@ pub enum AgentRef {
     Id(AgentId),
     /// By its registered name.
     Name(AgentName),
+}
+
+described! {
+    AgentRef => schema::text(
+        "An agent's id, a UUID, or its registered name.",
+        "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+    );
 }
 
 impl FromStr for AgentRef {

@@ -164,7 +164,19 @@ pub const DURATIONS: [Duration; 5] = [
 ];
 
 /// What a person may grant: how much it covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Reach {
     /// This call, with exactly these arguments, once.
@@ -273,7 +285,7 @@ impl Ask {
 }
 
 /// One thing that a person may choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Choice {
     /// How much the grant covers.
     pub reach: Reach,

@@ -5,11 +5,17 @@ use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
-use crate::id::{CommandName, InvalidId, ServiceName, TeamName, ZoneName};
+use crate::{
+    id::{CommandName, InvalidId, ServiceName, TeamName, ZoneName},
+    schema::{self, described},
+};
 
 /// What a command may do to the world. The operator's verdict; hints may raise it only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Risk {
     /// Changes nothing.
@@ -49,7 +55,7 @@ impl fmt::Display for Risk {
 }
 
 /// Where an agent or a service lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
     /// Development.
@@ -80,6 +86,17 @@ pub struct CommandKey {
     pub service: ServiceName,
     /// The command.
     pub name: CommandName,
+}
+
+described! {
+    CommandKey => schema::text(
+        "Names a command of a service, for example `coolify/list-servers`.",
+        "^[a-z0-9][a-z0-9._-]{0,63}/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$",
+    );
+    ArgumentsDigest => schema::text(
+        "SHA-256 of canonical arguments in hexadecimal.",
+        "^[0-9a-f]{64}$",
+    );
 }
 
 impl fmt::Display for CommandKey {
@@ -115,7 +132,7 @@ impl<'de> Deserialize<'de> for CommandKey {
 }
 
 /// What policy is told of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
@@ -133,11 +150,12 @@ pub struct Service {
 /// What policy is told of a command, whoever sends it and whatever the arguments.
 ///
 /// The catalog makes each one once, at load.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Target {
     /// Names it.
     pub key: CommandKey,
     /// The service that it belongs to.
+    #[schema(value_type = Service)]
     pub service: Arc<Service>,
     /// What it may do.
     pub risk: Risk,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Everything about one agent that a decision rests on, at one version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Facts {
     /// The agent itself.
     pub agent: Agent,

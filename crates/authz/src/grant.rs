@@ -1,6 +1,7 @@
 //! Grants: what an approval yields.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     command::{ArgumentsDigest, CommandKey, Risk},
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// How much a grant covers, narrowest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Scope {
     /// One command with exactly these arguments.
@@ -54,7 +55,7 @@ impl Scope {
 }
 
 /// A narrow, time-bound right, given by people. What it is worth is policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Grant {
     /// Names it.
     pub id: GrantId,

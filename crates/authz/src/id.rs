@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::time::Timestamp;
+use crate::{
+    schema::{self, described},
+    time::Timestamp,
+};
 
 /// Why a text is not the id or name that was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,12 +81,19 @@ macro_rules! id {
         }
 
         text_serde!($name);
+
+        described! {
+            $name => schema::text(
+                concat!("An id of the form `", $prefix, "_…`."),
+                concat!("^", $prefix, "_[0-9a-fA-F]{32}$"),
+            );
+        }
     };
 }
 
 /// A name that people choose: short, and safe in a path, a log line and a policy.
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $valid:path, $expected:literal) => {
+    ($(#[$doc:meta])* $name:ident, $valid:path, $expected:literal, $pattern:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Box<str>);
@@ -115,6 +125,10 @@ macro_rules! name {
         }
 
         text_serde!($name);
+
+        described! {
+            $name => schema::text(concat!("It is ", $expected, "."), $pattern);
+        }
     };
 }
 
@@ -136,6 +150,8 @@ fn is_word(text: &str, max: usize, first: fn(u8) -> bool, rest: fn(u8) -> bool) 
 fn lower_or_digit(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
+
+const LOWER_NAME: &str = "^[a-z0-9][a-z0-9._-]{0,63}$";
 
 /// Services, teams, roles and zones.
 fn is_lower_name(text: &str) -> bool {
@@ -201,35 +217,35 @@ id!(
 
 name!(
     /// Names one place that notifications go to, for example `on-call`.
-    TargetName, is_lower_name, "a target's name (lower-case letters, digits, `-`, `_`, `.`; at most 64)"
+    TargetName, is_lower_name, "a target's name (lower-case letters, digits, `-`, `_`, `.`; at most 64)", LOWER_NAME
 );
 name!(
     /// Names one service, for example `coolify`.
-    ServiceName, is_lower_name, "a service name (lower-case letters, digits, `-`, `_`, `.`; at most 64)"
+    ServiceName, is_lower_name, "a service name (lower-case letters, digits, `-`, `_`, `.`; at most 64)", LOWER_NAME
 );
 name!(
     /// Names one command of a service, for example `list-servers`.
-    CommandName, is_command_name, "a command name (letters, digits, `-`, `_`, `.`; at most 128)"
+    CommandName, is_command_name, "a command name (letters, digits, `-`, `_`, `.`; at most 128)", "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 );
 name!(
     /// Names a team of people and agents.
-    TeamName, is_lower_name, "a team name (lower-case letters, digits, `-`, `_`, `.`; at most 64)"
+    TeamName, is_lower_name, "a team name (lower-case letters, digits, `-`, `_`, `.`; at most 64)", LOWER_NAME
 );
 name!(
     /// Names a role that policies speak of.
-    RoleName, is_lower_name, "a role name (lower-case letters, digits, `-`, `_`, `.`; at most 64)"
+    RoleName, is_lower_name, "a role name (lower-case letters, digits, `-`, `_`, `.`; at most 64)", LOWER_NAME
 );
 name!(
     /// Names a zone: a group of services and commands, for example `pci`.
-    ZoneName, is_lower_name, "a zone name (lower-case letters, digits, `-`, `_`, `.`; at most 64)"
+    ZoneName, is_lower_name, "a zone name (lower-case letters, digits, `-`, `_`, `.`; at most 64)", LOWER_NAME
 );
 name!(
     /// An agent's registered name, unique among agents.
-    AgentName, is_agent_name, "an agent name (letters, digits, `-`, `_`, `.`; at most 64; not a UUID)"
+    AgentName, is_agent_name, "an agent name (letters, digits, `-`, `_`, `.`; at most 64; not a UUID)", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 );
 name!(
     /// Names one person: a handle such as `dan`, or an e-mail address.
-    UserId, is_user_id, "a user id (letters, digits, `-`, `_`, `.`, `@`, `+`; at most 128)"
+    UserId, is_user_id, "a user id (letters, digits, `-`, `_`, `.`, `@`, `+`; at most 128)", "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$"
 );
 
 /// Names one agent: a UUID, as `X-Agent-Id` carries it.
@@ -267,6 +283,13 @@ impl FromStr for AgentId {
 }
 
 text_serde!(AgentId);
+
+described! {
+    AgentId => schema::text(
+        "Names one agent: a UUID.",
+        "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$",
+    );
+}
 
 #[cfg(test)]
 mod tests {

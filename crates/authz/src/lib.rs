@@ -27,6 +27,7 @@ pub mod prove;
 mod question;
 pub mod redact;
 pub mod run_tests;
+mod schema;
 pub mod shadow;
 pub mod slice;
 pub mod time;

@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// One file of a policy set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Source {
     /// The file's name, relative to the folder, with `/`.
     pub name: String,
@@ -49,7 +49,7 @@ pub struct Source {
 }
 
 /// The sources of one policy set: schema and policies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PolicySources {
     /// `schema.cedarschema`.
     pub schema: Source,
@@ -88,6 +88,13 @@ impl PolicySources {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PolicySetVersion(Arc<str>);
+
+crate::schema::described! {
+    PolicySetVersion => crate::schema::text(
+        "Names one policy set: the SHA-256 of its sources in hexadecimal.",
+        "^[0-9a-f]{64}$",
+    );
+}
 
 impl PolicySetVersion {
     /// 64 hexadecimal digits.

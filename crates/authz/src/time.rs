@@ -69,6 +69,10 @@ impl fmt::Display for Timestamp {
 #[error("`{0}` is not an RFC 3339 time such as 2026-11-22T10:00:00Z")]
 pub struct InvalidTimestamp(String);
 
+crate::schema::described! {
+    Timestamp => crate::schema::formatted("An RFC 3339 time in UTC, to the millisecond.", "date-time");
+}
+
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 

@@ -135,6 +135,9 @@ pub enum Command {
     /// The configuration: every setting, its value and where it was set
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print the description of the orchestrator's API: an OpenAPI 3.1 document
+    #[command(after_help = "The running orchestrator has it at /api/openapi.json.")]
+    Openapi,
     /// Print completions for a shell
     #[command(
         after_help = "Example: cedargate completions bash > /etc/bash_completion.d/cedargate"

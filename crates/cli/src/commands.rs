@@ -84,6 +84,7 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
         Command::Audit(command) => return audit::run(&global, environment, command).await,
         Command::Health { plane } => return health::run(&global, environment, plane).await,
         Command::Config(command) => configuration::run(&global, environment, command)?,
+        Command::Openapi => crate::output::write_line(&orchestrator::openapi())?,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "cedargate", &mut text);

@@ -7,9 +7,10 @@ use authz::{
     command::Environment, time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `POST /api/agents`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAgent {
     /// Unique.
@@ -37,7 +38,7 @@ pub struct CreateAgent {
 /// `PATCH /api/agents/{id}`: what is absent stays as it is. Replacing `teams`, `roles` or
 /// `allowed_mcps` whole needs `If-Match`; to add or remove one member there are routes of
 /// their own.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeAgent {
     /// The person who answers for it.
@@ -64,7 +65,7 @@ pub struct ChangeAgent {
 }
 
 /// `GET /api/agents/{id}`, by id or name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AgentView {
     /// The agent.
     #[serde(flatten)]
@@ -79,10 +80,11 @@ pub struct AgentView {
 }
 
 /// `POST /api/agents/{id}/suspend` and `POST /api/agents/{id}/resume`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Suspend {
     /// Why, for the audit trail.
+    #[schema(max_length = 2000)]
     pub reason: String,
 }
 
@@ -109,19 +111,21 @@ impl std::fmt::Display for Member {
 }
 
 /// `POST /api/agents/{id}/tokens` and `POST /api/users/{id}/tokens`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// What it is for.
     #[serde(default)]
+    #[schema(max_length = 200)]
     pub label: String,
-    /// How long it lives; absent: until revoked.
+    /// How long it lives, at most ten years; absent: until revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub expires_in_seconds: Option<u64>,
 }
 
 /// The answer: the one time that the credential is shown.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
     /// The credential. Keep it; it cannot be shown again.
     pub token: String,
@@ -131,7 +135,7 @@ pub struct CreatedToken {
 }
 
 /// About a credential; never the credential.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     /// Names it.
     pub id: TokenId,
@@ -151,7 +155,7 @@ pub struct TokenView {
 }
 
 /// A live or past grant, as people see it: `GET /api/grants?agent=&all=`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct GrantView {
     /// The grant.
     #[serde(flatten)]
@@ -163,10 +167,11 @@ pub struct GrantView {
 }
 
 /// `POST /api/grants/{id}/revoke`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Revoke {
     /// Why.
     #[serde(default)]
+    #[schema(max_length = 2000)]
     pub reason: String,
 }

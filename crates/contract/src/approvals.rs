@@ -11,16 +11,18 @@ use authz::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 /// `POST /api/gateway/approvals`: opens a request, or joins the pending one of the same
 /// agent, command, arguments and policy set.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct OpenApproval {
     /// Who asks.
     pub agent: AgentId,
     /// For what.
     pub target: Target,
     /// The arguments as people may see them.
+    #[schema(value_type = Object)]
     pub arguments: Map<String, Value>,
     /// Of the exact ones.
     pub digest: ArgumentsDigest,
@@ -40,11 +42,12 @@ pub struct OpenApproval {
     pub policy_set: PolicySetVersion,
     /// From where the agent called, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub ip: Option<IpAddr>,
 }
 
 /// Where a request stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ApprovalStatus {
     /// Waiting for people.
@@ -75,7 +78,7 @@ impl ApprovalStatus {
 
 /// What an agent may know of its request: nothing that could approve it.
 /// `GET /api/gateway/approvals/{id}?agent=…`, and the answer to [`OpenApproval`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApprovalSummary {
     /// Names it.
     pub id: ApprovalRequestId,
@@ -102,7 +105,7 @@ pub struct ApprovalSummary {
 }
 
 /// What a person sees of a request: `GET /api/approvals`, `GET /api/approvals/{id}`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ApprovalView {
     /// As the agent sees it.
     #[serde(flatten)]
@@ -114,6 +117,7 @@ pub struct ApprovalView {
     /// What the command may do.
     pub risk: Risk,
     /// The arguments, secrets redacted.
+    #[schema(value_type = Object)]
     pub arguments: Map<String, Value>,
     /// Of the exact ones.
     pub digest: ArgumentsDigest,
@@ -151,7 +155,7 @@ pub struct ApprovalView {
 }
 
 /// What one person decided.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct VerdictView {
     /// Who.
     pub user: UserId,
@@ -183,7 +187,7 @@ const fn yes() -> bool {
 }
 
 /// `POST /api/approvals/{id}/approve`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Approve {
     /// How much the grant covers; this call if absent.
@@ -198,7 +202,7 @@ pub struct Approve {
 }
 
 /// `POST /api/approvals/{id}/reject`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reject {
     /// Why; the agent is told.
@@ -207,7 +211,7 @@ pub struct Reject {
 }
 
 /// `POST /api/approvals/{id}/withdraw`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Withdraw {
     /// Why; the agent is told.
@@ -216,7 +220,7 @@ pub struct Withdraw {
 }
 
 /// `POST /api/mcp/permission-request`: the shape of the system that we replace.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PermissionRequest {
     /// Who asks.
     pub agent_id: String,
@@ -229,7 +233,7 @@ pub struct PermissionRequest {
 }
 
 /// The answer to [`PermissionRequest`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PermissionRequested {
     /// `success`.
     pub status: String,
@@ -241,7 +245,7 @@ pub struct PermissionRequested {
 
 /// `POST /api/mcp/permission-respond`: the shape of the system that we replace, and
 /// optionally how far and how long.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PermissionRespond {
     /// Names the request.
     pub request_id: String,
@@ -259,7 +263,7 @@ pub struct PermissionRespond {
 }
 
 /// The answer to [`PermissionRespond`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PermissionResponded {
     /// `success`.
     pub status: String,

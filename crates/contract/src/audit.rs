@@ -3,10 +3,11 @@
 use authz::{AgentId, CommandKey, time::Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// `POST /api/gateway/journal`: lines of one gateway's journal, in order, each exactly
 /// as on its disk (without the line feed). Sent at least once; stored once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ShipJournal {
     /// The gateway.
     pub gateway: String,
@@ -15,7 +16,7 @@ pub struct ShipJournal {
 }
 
 /// One line on its way.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct JournalLine {
     /// Its place in the gateway's chain, from 1.
     pub sequence: i64,
@@ -24,7 +25,7 @@ pub struct JournalLine {
 }
 
 /// The answer to [`ShipJournal`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct JournalStored {
     /// Everything up to here is stored.
     pub through: i64,
@@ -32,7 +33,7 @@ pub struct JournalStored {
 
 /// The newest line that the orchestrator has of one gateway's journal: what is cut off a
 /// journal on its own disk is still known here. `GET /api/audit/journals` lists them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JournalHead {
     /// The gateway.
     pub gateway: String,
@@ -81,7 +82,7 @@ pub struct JournalEntry {
 
 /// One line of the audit trail: `GET /api/audit`.
 /// Verdicts, logins and changes by people stand beside the gateways' decisions.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
     /// Its place in the orchestrator's trail.
     pub id: i64,

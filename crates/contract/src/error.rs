@@ -1,6 +1,7 @@
 //! Why a call to the orchestrator gave no answer.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +37,7 @@ impl Error {
 }
 
 /// The body of every refusal of the orchestrator's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What is wrong, for people.
     pub detail: String,

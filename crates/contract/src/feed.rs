@@ -2,10 +2,11 @@
 
 use authz::{AgentId, ApprovalRequestId, GrantId, PolicySetVersion, time::Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One change. `GET /api/feed?after=N` sends each as a server-sent event whose `id` is
 /// the sequence and whose `data` is this as JSON; a comment every second while idle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FeedEvent {
     /// Its place: one more than the one before.
     pub sequence: i64,
@@ -17,7 +18,7 @@ pub struct FeedEvent {
 }
 
 /// What changed. A reader drops what it holds about the agents named here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum Change {
     /// An agent was created or changed, or one of its credentials was.

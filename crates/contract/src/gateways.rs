@@ -2,10 +2,11 @@
 
 use authz::{PolicySetVersion, time::Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `POST /api/gateway/status`: what a gateway enforces. Sent after every change and
 /// every few seconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GatewayStatus {
     /// The gateway, as its journal names it.
     pub gateway: String,
@@ -40,7 +41,7 @@ pub struct GatewayTold {
 }
 
 /// One line of `GET /api/gateways`, by name: every gateway heard of in the last week.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct GatewayView {
     /// What it said last.
     #[serde(flatten)]

@@ -8,11 +8,14 @@ use authz::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::approvals::ApprovalStatus;
 
 /// What people can be told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 pub enum EventKind {
     /// An agent asks for something.
     #[serde(rename = "request.opened")]
@@ -198,7 +201,7 @@ pub struct TestData {
 }
 
 /// Which events go to a target. What is empty or absent narrows nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     /// Only these; if empty: opened, decided, expiring and expired requests, suspended
@@ -217,7 +220,7 @@ pub struct Rules {
 }
 
 /// When messages go to a target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pace {
     /// What one agent asks for within so many seconds is one message; 20 if absent, for
@@ -233,7 +236,7 @@ pub struct Pace {
 }
 
 /// Hours of every day, in which messages wait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuietHours {
     /// `HH:MM`.
@@ -246,7 +249,7 @@ pub struct QuietHours {
 }
 
 /// Where messages go. Secrets and addresses go in, and never come out.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase", tag = "kind", deny_unknown_fields)]
 pub enum Destination {
     /// A program, told with signed HTTP requests as Standard Webhooks describes them.
@@ -291,7 +294,7 @@ impl Destination {
 }
 
 /// `POST /api/notifications/targets`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTarget {
     /// Unique.
@@ -307,7 +310,7 @@ pub struct CreateTarget {
 }
 
 /// `PATCH /api/notifications/targets/{name}`: what is absent stays as it is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeTarget {
     /// Whether anything is sent.
@@ -325,7 +328,7 @@ pub struct ChangeTarget {
 }
 
 /// What may be shown of a target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetSettings {
     /// Scheme and host of a webhook, or the mailboxes. Never a path: it may be a secret.
     pub address: String,
@@ -338,7 +341,7 @@ pub struct TargetSettings {
 }
 
 /// A target as people see it: `GET /api/notifications/targets`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetView {
     /// Unique.
     pub name: TargetName,
@@ -367,7 +370,7 @@ pub struct TargetView {
 }
 
 /// The answer to [`CreateTarget`].
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct CreatedTarget {
     /// The target.
     #[serde(flatten)]
@@ -378,7 +381,7 @@ pub struct CreatedTarget {
 }
 
 /// The answer to `POST /api/notifications/targets/{name}/test`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tested {
     /// Whether it arrived.
     pub delivered: bool,
@@ -388,7 +391,7 @@ pub struct Tested {
 }
 
 /// A message: `GET /api/notifications/messages?target=&status=&limit=`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MessageView {
     /// Names it, at every attempt.
     pub id: MessageId,
@@ -416,7 +419,7 @@ pub struct MessageView {
 
 /// `POST /api/notifications/targets/{name}/accounts`: an account there is a person here,
 /// and may decide what that person may.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkAccount {
     /// As the other system names it: a Slack member id such as `U024BE7LH`.
@@ -426,7 +429,7 @@ pub struct LinkAccount {
 }
 
 /// `GET /api/notifications/targets/{name}/accounts`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccountView {
     /// As the other system names it.
     pub account: String,
@@ -440,7 +443,7 @@ pub struct AccountView {
 
 /// `POST /api/notifications/targets/{name}/verdict`, signed as webhooks are, with the
 /// webhook's own secret: what a linked person decided elsewhere.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignedVerdict {
     /// Which request.

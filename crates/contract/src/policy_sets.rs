@@ -2,10 +2,11 @@
 
 use authz::{Finding, PolicySetVersion, PolicySources, time::Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /api/gateway/policy-set`: what is to be enforced; and
 /// `GET /api/gateway/shadow-policy-set`: what is to be evaluated beside it, or `null`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PolicySetBundle {
     /// Names it; the reader checks that the sources have this digest.
     pub version: PolicySetVersion,
@@ -16,7 +17,7 @@ pub struct PolicySetBundle {
 }
 
 /// `GET /api/policy-set`: what is in force, and what is wrong with the folder.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PolicySetStatus {
     /// In force.
     pub version: PolicySetVersion,
@@ -49,7 +50,7 @@ pub struct PolicySetStatus {
 }
 
 /// A policy set that is evaluated and never enforced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShadowStatus {
     /// Which.
     pub version: PolicySetVersion,
@@ -61,7 +62,7 @@ pub struct ShadowStatus {
 
 /// One stored version: `GET /api/policy-sets`, newest first, and with its sources
 /// `GET /api/policy-sets/{version}`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PolicySetView {
     /// Names it.
     pub version: PolicySetVersion,
@@ -81,7 +82,7 @@ pub struct PolicySetView {
 }
 
 /// What to do with a pushed set once it is stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Then {
     /// Put it in force.
@@ -95,7 +96,7 @@ pub enum Then {
 
 /// `POST /api/policy-sets`: a policy set, to be checked, stored, and put in force or
 /// beside it. Refused with 422 and the findings if it could not be enforced.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PushPolicySet {
     /// Its text.
@@ -112,7 +113,7 @@ pub struct PushPolicySet {
 }
 
 /// `POST /api/policy-sets/{version}/activate`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ActivatePolicySet {
     /// Why, for the audit trail.
@@ -122,7 +123,7 @@ pub struct ActivatePolicySet {
 }
 
 /// `POST /api/policy-set/rollback`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RollBack {
     /// To which version; the one in force before the present one if absent.
@@ -135,7 +136,7 @@ pub struct RollBack {
 }
 
 /// `POST /api/policy-set/shadow`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShadowPolicySet {
     /// The stored version to evaluate beside the one in force; none if absent.
@@ -146,7 +147,7 @@ pub struct ShadowPolicySet {
 }
 
 /// The answer to everything that changes what is in force or beside it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PolicySetChanged {
     /// Whether anything changed: else it was so already.
     pub changed: bool,
@@ -155,7 +156,7 @@ pub struct PolicySetChanged {
 }
 
 /// One line of `GET /api/policy-activations?limit=`: newest first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ActivationView {
     /// Its place: one more than the one before.
     pub id: i64,

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use authz::{RoleName, SessionId, TeamName, User, UserId, time::Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `POST /api/users`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
     /// The handle.
@@ -23,7 +24,7 @@ pub struct CreateUser {
 }
 
 /// `PATCH /api/users/{id}`: what is absent stays as it is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeUser {
     /// Shown to other people.
@@ -41,7 +42,7 @@ pub struct ChangeUser {
 }
 
 /// `GET /api/users/{id}` and `GET /api/whoami`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UserView {
     /// The person.
     #[serde(flatten)]
@@ -54,10 +55,13 @@ pub struct UserView {
     /// Whether they enrolled a second factor.
     #[serde(default)]
     pub second_factor: bool,
+    /// How often they were changed, from 1: `ETag` says it, `If-Match` asks for it.
+    #[serde(default)]
+    pub revision: i64,
 }
 
 /// `GET /api/me`: oneself, as seen through the credential of the request.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct MeView {
     /// The person.
     #[serde(flatten)]
@@ -76,7 +80,7 @@ pub struct MeView {
 }
 
 /// One session of a person's browser: `GET /api/users/{id}/sessions`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {
     /// Names it.
     pub id: SessionId,
@@ -98,7 +102,7 @@ pub struct SessionView {
 }
 
 /// `POST /api/me/step-up` and `POST /api/me/second-factor/enrol`.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Code {
     /// Six digits of the device, or a recovery code.
@@ -106,7 +110,7 @@ pub struct Code {
 }
 
 /// The answer to `POST /api/me/step-up`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SteppedUp {
     /// When the second factor was proved. How long that is good for is for policy to say.
     pub confirmed: Timestamp,
@@ -115,7 +119,7 @@ pub struct SteppedUp {
 }
 
 /// The answer to `POST /api/me/second-factor`: shown once.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct BegunSecondFactor {
     /// What the device shares with us, in Base32.
     pub secret: String,
@@ -124,7 +128,7 @@ pub struct BegunSecondFactor {
 }
 
 /// The answer to `POST /api/me/second-factor/enrol`: shown once.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct EnrolledSecondFactor {
     /// Each is good once, in place of a code.
     pub recovery_codes: Vec<String>,

@@ -24,204 +24,150 @@ use axum::{
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request},
     http::request::Parts,
     middleware::from_extractor_with_state,
-    routing::{delete, get, post, put},
 };
 use serde::de::DeserializeOwned;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
 
 use crate::{
     Orchestrator,
     authenticate::{GatewayCaller, Person},
     error::Error,
+    openapi::{self, For},
     service, websocket,
 };
 
 /// Every route of the API.
 pub(crate) fn routes(orchestrator: &Orchestrator) -> Router {
-    let people = people().route_layer(from_extractor_with_state::<Person, _>(orchestrator.clone()));
-    let gateways = gateways().route_layer(from_extractor_with_state::<GatewayCaller, _>(
-        orchestrator.clone(),
-    ));
+    let people = Router::from(people())
+        .route_layer(from_extractor_with_state::<Person, _>(orchestrator.clone()));
+    let gateways = Router::from(gateways())
+        .route_layer(from_extractor_with_state::<GatewayCaller, _>(
+            orchestrator.clone(),
+        ));
     // The fallback before the layer: preflights of browsers are answered by what is around it.
     let api = people
         .merge(gateways)
-        .merge(own_ways())
+        .merge(Router::from(own_ways()))
         .method_not_allowed_fallback(service::wrong_method)
         .layer(service::cors(&orchestrator.inner.origins));
-    api.merge(public()).with_state(orchestrator.clone())
+    api.merge(Router::from(public()))
+        .with_state(orchestrator.clone())
 }
 
-/// Open to everyone: says only whether we are well.
-fn public() -> Router<Orchestrator> {
-    Router::new()
-        .route("/health", get(health::health))
-        .route("/ready", get(health::ready))
+/// The API's document.
+pub(crate) fn document() -> OpenApi {
+    openapi::document(vec![
+        (For::Everyone, public().into_openapi()),
+        (For::TheirOwn, own_ways().into_openapi()),
+        (For::People, people().into_openapi()),
+        (For::Gateways, gateways().into_openapi()),
+    ])
+}
+
+/// Open to everyone: says only whether we are well, and what there is.
+fn public() -> OpenApiRouter<Orchestrator> {
+    OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(health::ready))
+        .routes(routes!(openapi::serve))
 }
 
 /// Each authenticates in a way of its own, named in its handler's arguments.
-fn own_ways() -> Router<Orchestrator> {
-    Router::new()
-        .route("/ws", get(websocket::upgrade))
-        .route("/api/feed", get(feed::feed))
-        .route(
-            "/api/agent/{agent}/mcp-permissions",
-            get(legacy::permissions),
-        )
-        .route("/api/mcp/permission-request", post(legacy::request))
-        .route(
-            "/api/notifications/slack/actions",
-            post(notifications::slack),
-        )
-        .route(
-            "/api/notifications/targets/{name}/verdict",
-            post(notifications::verdict),
-        )
+fn own_ways() -> OpenApiRouter<Orchestrator> {
+    OpenApiRouter::new()
+        .routes(routes!(websocket::upgrade))
+        .routes(routes!(feed::feed))
+        .routes(routes!(legacy::permissions))
+        .routes(routes!(legacy::request))
+        .routes(routes!(notifications::slack))
+        .routes(routes!(notifications::verdict))
 }
 
 /// For people: behind [`Person`], and each behind what policy says besides.
-fn people() -> Router<Orchestrator> {
-    Router::new()
-        .route("/api/whoami", get(users::whoami))
-        .route("/api/agents", get(agents::list).post(agents::create))
-        .route(
-            "/api/agents/{agent}",
-            get(agents::show).patch(agents::change),
+fn people() -> OpenApiRouter<Orchestrator> {
+    OpenApiRouter::new()
+        .routes(routes!(users::whoami))
+        .routes(routes!(agents::list, agents::create))
+        .routes(routes!(agents::show, agents::change))
+        .routes(routes!(agents::suspend))
+        .routes(routes!(agents::resume))
+        .routes(routes!(agents::allow_service, agents::disallow_service))
+        .routes(routes!(agents::add_role, agents::remove_role))
+        .routes(routes!(agents::add_team, agents::remove_team))
+        .routes(routes!(agents::tokens, agents::create_token))
+        .routes(routes!(agents::revoke_token))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::show, users::change))
+        .routes(routes!(users::tokens, users::create_token))
+        .routes(routes!(users::revoke_token))
+        .routes(routes!(grants::list))
+        .routes(routes!(grants::revoke))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::show))
+        .routes(routes!(approvals::approve))
+        .routes(routes!(approvals::reject))
+        .routes(routes!(approvals::withdraw))
+        .routes(routes!(legacy::respond))
+        .routes(routes!(policy_sets::status))
+        .routes(routes!(policy_sets::roll_back))
+        .routes(routes!(policy_sets::shadow))
+        .routes(routes!(policy_sets::list))
+        .routes(
+            routes!(policy_sets::push).layer(DefaultBodyLimit::max(policy_sets::MAX_PUSH_BYTES)),
         )
-        .route("/api/agents/{agent}/suspend", post(agents::suspend))
-        .route("/api/agents/{agent}/resume", post(agents::resume))
-        .route(
-            "/api/agents/{agent}/allowed-services/{service}",
-            put(agents::allow_service).delete(agents::disallow_service),
-        )
-        .route(
-            "/api/agents/{agent}/roles/{role}",
-            put(agents::add_role).delete(agents::remove_role),
-        )
-        .route(
-            "/api/agents/{agent}/teams/{team}",
-            put(agents::add_team).delete(agents::remove_team),
-        )
-        .route(
-            "/api/agents/{agent}/tokens",
-            get(agents::tokens).post(agents::create_token),
-        )
-        .route(
-            "/api/agents/{agent}/tokens/{token}",
-            delete(agents::revoke_token),
-        )
-        .route("/api/users", get(users::list).post(users::create))
-        .route("/api/users/{user}", get(users::show).patch(users::change))
-        .route(
-            "/api/users/{user}/tokens",
-            get(users::tokens).post(users::create_token),
-        )
-        .route(
-            "/api/users/{user}/tokens/{token}",
-            delete(users::revoke_token),
-        )
-        .route(
-            "/api/users/{user}/sessions",
-            get(users::sessions).delete(users::end_sessions),
-        )
-        .route(
-            "/api/users/{user}/sessions/{session}",
-            delete(users::end_session),
-        )
-        .route(
-            "/api/users/{user}/second-factor",
-            delete(users::remove_second_factor),
-        )
-        .route("/api/users/{user}/identities", delete(users::unlink))
-        .route("/api/me", get(me::show))
-        .route("/api/me/step-up", post(me::step_up))
-        .route("/api/me/second-factor", post(me::begin_second_factor))
-        .route("/api/me/second-factor/enrol", post(me::enrol_second_factor))
-        .route("/api/grants", get(grants::list))
-        .route("/api/grants/{grant}/revoke", post(grants::revoke))
-        .route("/api/approvals", get(approvals::list))
-        .route("/api/approvals/{approval}", get(approvals::show))
-        .route(
-            "/api/approvals/{approval}/approve",
-            post(approvals::approve),
-        )
-        .route("/api/approvals/{approval}/reject", post(approvals::reject))
-        .route(
-            "/api/approvals/{approval}/withdraw",
-            post(approvals::withdraw),
-        )
-        .route("/api/mcp/permission-respond", post(legacy::respond))
-        .route("/api/policy-set", get(policy_sets::status))
-        .route("/api/policy-set/rollback", post(policy_sets::roll_back))
-        .route("/api/policy-set/shadow", post(policy_sets::shadow))
-        .route(
-            "/api/policy-sets",
-            get(policy_sets::list).merge(
-                post(policy_sets::push).layer(DefaultBodyLimit::max(policy_sets::MAX_PUSH_BYTES)),
-            ),
-        )
-        .route("/api/policy-sets/{version}", get(policy_sets::show))
-        .route(
-            "/api/policy-sets/{version}/activate",
-            post(policy_sets::activate),
-        )
-        .route("/api/policy-activations", get(policy_sets::activations))
-        .route("/api/gateways", get(gateways::list))
-        .route(
-            "/api/notifications/targets",
-            get(notifications::list).post(notifications::create),
-        )
-        .route(
-            "/api/notifications/targets/{name}",
-            get(notifications::show)
-                .patch(notifications::change)
-                .delete(notifications::remove),
-        )
-        .route(
-            "/api/notifications/targets/{name}/test",
-            post(notifications::test),
-        )
-        .route(
-            "/api/notifications/targets/{name}/accounts",
-            get(notifications::accounts)
-                .post(notifications::link)
-                .delete(notifications::unlink),
-        )
-        .route("/api/notifications/messages", get(notifications::messages))
-        .route(
-            "/api/notifications/messages/{message}/redeliver",
-            post(notifications::redeliver),
-        )
-        .route("/api/audit", get(audit::list))
-        .route("/api/audit/journals", get(audit::journals))
-        .route("/api/audit/export", get(audit::export))
-        .route(
-            "/api/audit/verification",
-            get(audit::verification).post(audit::verify),
-        )
-        .route("/api/services", get(services::list))
-        .route("/api/services/{service}", get(services::show))
-        .route("/api/explain", post(services::explain))
-        .route("/api/overview", get(services::overview))
+        .routes(routes!(policy_sets::show))
+        .routes(routes!(policy_sets::activate))
+        .routes(routes!(policy_sets::activations))
+        .routes(routes!(gateways::list))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::journals))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::verification, audit::verify))
+        .routes(routes!(services::list))
+        .routes(routes!(services::show))
+        .routes(routes!(services::explain))
+        .routes(routes!(services::overview))
+        .routes(routes!(notifications::list, notifications::create))
+        .routes(routes!(
+            notifications::show,
+            notifications::change,
+            notifications::remove
+        ))
+        .routes(routes!(notifications::test))
+        .routes(routes!(
+            notifications::accounts,
+            notifications::link,
+            notifications::unlink
+        ))
+        .routes(routes!(notifications::messages))
+        .routes(routes!(notifications::redeliver))
+        .routes(routes!(users::sessions, users::end_sessions))
+        .routes(routes!(users::end_session))
+        .routes(routes!(users::remove_second_factor))
+        .routes(routes!(users::unlink))
+        .routes(routes!(me::show))
+        .routes(routes!(me::step_up))
+        .routes(routes!(me::begin_second_factor))
+        .routes(routes!(me::enrol_second_factor))
 }
 
 /// For gateways: behind the control token.
-fn gateways() -> Router<Orchestrator> {
-    Router::new()
-        .route("/api/gateway/facts/{agent}", get(gateway::facts))
-        .route("/api/gateway/credentials", post(gateway::credential))
-        .route("/api/gateway/approvals", post(gateway::open_approval))
-        .route(
-            "/api/gateway/approvals/{approval}",
-            get(gateway::approval).delete(gateway::withdraw),
-        )
-        .route("/api/gateway/grants/{grant}/spend", post(gateway::spend))
-        .route("/api/gateway/policy-set", get(gateway::policy_set))
-        .route("/api/gateway/shadow-policy-set", get(gateway::shadow))
-        .route("/api/gateway/status", post(gateway::status))
-        .route("/api/gateway/journal", post(gateway::journal))
-        .route(
-            "/api/gateway/catalog",
-            put(gateway::catalog).layer(DefaultBodyLimit::max(gateway::MAX_CATALOG_BYTES)),
-        )
+fn gateways() -> OpenApiRouter<Orchestrator> {
+    OpenApiRouter::new()
+        .routes(routes!(gateway::facts))
+        .routes(routes!(gateway::credential))
+        .routes(routes!(gateway::open_approval))
+        .routes(routes!(gateway::approval, gateway::withdraw))
+        .routes(routes!(gateway::spend))
+        .routes(routes!(gateway::policy_set))
+        .routes(routes!(gateway::shadow))
+        .routes(routes!(gateway::status))
+        .routes(routes!(gateway::journal))
+        .routes(routes!(gateway::catalog).layer(DefaultBodyLimit::max(gateway::MAX_CATALOG_BYTES)))
 }
 
 /// A JSON body; what is wrong with it is named.

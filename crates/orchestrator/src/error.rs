@@ -70,6 +70,8 @@ pub(crate) enum Error {
     NotAForm,
     #[error("too many WebSockets are open")]
     TooManySockets,
+    #[error("too many follow the feed already")]
+    TooManyStreams,
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("the database failed")]
@@ -108,9 +110,11 @@ impl Error {
             Self::NeedsPrecondition(_) => StatusCode::PRECONDITION_REQUIRED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson | Self::NotAForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooManySockets | Self::Timeout(_) | Self::Store(_) | Self::Provider(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::TooManySockets
+            | Self::TooManyStreams
+            | Self::Timeout(_)
+            | Self::Store(_)
+            | Self::Provider(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Bug(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod explain;
 pub mod notifications;
+mod openapi;
 mod origins;
 mod overview;
 mod peer;
@@ -29,6 +30,8 @@ pub mod policy_folder;
 mod precondition;
 mod service;
 mod services;
+#[cfg(test)]
+mod testing;
 mod ui;
 mod verification;
 mod websocket;
@@ -52,7 +55,8 @@ use tokio_util::sync::CancellationToken;
 pub use peer::{InvalidNetwork, Network};
 
 use crate::{
-    activation::InForce, credential::Digest, origins::Origins, policy_folder::FolderStatus,
+    activation::InForce, credential::Digest, events::Feed, origins::Origins,
+    policy_folder::FolderStatus,
 };
 
 /// How an orchestrator is set up.
@@ -115,6 +119,10 @@ struct Inner {
     sockets: AtomicUsize,
     /// Numbers them.
     clients: AtomicU64,
+    /// Open streams of server-sent events.
+    streams: AtomicUsize,
+    /// The newest changes, for whoever follows.
+    feed: Feed,
     /// Cancelled when the orchestrator stops: streams end.
     closing: CancellationToken,
     /// For the playground.
@@ -152,6 +160,13 @@ pub enum StartError {
     Oidc(#[from] people::oidc::InvalidConfig),
 }
 
+/// The API's description: an OpenAPI 3.1 document in JSON, as `/api/openapi.json` has it.
+#[must_use]
+pub fn openapi() -> String {
+    // Texts and numbers: it always serialises.
+    api::document().to_pretty_json().unwrap_or_default()
+}
+
 /// How long the first start's link is good.
 const BOOTSTRAP_LINK_LIFETIME: Duration = Duration::from_hours(1);
 
@@ -179,6 +194,7 @@ impl Orchestrator {
         store.ensure_agent(&local_agent()?, &actor).await?;
 
         let (in_force, folder) = policy_folder::start(&config, &store, &clock).await?;
+        let feed = Feed::start(&store).await?;
         let control = config
             .control_token
             .as_ref()
@@ -199,6 +215,8 @@ impl Orchestrator {
                 notifier,
                 sockets: AtomicUsize::new(0),
                 clients: AtomicU64::new(0),
+                streams: AtomicUsize::new(0),
+                feed,
                 closing: CancellationToken::new(),
                 last_loaded: explain::LastLoaded::default(),
                 verifications: verification::Verifications::default(),
@@ -280,7 +298,10 @@ impl Orchestrator {
 
     /// Everything it answers over HTTP.
     pub fn router(&self) -> axum::Router {
-        service::stack(self, api::routes(self).merge(ui::routes(self)))
+        service::versioned(service::stack(
+            self,
+            api::routes(self).merge(ui::routes(self)),
+        ))
     }
 
     /// Watches the policy folder, announces expiries, follows the feed, until `shutdown`;

@@ -11,7 +11,7 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -168,15 +168,20 @@ pub(crate) async fn follow(orchestrator: &Orchestrator) {
 async fn follow_from(
     orchestrator: &Orchestrator,
     after: &mut Option<i64>,
-) -> Result<(), StoreError> {
-    let mut follower = Follower::new(orchestrator, *after).await?;
+) -> Result<(), Arc<StoreError>> {
+    let mut follower = Follower::new(orchestrator, *after)
+        .await
+        .map_err(Arc::new)?;
     // What was activated before the feed is followed.
-    activation::catch_up(orchestrator).await?;
+    activation::catch_up(orchestrator).await.map_err(Arc::new)?;
     loop {
         *after = Some(follower.after());
         let event = follower.next().await?;
-        if matches!(event.change, store::feed::Change::PolicySetActivated { .. }) {
-            activation::catch_up(orchestrator).await?;
+        if matches!(
+            event.change.change,
+            store::feed::Change::PolicySetActivated { .. }
+        ) {
+            activation::catch_up(orchestrator).await.map_err(Arc::new)?;
         }
     }
 }

@@ -13,6 +13,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::openapi::{
+    Object, Required,
+    path::{Parameter, ParameterBuilder, ParameterIn},
+    schema::Type,
+};
 
 use crate::error::Error;
 
@@ -88,6 +93,26 @@ impl Precondition {
             (false, true) => Some(Self::Absent),
             (false, false) => Some(Self::OneOf(tags)),
         }
+    }
+}
+
+impl utoipa::IntoParams for Precondition {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            ParameterBuilder::new()
+                .name("If-Match")
+                .parameter_in(ParameterIn::Header)
+                .required(Required::False)
+                .description(Some(
+                    "The `ETag` of what the caller saw: nothing is changed if it is another by now",
+                ))
+                .schema(Some(
+                    Object::builder()
+                        .schema_type(Type::String)
+                        .pattern(Some(r#"^(\*|(W/)?"[^",]*"( *, *(W/)?"[^",]*")*)$"#)),
+                ))
+                .build(),
+        ]
     }
 }
 

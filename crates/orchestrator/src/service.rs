@@ -10,7 +10,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use tower::ServiceBuilder;
+use tower::{Layer, ServiceBuilder, util::MapRequestLayer};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
@@ -26,6 +26,11 @@ use crate::{
 
 /// A request is answered within this; what streams has begun to by then.
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// What the API promises: more may come, nothing goes or changes its meaning. A change that
+/// breaks this has a path of its own, beside this one.
+const VERSION: &str = "1";
+const VERSIONED_API: &str = "/api/v1/";
 
 /// Pages load nothing from elsewhere, run no inline script, and are framed by nobody.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -62,6 +67,27 @@ pub(crate) fn stack(orchestrator: &Orchestrator, routes: Router) -> Router {
                 .layer(cross_site)
                 .layer(DefaultBodyLimit::max(MAX_BODY_BYTES)),
         )
+}
+
+/// Serves every path of the API under its version besides: `/api/v1/agents` is
+/// `/api/agents`. Outside of the routes, since a path is looked up only once.
+pub(crate) fn versioned(routes: Router) -> Router {
+    Router::new().fallback_service(MapRequestLayer::new(unversioned).layer(routes))
+}
+
+fn unversioned(mut request: Request) -> Request {
+    let uri = request.uri();
+    let same = uri.path().strip_prefix(VERSIONED_API).map(|rest| {
+        let query = uri
+            .query()
+            .map_or(String::new(), |query| format!("?{query}"));
+        format!("/api/{rest}{query}")
+    });
+    // A part of a valid path is valid.
+    if let Some(Ok(uri)) = same.map(|same| Uri::builder().path_and_query(same).build()) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 /// Which pages of other sites may use the API: those named, with the session's cookie;
@@ -131,10 +157,11 @@ async fn deadline(request: Request, next: Next) -> Response {
 }
 
 async fn secured(mut response: Response) -> Response {
-    const HEADERS: [(HeaderName, &str); 5] = [
+    const HEADERS: [(HeaderName, &str); 6] = [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("cedargate-api-version"), VERSION),
         (header::REFERRER_POLICY, "same-origin"),
         (
             HeaderName::from_static("cross-origin-opener-policy"),

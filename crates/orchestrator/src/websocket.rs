@@ -1,11 +1,14 @@
 //! `/ws`: approvals as they happen, for browsers and bots.
 //!
-//! Every socket reads the feed for itself, so nothing is queued for it in memory: one
-//! that reads slowly falls behind in the feed, one that does not read at all is closed,
-//! and both find everything again with `?after=`.
+//! Every socket has a place of its own in the feed and nothing is queued for it in memory:
+//! one that reads slowly falls behind, one that does not read at all is closed, and both
+//! find everything again with `?after=`. What is sent is worked out once for all sockets.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,12 +23,9 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{
-    StoreError,
-    approvals::StoredApproval,
-    feed::{Change, Event},
-};
+use store::{StoreError, approvals::StoredApproval, feed::Change};
 use tokio::time::Instant;
+use utoipa::IntoParams;
 
 use crate::{
     Orchestrator,
@@ -33,7 +33,7 @@ use crate::{
     approvals,
     authenticate::{Person, Via},
     error::Error,
-    events::Follower,
+    events::{Event, Follower},
 };
 
 /// So many sockets at once, at most.
@@ -63,13 +63,24 @@ const PACE: Pace = Pace {
 };
 
 /// From where to read.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct From {
+    /// What came behind this place; what comes from now on if absent. A place that the feed
+    /// has not reached counts as its end.
     after: Option<i64>,
 }
 
-/// `GET /ws?after=N`.
+#[utoipa::path(
+    get,
+    path = "/ws",
+    tag = "feed",
+    summary = "Approvals as they happen, for browsers and bots",
+    params(From),
+    security((), ("user" = []), ("session" = [])),
+    responses((status = 101, description = "A WebSocket; its messages are described in docs/api.md"), (status = 400, description = "Not a WebSocket handshake, or `after` is no number"), (status = 426, description = "The connection cannot be upgraded"))
+)]
 pub(crate) async fn upgrade(
     State(orchestrator): State<Orchestrator>,
     Parameters(from): Parameters<From>,
@@ -169,7 +180,7 @@ enum Next {
     Unauthenticated,
     Heartbeat,
     Received(Option<Result<Message, axum::Error>>),
-    Event(Result<Event, StoreError>),
+    Event(Result<Arc<Event>, Arc<StoreError>>),
 }
 
 impl Session {
@@ -234,7 +245,7 @@ impl Session {
                 Next::Received(Some(Ok(
                     Message::Binary(_) | Message::Ping(_) | Message::Pong(_),
                 ))) => Ok(()),
-                Next::Event(Ok(event)) => self.event(event).await,
+                Next::Event(Ok(event)) => self.event(&event).await,
                 Next::Event(Err(error)) => self.recover(&error).await,
             };
             if let Err(end) = step {
@@ -295,35 +306,25 @@ impl Session {
         }
     }
 
-    async fn event(&mut self, event: Event) -> Result<(), End> {
-        match &event.change {
+    async fn event(&mut self, event: &Event) -> Result<(), End> {
+        match &event.change.change {
             Change::UserChanged { user }
                 if self
                     .person
                     .as_ref()
                     .is_some_and(|person| &person.user.id == user) =>
             {
-                self.recheck().await
+                self.recheck().await?;
             }
-            Change::PolicySetActivated { .. } => self.recheck().await,
-            Change::ApprovalOpened { approval, .. } => {
-                let stored = approval_of(&self.orchestrator, *approval).await?;
-                self.send(requested(&event, &stored)).await
-            }
-            Change::ApprovalApproved { approval, .. } => {
-                let stored = approval_of(&self.orchestrator, *approval).await?;
-                self.send(responded(&event, &stored, true)).await
-            }
-            Change::ApprovalRejected { approval, .. } => {
-                let stored = approval_of(&self.orchestrator, *approval).await?;
-                self.send(responded(&event, &stored, false)).await
-            }
-            Change::UserChanged { .. }
-            | Change::AgentChanged { .. }
-            | Change::ApprovalAdvanced { .. }
-            | Change::ApprovalClosed { .. }
-            | Change::GrantEnded { .. }
-            | Change::PolicySetShadowed { .. } => Ok(()),
+            Change::PolicySetActivated { .. } => self.recheck().await?,
+            _ => {}
+        }
+        let said = event
+            .message
+            .get_or_try_init(|| said(&self.orchestrator, &event.change));
+        match said.await?.clone() {
+            Some(text) => self.send_text(&text).await,
+            None => Ok(()),
         }
     }
 
@@ -337,7 +338,11 @@ impl Session {
     }
 
     async fn send(&mut self, value: Value) -> Result<(), End> {
-        let message = Message::text(value.to_string());
+        self.send_text(&value.to_string()).await
+    }
+
+    async fn send_text(&mut self, text: &str) -> Result<(), End> {
+        let message = Message::text(text);
         match tokio::time::timeout(self.pace.stalled, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Gone),
@@ -347,6 +352,32 @@ impl Session {
             )),
         }
     }
+}
+
+/// What is said of a change to everyone who may look, if anything.
+async fn said(
+    orchestrator: &Orchestrator,
+    event: &store::feed::Event,
+) -> Result<Option<Arc<str>>, End> {
+    let value = match &event.change {
+        Change::ApprovalOpened { approval, .. } => {
+            requested(event, &approval_of(orchestrator, *approval).await?)
+        }
+        Change::ApprovalApproved { approval, .. } => {
+            responded(event, &approval_of(orchestrator, *approval).await?, true)
+        }
+        Change::ApprovalRejected { approval, .. } => {
+            responded(event, &approval_of(orchestrator, *approval).await?, false)
+        }
+        Change::UserChanged { .. }
+        | Change::AgentChanged { .. }
+        | Change::ApprovalAdvanced { .. }
+        | Change::ApprovalClosed { .. }
+        | Change::GrantEnded { .. }
+        | Change::PolicySetActivated { .. }
+        | Change::PolicySetShadowed { .. } => return Ok(None),
+    };
+    Ok(Some(value.to_string().into()))
 }
 
 /// An event is never skipped: if its data cannot be read, the client has to come back.
@@ -370,7 +401,7 @@ async fn approval_of(
         })
 }
 
-fn requested(event: &Event, stored: &StoredApproval) -> Value {
+fn requested(event: &store::feed::Event, stored: &StoredApproval) -> Value {
     let ask = &stored.new.ask;
     json!({
         "type": "mcp_permission_request",
@@ -387,7 +418,7 @@ fn requested(event: &Event, stored: &StoredApproval) -> Value {
     })
 }
 
-fn responded(event: &Event, stored: &StoredApproval, approved: bool) -> Value {
+fn responded(event: &store::feed::Event, stored: &StoredApproval, approved: bool) -> Value {
     let ask = &stored.new.ask;
     let verdict = if approved {
         stored.verdicts.last()

@@ -15,8 +15,8 @@ use crate::StoreError;
 /// How long a caller waits for a connection, or for the lock of another writer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Connections to PostgreSQL, per process. Writes queue for one row anyway.
-const POSTGRES_CONNECTIONS: u32 = 10;
+/// Connections to PostgreSQL, per process: one listens, and writes queue for one row anyway.
+const POSTGRES_CONNECTIONS: u32 = 11;
 
 /// Connections that read SQLite while another writes it.
 const SQLITE_READERS: u32 = 4;

@@ -3,12 +3,14 @@
 use authz::{AgentId, ApprovalRequestId, GrantId, PolicySetVersion, UserId, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
+use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 
 use crate::{
     Store, StoreError,
     column::{from_json, statements},
-    database::on,
+    database::{Database, on},
+    write::CHANNEL,
 };
 
 /// One change.
@@ -110,8 +112,37 @@ impl Store {
         Ok(sequence)
     }
 
-    /// Wakes when this process committed a change, so that its followers need not wait
-    /// for their next poll. Changes of other processes are not seen here: poll too.
+    /// Hears of the changes that other processes commit, and wakes who waits on
+    /// [`Store::feed_changes`]. SQLite does not tell, so this waits for ever there.
+    ///
+    /// It keeps a connection for itself until it ends.
+    ///
+    /// # Errors
+    ///
+    /// When the database is out of reach, or the store is closed.
+    pub async fn listen(&self) -> Result<(), StoreError> {
+        let Database::Postgres(pool) = &self.database else {
+            std::future::pending::<()>().await;
+            return Ok(());
+        };
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(CHANNEL).await?;
+        loop {
+            let told = listener.recv().await?;
+            let Ok(sequence) = told.payload().parse::<i64>() else {
+                continue;
+            };
+            self.head.send_if_modified(|head| {
+                let newer = sequence > *head;
+                *head = sequence.max(*head);
+                newer
+            });
+        }
+    }
+
+    /// Wakes when this process committed a change, or heard of one, so that followers
+    /// need not wait for their next poll. Not every change of another process is heard
+    /// of: poll too.
     #[must_use]
     pub fn feed_changes(&self) -> watch::Receiver<i64> {
         self.head.subscribe()

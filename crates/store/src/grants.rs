@@ -1,6 +1,6 @@
 //! Grants.
 
-use authz::{AgentId, DecisionId, Grant, GrantId, UserId, time::Timestamp};
+use authz::{AgentId, AgentName, DecisionId, Grant, GrantId, UserId, time::Timestamp};
 
 use serde_json::json;
 
@@ -54,6 +54,8 @@ statements! {
         FROM grants WHERE agent = $1 AND revoked IS NULL AND spent IS NULL AND ended IS NULL
             AND $2 < expires
         ORDER BY issued DESC, id DESC";
+    HOLDERS = "
+        SELECT id, name FROM agents WHERE id IN (SELECT agent FROM grants) ORDER BY name";
     REVOKE = "
         UPDATE grants SET revoked = $2
         WHERE id = $1 AND revoked IS NULL AND spent IS NULL AND ended IS NULL
@@ -223,6 +225,19 @@ impl Store {
                 .await?),
         };
         rows.into_iter().map(StoredGrant::try_from).collect()
+    }
+
+    /// The names of the agents that have, or had, a grant.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn grant_holders(&self) -> Result<Vec<(AgentId, AgentName)>, StoreError> {
+        let rows: Vec<(String, String)> =
+            on!(self, |pool| sqlx::query_as(HOLDERS).fetch_all(pool).await?);
+        rows.iter()
+            .map(|(id, name)| Ok((parsed("agent", id)?, parsed("agent", name)?)))
+            .collect()
     }
 
     /// One grant.

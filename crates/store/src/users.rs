@@ -26,6 +26,8 @@ pub struct StoredUser {
     pub last_seen: Option<Timestamp>,
     /// Whether they enrolled a second factor.
     pub second_factor: bool,
+    /// How often they were changed, from 1. Credentials and sessions do not count.
+    pub revision: i64,
 }
 
 /// Whom a credential or session belongs to.
@@ -40,16 +42,18 @@ pub struct Holder {
 statements! {
     INSERT = "
         INSERT INTO users (id, name, teams, roles, active, created) VALUES ($1, $2, $3, $4, $5, $6)";
-    UPDATE = "UPDATE users SET name = $2, teams = $3, roles = $4, active = $5 WHERE id = $1";
+    UPDATE = "
+        UPDATE users SET name = $2, teams = $3, roles = $4, active = $5, revision = revision + 1
+        WHERE id = $1";
     ALIKE = "SELECT id FROM users WHERE LOWER(id) = LOWER($1)";
     BY_ID = "
-        SELECT id, name, teams, roles, active, created,
+        SELECT id, name, teams, roles, active, created, revision,
             (SELECT MAX(last_used) FROM tokens WHERE user_id = users.id) AS token_used,
             (SELECT MAX(last_used) FROM sessions WHERE user_id = users.id) AS session_used,
             (SELECT enrolled FROM second_factors WHERE user_id = users.id) AS enrolled
         FROM users WHERE id = $1";
     ALL = "
-        SELECT id, name, teams, roles, active, created,
+        SELECT id, name, teams, roles, active, created, revision,
             (SELECT MAX(last_used) FROM tokens WHERE user_id = users.id) AS token_used,
             (SELECT MAX(last_used) FROM sessions WHERE user_id = users.id) AS session_used,
             (SELECT enrolled FROM second_factors WHERE user_id = users.id) AS enrolled
@@ -78,6 +82,7 @@ row! {
         roles: String,
         active: i64,
         created: i64,
+        revision: i64,
         token_used: Option<i64>,
         session_used: Option<i64>,
         enrolled: Option<i64>,
@@ -112,6 +117,7 @@ impl TryFrom<UserRow> for StoredUser {
             created: Timestamp::from_millis(row.created),
             last_seen: time(row.token_used.max(row.session_used)),
             second_factor: row.enrolled.is_some(),
+            revision: row.revision,
         })
     }
 }
@@ -203,6 +209,7 @@ pub(crate) async fn insert(write: &mut Write, user: &User) -> Result<StoredUser,
         created,
         last_seen: None,
         second_factor: false,
+        revision: 1,
     })
 }
 
@@ -235,11 +242,34 @@ impl Store {
         change: impl FnOnce(&mut User) + Send,
         manages: impl Fn(&User) -> bool + Send,
     ) -> Result<StoredUser, StoreError> {
+        let change = |_: &StoredUser, user: &mut User| {
+            change(user);
+            Ok::<_, StoreError>(())
+        };
+        self.change_user_if(id, actor, change, manages).await
+    }
+
+    /// As [`Store::change_user`], and nothing happens if `change`, which gets the user as
+    /// stored under the lock besides, refuses.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::change_user`], and those of `change`.
+    pub async fn change_user_if<E: From<StoreError>>(
+        &self,
+        id: &UserId,
+        actor: &Actor,
+        change: impl FnOnce(&StoredUser, &mut User) -> Result<(), E> + Send,
+        manages: impl Fn(&User) -> bool + Send,
+    ) -> Result<StoredUser, E> {
         let mut write = self.write(actor).await?;
         let stored = find(&mut write, id).await?;
         let before = &stored.user;
         let mut after = before.clone();
-        change(&mut after);
+        if let Err(error) = change(&stored, &mut after) {
+            write.abandon().await?;
+            return Err(error);
+        }
         after.id = before.id.clone();
         after.name = prose(&after.name);
         if after == *before {
@@ -255,7 +285,8 @@ impl Store {
                 return Err(StoreError::Conflict(format!(
                     "`{id}` is the last active user who may manage users; \
                      give somebody else that right first"
-                )));
+                ))
+                .into());
             }
         }
 
@@ -269,7 +300,8 @@ impl Store {
             .bind(i64::from(after.active))
             .execute(c)
             .await
-            .map(drop)?);
+            .map(drop)
+            .map_err(StoreError::from)?);
         if !after.active {
             let at = actor.at.as_millis();
             within!(write, |c| sqlx::query(REVOKE_ALL)
@@ -277,7 +309,8 @@ impl Store {
                 .bind(at)
                 .execute(c)
                 .await
-                .map(drop)?);
+                .map(drop)
+                .map_err(StoreError::from)?);
             sessions::end_all(&mut write, id, None).await?;
         }
         write
@@ -300,6 +333,7 @@ impl Store {
         write.commit().await?;
         Ok(StoredUser {
             user: after,
+            revision: stored.revision + 1,
             ..stored
         })
     }

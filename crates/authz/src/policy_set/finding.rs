@@ -6,7 +6,7 @@ use cedar_policy::ffi::DetailedError;
 use serde::{Deserialize, Serialize};
 
 /// How bad a [`Finding`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The set is not used.
@@ -16,7 +16,7 @@ pub enum Severity {
 }
 
 /// Something wrong with a policy set, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Finding {
     /// How bad.
     pub severity: Severity,

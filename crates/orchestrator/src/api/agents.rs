@@ -13,6 +13,7 @@ use contract::agents::{
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use store::agents::{AgentChange, StoredAgent, Token};
+use utoipa::IntoParams;
 
 use super::{Json as Body, Named, NamedWithin, Parameters};
 use crate::{
@@ -37,8 +38,9 @@ const MAX_LIST: u32 = 1_000;
 const MAX_MEMBERS: usize = 500;
 
 /// Which agents.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Page {
     /// Those whose name comes after this one.
     #[serde(default)]
@@ -48,7 +50,14 @@ pub(crate) struct Page {
     limit: Option<u32>,
 }
 
-/// `GET /api/agents?after=&limit=`, by name.
+#[utoipa::path(
+    get,
+    path = "/api/agents",
+    tag = "agents",
+    summary = "Agents with their live grants, by name",
+    params(Page),
+    responses((status = 200, description = "At most `limit` of them", body = Vec<AgentView>))
+)]
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -74,7 +83,14 @@ pub(crate) async fn list(
     Ok(Json(views.collect()))
 }
 
-/// `GET /api/agents/{id}`, by id or name.
+#[utoipa::path(
+    get,
+    path = "/api/agents/{agent}",
+    tag = "agents",
+    summary = "One agent with its live grants",
+    params(("agent" = AgentRef, Path, description = "Its id or name")),
+    responses((status = 200, description = "The agent as it is now", body = AgentView, headers(("ETag" = String, description = "Its revision"))))
+)]
 pub(crate) async fn show(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -84,7 +100,14 @@ pub(crate) async fn show(
     view(&orchestrator, stored, orchestrator.now()).await
 }
 
-/// `POST /api/agents`.
+#[utoipa::path(
+    post,
+    path = "/api/agents",
+    tag = "agents",
+    summary = "Register an agent",
+    request_body = CreateAgent,
+    responses((status = 201, description = "It is registered", body = AgentView, headers(("ETag" = String, description = "Its revision"))), (status = 409, description = "The name is taken"))
+)]
 pub(crate) async fn create(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -112,7 +135,15 @@ pub(crate) async fn create(
     ))
 }
 
-/// `PATCH /api/agents/{id}`.
+#[utoipa::path(
+    patch,
+    path = "/api/agents/{agent}",
+    tag = "agents",
+    summary = "Change an agent; what is absent stays",
+    params(("agent" = AgentRef, Path, description = "Its id or name"), Precondition),
+    request_body = ChangeAgent,
+    responses((status = 200, description = "The agent as it is now", body = AgentView, headers(("ETag" = String, description = "Its revision"))), (status = 428, description = "A whole list would be replaced, and `If-Match` does not say that the caller saw it"))
+)]
 pub(crate) async fn change(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -131,8 +162,16 @@ pub(crate) async fn change(
     .await
 }
 
-/// `POST /api/agents/{id}/suspend`: from now on everything that it sends is refused, at
-/// every gateway that follows the feed.
+// From now on everything that it sends is refused, at every gateway that follows the feed.
+#[utoipa::path(
+    post,
+    path = "/api/agents/{agent}/suspend",
+    tag = "agents",
+    summary = "Stop an agent: everything that it sends is refused from now on, at every gateway",
+    params(("agent" = AgentRef, Path, description = "Its id or name"), Precondition),
+    request_body = Suspend,
+    responses((status = 200, description = "The agent as it is now", body = AgentView, headers(("ETag" = String, description = "Its revision"))))
+)]
 pub(crate) async fn suspend(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -143,7 +182,15 @@ pub(crate) async fn suspend(
     set_suspended(&orchestrator, &person, &agent, &seen, &suspend.reason, true).await
 }
 
-/// `POST /api/agents/{id}/resume`.
+#[utoipa::path(
+    post,
+    path = "/api/agents/{agent}/resume",
+    tag = "agents",
+    summary = "Let a suspended agent go on",
+    params(("agent" = AgentRef, Path, description = "Its id or name"), Precondition),
+    request_body = Suspend,
+    responses((status = 200, description = "The agent as it is now", body = AgentView, headers(("ETag" = String, description = "Its revision"))))
+)]
 pub(crate) async fn resume(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -186,7 +233,14 @@ pub(crate) async fn set_suspended(
     Ok(changed)
 }
 
-/// `PUT /api/agents/{id}/allowed-services/{service}`.
+#[utoipa::path(
+    put,
+    path = "/api/agents/{agent}/allowed-services/{service}",
+    tag = "agents",
+    summary = "Give an agent standing access to a service; no error if it has it",
+    params(("agent" = AgentRef, Path, description = "Its id or name"), ("service" = ServiceName, Path), Precondition),
+    responses((status = 200, description = "The agent as it is now", body = AgentView, headers(("ETag" = String, description = "Its revision"))))
+)]
 pub(crate) async fn allow_service(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -204,7 +258,14 @@ pub(crate) async fn allow_service(
     .await
 }
 
-/// `DELETE /api/agents/{id}/allowed-services/{service}`.
+#[utoipa::path(
+    delete,
+    path = "/api/agents/{agent}/allowed-services/{service}",
+    tag = "agents",
+    summary = "Take standing access to a service away; no error if there was none",
+    params(("agent" = AgentRef, Path, description = "Its id or name"), ("service" = ServiceName, Path), Precondition),
+    responses((status = 200, description = "The agent as it is now", body = AgentView, headers(("ETag" = String, description = "Its revision"))))
+)]
 pub(crate) async fn disallow_service(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -222,7 +283,14 @@ pub(crate) async fn disallow_service(
     .await
 }
 
-/// `PUT /api/agents/{id}/roles/{role}`.
+#[utoipa::path(
+    put,
+    path = "/api/agents/{agent}/roles/{role}",
+    tag = "agents",
+    summary = "Give an agent a role; no error if it has it",
+    params(("agent" = AgentRef, Path, description = "Its id or name"), ("role" = RoleName, Path), Precondition),
+    responses((status = 200, description = "The agent as it is now", body = AgentView, headers(("ETag" = String, description = "Its revision"))))
+)]
 pub(crate) async fn add_role(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -240,7 +308,14 @@ pub(crate) async fn add_role(
     .await
 }
 
-/// `DELETE /api/agents/{id}/roles/{role}`.
+#[utoipa::path(
+    delete,
+    path = "/api/agents/{agent}/roles/{role}",
+    tag = "agents",
+    summary = "Take a role away; no error if there was none",
+    params(("agent" = AgentRef, Path, description = "Its id or name"), ("role" = RoleName, Path), Precondition),
+    responses((status = 200, description = "The agent as it is now", body = AgentView, headers(("ETag" = String, description = "Its revision"))))
+)]
 pub(crate) async fn remove_role(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -258,7 +333,14 @@ pub(crate) async fn remove_role(
     .await
 }
 
-/// `PUT /api/agents/{id}/teams/{team}`.
+#[utoipa::path(
+    put,
+    path = "/api/agents/{agent}/teams/{team}",
+    tag = "agents",
+    summary = "Put an agent into a team; no error if it is there",
+    params(("agent" = AgentRef, Path, description = "Its id or name"), ("team" = TeamName, Path), Precondition),
+    responses((status = 200, description = "The agent as it is now", body = AgentView, headers(("ETag" = String, description = "Its revision"))))
+)]
 pub(crate) async fn add_team(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -276,7 +358,14 @@ pub(crate) async fn add_team(
     .await
 }
 
-/// `DELETE /api/agents/{id}/teams/{team}`.
+#[utoipa::path(
+    delete,
+    path = "/api/agents/{agent}/teams/{team}",
+    tag = "agents",
+    summary = "Take an agent out of a team; no error if it was not there",
+    params(("agent" = AgentRef, Path, description = "Its id or name"), ("team" = TeamName, Path), Precondition),
+    responses((status = 200, description = "The agent as it is now", body = AgentView, headers(("ETag" = String, description = "Its revision"))))
+)]
 pub(crate) async fn remove_team(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -380,7 +469,14 @@ fn apply(change: ChangeAgent, agent: &mut Agent) {
     }
 }
 
-/// `GET /api/agents/{id}/tokens`.
+#[utoipa::path(
+    get,
+    path = "/api/agents/{agent}/tokens",
+    tag = "agents",
+    summary = "The credentials of an agent, newest first",
+    params(("agent" = AgentRef, Path, description = "Its id or name")),
+    responses((status = 200, description = "Without the secret part", body = Vec<TokenView>))
+)]
 pub(crate) async fn tokens(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -391,7 +487,15 @@ pub(crate) async fn tokens(
     Ok(Json(tokens.iter().map(token_view).collect()))
 }
 
-/// `POST /api/agents/{id}/tokens`.
+#[utoipa::path(
+    post,
+    path = "/api/agents/{agent}/tokens",
+    tag = "agents",
+    summary = "Make a credential for an agent",
+    params(("agent" = AgentRef, Path, description = "Its id or name")),
+    request_body = CreateToken,
+    responses((status = 201, description = "The one time that it is shown", body = CreatedToken))
+)]
 pub(crate) async fn create_token(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,
@@ -413,7 +517,14 @@ pub(crate) async fn create_token(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-/// `DELETE /api/agents/{id}/tokens/{token}`.
+#[utoipa::path(
+    delete,
+    path = "/api/agents/{agent}/tokens/{token}",
+    tag = "agents",
+    summary = "Revoke a credential of an agent",
+    params(("agent" = AgentRef, Path, description = "Its id or name"), ("token" = TokenId, Path)),
+    responses((status = 204, description = "It opens nothing any more"))
+)]
 pub(crate) async fn revoke_token(
     May(person, ..): May<ManageAgents>,
     State(orchestrator): State<Orchestrator>,

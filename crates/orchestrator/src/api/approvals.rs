@@ -4,6 +4,7 @@ use authz::ApprovalRequestId;
 use axum::{Json, extract::State};
 use contract::approvals::{ApprovalView, Approve, Reject, Withdraw};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{Json as Body, Named, Parameters};
 use crate::{
@@ -16,16 +17,27 @@ use crate::{
 const MAX_LIST: u32 = 1_000;
 
 /// What a list may be narrowed to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Filter {
+    /// Decided ones, too.
     #[serde(default)]
+    #[param(required = false)]
     all: bool,
+    /// At most so many; 200 if absent, never more than 1000.
     #[serde(default)]
     limit: Option<u32>,
 }
 
-/// `GET /api/approvals?all=&limit=`, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/approvals",
+    tag = "approvals",
+    summary = "Approval requests, newest first",
+    params(Filter),
+    responses((status = 200, description = "Pending ones, or all, with what the caller may choose", body = Vec<ApprovalView>))
+)]
 pub(crate) async fn list(
     May(person, ..): May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -44,7 +56,14 @@ pub(crate) async fn list(
     ))
 }
 
-/// `GET /api/approvals/{id}`.
+#[utoipa::path(
+    get,
+    path = "/api/approvals/{approval}",
+    tag = "approvals",
+    summary = "One approval request",
+    params(("approval" = ApprovalRequestId, Path)),
+    responses((status = 200, description = "With what the caller may choose", body = ApprovalView))
+)]
 pub(crate) async fn show(
     May(person, ..): May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -59,7 +78,15 @@ pub(crate) async fn show(
     ))
 }
 
-/// `POST /api/approvals/{id}/approve`.
+#[utoipa::path(
+    post,
+    path = "/api/approvals/{approval}/approve",
+    tag = "approvals",
+    summary = "Approve",
+    params(("approval" = ApprovalRequestId, Path)),
+    request_body = Approve,
+    responses((status = 200, description = "Approved, or one more person must", body = ApprovalView), (status = 409, description = "It is no longer pending"))
+)]
 pub(crate) async fn approve(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -70,7 +97,15 @@ pub(crate) async fn approve(
     Ok(Json(approvals::view(&orchestrator, &person, stored)))
 }
 
-/// `POST /api/approvals/{id}/reject`.
+#[utoipa::path(
+    post,
+    path = "/api/approvals/{approval}/reject",
+    tag = "approvals",
+    summary = "Reject",
+    params(("approval" = ApprovalRequestId, Path)),
+    request_body = Reject,
+    responses((status = 200, description = "Rejected", body = ApprovalView), (status = 409, description = "It is no longer pending"))
+)]
 pub(crate) async fn reject(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -81,7 +116,15 @@ pub(crate) async fn reject(
     Ok(Json(approvals::view(&orchestrator, &person, stored)))
 }
 
-/// `POST /api/approvals/{id}/withdraw`: of the agent's owner, or of whoever it asks for.
+#[utoipa::path(
+    post,
+    path = "/api/approvals/{approval}/withdraw",
+    tag = "approvals",
+    summary = "Take a request back",
+    params(("approval" = ApprovalRequestId, Path)),
+    request_body = Withdraw,
+    responses((status = 200, description = "Withdrawn", body = ApprovalView), (status = 409, description = "It is no longer pending"))
+)]
 pub(crate) async fn withdraw(
     person: Person,
     State(orchestrator): State<Orchestrator>,

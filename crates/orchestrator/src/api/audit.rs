@@ -12,6 +12,7 @@ use axum::{
 use contract::audit::{AuditEntry, JournalHead, Verification};
 use futures_util::stream;
 use store::audit::{AuditRow, Place};
+use utoipa::IntoParams;
 
 use super::Parameters;
 use crate::{
@@ -28,9 +29,51 @@ const USUAL_LIST: u32 = 200;
 /// An export reads so many entries at once.
 const EXPORTED_AT_ONCE: u32 = 500;
 
-/// `GET /api/audit`: oldest first, after `after`, of an agent, of a command; or with
-/// `order=newest` or `before`, newest first by everything that `AuditFilter` knows. Where
-/// there is more, a `Link` header says how to get it.
+/// What the trail can be asked for: the parameters that [`AuditQuery`] reads.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes; `AuditQuery` reads")]
+pub(crate) struct Asked {
+    /// Of this agent, by id or name.
+    agent: Option<String>,
+    /// Of this command, as `service/name`.
+    command: Option<String>,
+    /// Of this service. With what follows, `order=newest` is needed.
+    service: Option<String>,
+    /// Of this user.
+    user: Option<String>,
+    /// Entries of this kind.
+    kind: Option<String>,
+    /// Journal lines with this outcome.
+    outcome: Option<String>,
+    /// Journal lines with this decision.
+    decision: Option<String>,
+    /// Of this gateway.
+    gateway: Option<String>,
+    /// Not before this time.
+    from: Option<String>,
+    /// Before this time.
+    until: Option<String>,
+    /// That hold this text.
+    text: Option<String>,
+    /// Newest first, before this place, which a `Link` header names.
+    before: Option<String>,
+    /// At most so many, 1 to 1000; 200 if absent.
+    limit: Option<String>,
+    /// `oldest` first, or `newest`.
+    order: Option<String>,
+    /// Oldest first, behind this entry.
+    after: Option<String>,
+}
+
+#[utoipa::path(
+    get,
+    path = "/api/audit",
+    tag = "audit",
+    summary = "The audit trail: oldest first, or with `order=newest` searched",
+    params(Asked),
+    responses((status = 200, description = "At most `limit` entries; a `Link` header names the next page", body = Vec<AuditEntry>), (status = 404, description = "There is no such agent"))
+)]
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -98,7 +141,14 @@ struct Export {
     ended: bool,
 }
 
-/// `GET /api/audit/export`: everything that a filter wants as JSON Lines, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/audit/export",
+    tag = "audit",
+    summary = "Everything that a filter wants, as JSON Lines, newest first",
+    params(Asked),
+    responses((status = 200, description = "An entry a line", body = String, content_type = "application/x-ndjson"))
+)]
 pub(crate) async fn export(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -141,7 +191,13 @@ pub(crate) async fn export(
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 
-/// `GET /api/audit/journals`: how far each gateway's journal is stored.
+#[utoipa::path(
+    get,
+    path = "/api/audit/journals",
+    tag = "audit",
+    summary = "How far each journal of a gateway is stored",
+    responses((status = 200, description = "By gateway", body = Vec<JournalHead>))
+)]
 pub(crate) async fn journals(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -157,7 +213,13 @@ pub(crate) async fn journals(
     Ok(Json(heads.collect()))
 }
 
-/// `GET /api/audit/verification`: what the last check of the stored journals found.
+#[utoipa::path(
+    get,
+    path = "/api/audit/verification",
+    tag = "audit",
+    summary = "What the last check of the stored journals found",
+    responses((status = 200, description = "By gateway", body = serde_json::Value))
+)]
 pub(crate) async fn verification(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -165,7 +227,13 @@ pub(crate) async fn verification(
     Json(orchestrator.inner.verifications.found())
 }
 
-/// `POST /api/audit/verification`: begins to check them, unless that is under way.
+#[utoipa::path(
+    post,
+    path = "/api/audit/verification",
+    tag = "audit",
+    summary = "Begin to check the stored journals, unless that is under way",
+    responses((status = 202, description = "What was found so far", body = serde_json::Value))
+)]
 pub(crate) async fn verify(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,

@@ -18,6 +18,7 @@ use store::{
     activity::{Measure, bound},
     audit::JournalRow,
 };
+use utoipa::IntoParams;
 
 use super::{Json as Body, Named, Parameters};
 use crate::{
@@ -27,7 +28,14 @@ use crate::{
 /// A gateway's name is at most so long.
 const MAX_GATEWAY_CHARS: usize = 128;
 
-/// `GET /api/gateway/facts/{agent}`, by id or name.
+#[utoipa::path(
+    get,
+    path = "/api/gateway/facts/{agent}",
+    tag = "gateway",
+    summary = "The facts about an agent",
+    params(("agent" = AgentRef, Path, description = "Its id or name")),
+    responses((status = 200, description = "As of now", body = Facts))
+)]
 pub(crate) async fn facts(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -41,7 +49,14 @@ pub(crate) async fn facts(
     ))
 }
 
-/// `POST /api/gateway/credentials`.
+#[utoipa::path(
+    post,
+    path = "/api/gateway/credentials",
+    tag = "gateway",
+    summary = "Whose credential has this digest",
+    request_body = CredentialQuery,
+    responses((status = 200, description = "A live credential", body = Credential), (status = 404, description = "Nobody holds it"))
+)]
 pub(crate) async fn credential(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -73,7 +88,14 @@ pub(crate) async fn credential(
     }))
 }
 
-/// `POST /api/gateway/approvals`.
+#[utoipa::path(
+    post,
+    path = "/api/gateway/approvals",
+    tag = "gateway",
+    summary = "Open an approval request, or join the pending one",
+    request_body = OpenApproval,
+    responses((status = 200, description = "The request", body = ApprovalSummary), (status = 404, description = "There is no such agent"), (status = 409, description = "The agent has too many open requests, or policy has changed"))
+)]
 pub(crate) async fn open_approval(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -84,9 +106,12 @@ pub(crate) async fn open_approval(
 }
 
 /// Whose request.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Whose {
+    /// The id of the agent.
+    #[param(value_type = AgentId)]
     agent: String,
 }
 
@@ -98,7 +123,14 @@ impl Whose {
     }
 }
 
-/// `GET /api/gateway/approvals/{id}?agent=…`: an agent sees its own.
+#[utoipa::path(
+    get,
+    path = "/api/gateway/approvals/{approval}",
+    tag = "gateway",
+    summary = "Where a request of one agent stands",
+    params(("approval" = ApprovalRequestId, Path), Whose),
+    responses((status = 200, description = "As the agent may see it", body = ApprovalSummary))
+)]
 pub(crate) async fn approval(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -114,7 +146,14 @@ pub(crate) async fn approval(
     }
 }
 
-/// `DELETE /api/gateway/approvals/{id}?agent=…`: an agent takes its own back.
+#[utoipa::path(
+    delete,
+    path = "/api/gateway/approvals/{approval}",
+    tag = "gateway",
+    summary = "Take a request of one agent back",
+    params(("approval" = ApprovalRequestId, Path), Whose),
+    responses((status = 200, description = "As the agent may see it", body = ApprovalSummary), (status = 409, description = "It is no longer pending"))
+)]
 pub(crate) async fn withdraw(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -125,7 +164,15 @@ pub(crate) async fn withdraw(
     Ok(Json(approvals::summary(&stored)))
 }
 
-/// `POST /api/gateway/grants/{id}/spend`.
+#[utoipa::path(
+    post,
+    path = "/api/gateway/grants/{grant}/spend",
+    tag = "gateway",
+    summary = "Use up a grant for one use",
+    params(("grant" = GrantId, Path)),
+    request_body = SpendGrant,
+    responses((status = 204, description = "It is spent"), (status = 409, description = "It is spent, revoked or expired, or not for one use"))
+)]
 pub(crate) async fn spend(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -146,9 +193,16 @@ pub(crate) async fn spend(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /api/gateway/policy-set`: the one that the store has as active. It is announced in
-/// the transaction that makes it so, and whoever asks at once upon that must not be told of
-/// the one before, which this process may still hold for a moment.
+// The one that the store has as active. It is announced in the transaction that makes it
+// so, and whoever asks at once upon that must not be told of the one before, which this
+// process may still hold for a moment.
+#[utoipa::path(
+    get,
+    path = "/api/gateway/policy-set",
+    tag = "gateway",
+    summary = "The policy set to enforce",
+    responses((status = 200, description = "With its sources", body = PolicySetBundle))
+)]
 pub(crate) async fn policy_set(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -164,7 +218,13 @@ pub(crate) async fn policy_set(
     }))
 }
 
-/// `GET /api/gateway/shadow-policy-set`: `null` while there is none.
+#[utoipa::path(
+    get,
+    path = "/api/gateway/shadow-policy-set",
+    tag = "gateway",
+    summary = "The policy set to evaluate beside the enforced one",
+    responses((status = 200, description = "With its sources, or `null`", body = Option<PolicySetBundle>))
+)]
 pub(crate) async fn shadow(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -183,7 +243,14 @@ pub(crate) async fn shadow(
 /// What a gateway has to say is at most so many characters.
 const MAX_STATUS_CHARS: usize = 4_000;
 
-/// `POST /api/gateway/status`.
+#[utoipa::path(
+    post,
+    path = "/api/gateway/status",
+    tag = "gateway",
+    summary = "Say what a gateway enforces",
+    request_body = GatewayStatus,
+    responses((status = 200, description = "Noted; and whether its catalog is wanted", body = serde_json::Value))
+)]
 pub(crate) async fn status(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -218,7 +285,14 @@ pub(crate) async fn status(
 /// A catalog is at most so many bytes of JSON: some thousand commands.
 pub(crate) const MAX_CATALOG_BYTES: usize = 16 * 1024 * 1024;
 
-/// `PUT /api/gateway/catalog`.
+#[utoipa::path(
+    put,
+    path = "/api/gateway/catalog",
+    tag = "gateway",
+    summary = "Say what a gateway can carry out",
+    request_body = serde_json::Value,
+    responses((status = 204, description = "Noted"))
+)]
 pub(crate) async fn catalog(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,
@@ -249,7 +323,14 @@ fn check_gateway(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// `POST /api/gateway/journal`: each line is checked against its own hash and the one before.
+#[utoipa::path(
+    post,
+    path = "/api/gateway/journal",
+    tag = "gateway",
+    summary = "Store lines of the journal of a gateway",
+    request_body = ShipJournal,
+    responses((status = 200, description = "How far it is stored", body = JournalStored), (status = 409, description = "The lines do not continue what is stored"))
+)]
 pub(crate) async fn journal(
     _: GatewayCaller,
     State(orchestrator): State<Orchestrator>,

@@ -15,7 +15,13 @@ use crate::{
 /// Gateways speak every few seconds; one that did not for so long is gone or cut off.
 const SILENT_AFTER: Duration = Duration::from_mins(1);
 
-/// `GET /api/gateways`.
+#[utoipa::path(
+    get,
+    path = "/api/gateways",
+    tag = "planes",
+    summary = "What each gateway enforces, and when it last said so",
+    responses((status = 200, description = "By name", body = Vec<GatewayView>))
+)]
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,

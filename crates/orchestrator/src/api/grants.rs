@@ -7,6 +7,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use contract::agents::{GrantView, Revoke};
 use serde::Deserialize;
 use store::grants::StoredGrant;
+use utoipa::IntoParams;
 
 use super::{Json as Body, Named, Parameters};
 use crate::{
@@ -17,39 +18,44 @@ use crate::{
 };
 
 /// What a list may be narrowed to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Filter {
+    /// Of this agent only, by id or name.
     #[serde(default)]
     agent: Option<String>,
+    /// Those that ended, too.
     #[serde(default)]
+    #[param(required = false)]
     all: bool,
 }
 
-/// `GET /api/grants?agent=&all=`.
+#[utoipa::path(
+    get,
+    path = "/api/grants",
+    tag = "grants",
+    summary = "Grants, newest first",
+    params(Filter),
+    responses((status = 200, description = "Live ones, or all", body = Vec<GrantView>), (status = 404, description = "There is no such agent"))
+)]
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
     Parameters(filter): Parameters<Filter>,
 ) -> Result<Json<Vec<GrantView>>, Error> {
     let now = orchestrator.now();
-    let agents = match filter.agent {
-        None => orchestrator.store().agents().await?,
+    let (only, names) = match filter.agent {
+        None => (None, orchestrator.store().grant_holders().await?),
         Some(agent) => {
             let agent: AgentRef = agent
                 .parse()
                 .map_err(|error| Error::field("agent", error))?;
-            vec![orchestrator.store().agent(&agent).await?]
+            let agent = orchestrator.store().agent(&agent).await?.agent;
+            (Some(agent.id), vec![(agent.id, agent.name)])
         }
     };
-    let only = match agents.as_slice() {
-        [one] => Some(one.agent.id),
-        _ => None,
-    };
-    let names: HashMap<_, _> = agents
-        .into_iter()
-        .map(|stored| (stored.agent.id, stored.agent.name))
-        .collect();
+    let names: HashMap<_, _> = names.into_iter().collect();
     let grants = orchestrator.store().grants(only, filter.all, now).await?;
     let views = grants.into_iter().filter_map(|stored| {
         let agent_name = names.get(&stored.grant.agent)?.clone();
@@ -62,7 +68,15 @@ pub(crate) async fn list(
     Ok(Json(views.collect()))
 }
 
-/// `POST /api/grants/{id}/revoke`.
+#[utoipa::path(
+    post,
+    path = "/api/grants/{grant}/revoke",
+    tag = "grants",
+    summary = "Take a grant back",
+    params(("grant" = GrantId, Path)),
+    request_body = Revoke,
+    responses((status = 204, description = "It gives no right any more"), (status = 409, description = "It had ended"))
+)]
 pub(crate) async fn revoke(
     person: Person,
     State(orchestrator): State<Orchestrator>,

@@ -15,7 +15,13 @@ use crate::{Orchestrator, policy_folder};
 /// A database that takes longer is not ready.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
 
-/// `GET /health`: the process answers.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "planes",
+    summary = "Whether the process answers",
+    responses((status = 200, description = "It does", body = serde_json::Value))
+)]
 pub(crate) async fn health(State(orchestrator): State<Orchestrator>) -> Json<Value> {
     Json(json!({
         "status": "healthy",
@@ -26,7 +32,13 @@ pub(crate) async fn health(State(orchestrator): State<Orchestrator>) -> Json<Val
     }))
 }
 
-/// `GET /ready`: it can do its work. A broken policy folder does not stop it.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    tag = "planes",
+    summary = "Whether it can do its work",
+    responses((status = 200, description = "It can", body = serde_json::Value), (status = 503, description = "Its database does not answer, or no policy set is in force", body = serde_json::Value))
+)]
 pub(crate) async fn ready(State(orchestrator): State<Orchestrator>) -> Response {
     let database = match tokio::time::timeout(PING_DEADLINE, orchestrator.store().ping()).await {
         Ok(Ok(())) => None,

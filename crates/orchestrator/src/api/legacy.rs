@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use authz::{AgentRef, ApprovalRequestId, Scope, ServiceName};
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use contract::{
     approvals::{
         Approve, PermissionRequest, PermissionRequested, PermissionRespond, PermissionResponded,
@@ -15,7 +12,7 @@ use contract::{
 };
 use store::Actor;
 
-use super::Json as Body;
+use super::{Json as Body, Named};
 use crate::{
     Orchestrator, approvals,
     authenticate::{Person, Reader},
@@ -25,12 +22,20 @@ use crate::{
 /// The caller's own time is at most so long.
 const MAX_TIMESTAMP_CHARS: usize = 64;
 
-/// `GET /api/agent/{id}/mcp-permissions`, by id or name. Who has no credential is told
-/// of no agent.
+// By id or name. Who has no credential is told of no agent.
+#[utoipa::path(
+    get,
+    path = "/api/agent/{agent}/mcp-permissions",
+    tag = "legacy",
+    summary = "Which services an agent may use",
+    params(("agent" = String, Path, description = "Its id or name")),
+    security(("user" = []), ("session" = []), ("control" = [])),
+    responses((status = 200, description = "Standing access, and services that a live grant covers whole", body = McpPermissions))
+)]
 pub(crate) async fn permissions(
     reader: Result<Reader, Error>,
     State(orchestrator): State<Orchestrator>,
-    Path(asked): Path<String>,
+    Named(asked): Named<String>,
 ) -> Result<Json<McpPermissions>, Error> {
     let unknown = || Error::NotFound(format!("agent `{}` is not found", shown(&asked)));
     match reader {
@@ -65,7 +70,15 @@ pub(crate) async fn permissions(
     }))
 }
 
-/// `POST /api/mcp/permission-request`: of a gateway, or of a person who may look.
+#[utoipa::path(
+    post,
+    path = "/api/mcp/permission-request",
+    tag = "legacy",
+    summary = "Ask for a service",
+    request_body = PermissionRequest,
+    security(("user" = []), ("session" = []), ("control" = [])),
+    responses((status = 200, description = "The request", body = PermissionRequested), (status = 401, description = "Neither a user nor a gateway"), (status = 404, description = "There is no such agent"), (status = 409, description = "The agent has too many open requests"))
+)]
 pub(crate) async fn request(
     reader: Reader,
     State(orchestrator): State<Orchestrator>,
@@ -106,7 +119,14 @@ pub(crate) async fn request(
     }))
 }
 
-/// `POST /api/mcp/permission-respond`: the narrowest useful approval unless it says more.
+#[utoipa::path(
+    post,
+    path = "/api/mcp/permission-respond",
+    tag = "legacy",
+    summary = "Decide about a request",
+    request_body = PermissionRespond,
+    responses((status = 200, description = "What was decided", body = PermissionResponded), (status = 404, description = "There is no such request"), (status = 409, description = "It is no longer pending"))
+)]
 pub(crate) async fn respond(
     person: Person,
     State(orchestrator): State<Orchestrator>,

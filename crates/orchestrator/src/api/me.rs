@@ -11,7 +11,14 @@ use serde::Deserialize;
 use super::{Json as Body, users};
 use crate::{Orchestrator, authenticate::Person, error::Error, people::second_factor};
 
-/// `GET /api/me`: every active user may ask.
+// Every active user may ask.
+#[utoipa::path(
+    get,
+    path = "/api/me",
+    tag = "users",
+    summary = "Who the caller is, through the credential of the request",
+    responses((status = 200, description = "Oneself", body = MeView))
+)]
 pub(crate) async fn show(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -26,7 +33,15 @@ pub(crate) async fn show(
     }))
 }
 
-/// `POST /api/me/step-up`: a session gets another cookie with the answer.
+// A session gets another cookie with the answer.
+#[utoipa::path(
+    post,
+    path = "/api/me/step-up",
+    tag = "users",
+    summary = "Prove a second factor",
+    request_body = Code,
+    responses((status = 200, description = "Proved; a session gets another cookie", body = SteppedUp), (status = 409, description = "No second factor is enrolled"), (status = 429, description = "Too many wrong codes: try again later"))
+)]
 pub(crate) async fn step_up(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -41,11 +56,18 @@ pub(crate) async fn step_up(
 }
 
 /// Nothing is said to begin.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Begin {}
 
-/// `POST /api/me/second-factor`.
+#[utoipa::path(
+    post,
+    path = "/api/me/second-factor",
+    tag = "users",
+    summary = "Begin to enrol a second factor",
+    request_body = Begin,
+    responses((status = 200, description = "Shown once", body = BegunSecondFactor), (status = 409, description = "One is enrolled already"))
+)]
 pub(crate) async fn begin_second_factor(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -58,7 +80,14 @@ pub(crate) async fn begin_second_factor(
     }))
 }
 
-/// `POST /api/me/second-factor/enrol`.
+#[utoipa::path(
+    post,
+    path = "/api/me/second-factor/enrol",
+    tag = "users",
+    summary = "Enrol the second factor that was begun",
+    request_body = Code,
+    responses((status = 200, description = "Recovery codes, shown once", body = EnrolledSecondFactor), (status = 409, description = "None was begun, or one is enrolled already"), (status = 429, description = "Too many wrong codes: try again later"))
+)]
 pub(crate) async fn enrol_second_factor(
     person: Person,
     State(orchestrator): State<Orchestrator>,

@@ -11,12 +11,13 @@ use contract::{
     approvals::ApprovalSummary,
     notifications::{
         AccountView, ChangeTarget, CreateTarget, CreatedTarget, LinkAccount, MessageView,
-        TargetView, Tested,
+        SignedVerdict, TargetView, Tested,
     },
 };
 use serde::Deserialize;
 use serde_json::Value;
 use store::notifications::{Account, outbox::MessageStatus};
+use utoipa::IntoParams;
 
 use super::{Json as Body, Named, Parameters};
 use crate::{
@@ -30,7 +31,13 @@ use crate::{
 /// A list is at most so long.
 const MAX_LIST: u32 = 1_000;
 
-/// `GET /api/notifications/targets`, by name.
+#[utoipa::path(
+    get,
+    path = "/api/notifications/targets",
+    tag = "notifications",
+    summary = "Where people are told",
+    responses((status = 200, description = "By name", body = Vec<TargetView>))
+)]
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -40,7 +47,14 @@ pub(crate) async fn list(
     Ok(Json(views?))
 }
 
-/// `GET /api/notifications/targets/{name}`.
+#[utoipa::path(
+    get,
+    path = "/api/notifications/targets/{name}",
+    tag = "notifications",
+    summary = "One target",
+    params(("name" = TargetName, Path, description = "The target's name")),
+    responses((status = 200, description = "Without its address and secrets", body = TargetView))
+)]
 pub(crate) async fn show(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -50,7 +64,14 @@ pub(crate) async fn show(
     Ok(Json(targets::view(stored)?))
 }
 
-/// `POST /api/notifications/targets`.
+#[utoipa::path(
+    post,
+    path = "/api/notifications/targets",
+    tag = "notifications",
+    summary = "Add a target",
+    request_body = CreateTarget,
+    responses((status = 201, description = "With a secret that was made, shown once", body = CreatedTarget), (status = 409, description = "There is one of that name"))
+)]
 pub(crate) async fn create(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -61,7 +82,15 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-/// `PATCH /api/notifications/targets/{name}`.
+#[utoipa::path(
+    patch,
+    path = "/api/notifications/targets/{name}",
+    tag = "notifications",
+    summary = "Change a target",
+    params(("name" = TargetName, Path, description = "The target's name")),
+    request_body = ChangeTarget,
+    responses((status = 200, description = "As it is now", body = CreatedTarget), (status = 409, description = "It cannot be so"))
+)]
 pub(crate) async fn change(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -74,7 +103,14 @@ pub(crate) async fn change(
         .map(Json)
 }
 
-/// `DELETE /api/notifications/targets/{name}`.
+#[utoipa::path(
+    delete,
+    path = "/api/notifications/targets/{name}",
+    tag = "notifications",
+    summary = "Remove a target",
+    params(("name" = TargetName, Path, description = "The target's name")),
+    responses((status = 204, description = "It is gone"))
+)]
 pub(crate) async fn remove(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -87,7 +123,14 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/notifications/targets/{name}/test`.
+#[utoipa::path(
+    post,
+    path = "/api/notifications/targets/{name}/test",
+    tag = "notifications",
+    summary = "Send a message now",
+    params(("name" = TargetName, Path, description = "The target's name")),
+    responses((status = 200, description = "Whether it was delivered", body = Tested), (status = 409, description = "It cannot be sent to"))
+)]
 pub(crate) async fn test(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -96,7 +139,14 @@ pub(crate) async fn test(
     targets::test(&orchestrator, &person, &name).await.map(Json)
 }
 
-/// `GET /api/notifications/targets/{name}/accounts`, by account.
+#[utoipa::path(
+    get,
+    path = "/api/notifications/targets/{name}/accounts",
+    tag = "notifications",
+    summary = "Which accounts there are which people",
+    params(("name" = TargetName, Path, description = "The target's name")),
+    responses((status = 200, description = "By account", body = Vec<AccountView>))
+)]
 pub(crate) async fn accounts(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -107,8 +157,15 @@ pub(crate) async fn accounts(
     Ok(Json(accounts.into_iter().map(account_view).collect()))
 }
 
-/// `POST /api/notifications/targets/{name}/accounts`: as good as giving that person a
-/// credential, so it takes the same right.
+#[utoipa::path(
+    post,
+    path = "/api/notifications/targets/{name}/accounts",
+    tag = "notifications",
+    summary = "Say who an account is",
+    params(("name" = TargetName, Path, description = "The target's name")),
+    request_body = LinkAccount,
+    responses((status = 201, description = "The account", body = AccountView), (status = 409, description = "The account is linked already"))
+)]
 pub(crate) async fn link(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -132,13 +189,22 @@ pub(crate) async fn link(
 }
 
 /// Which account.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Which {
+    /// As the messenger names it.
     account: String,
 }
 
-/// `DELETE /api/notifications/targets/{name}/accounts?account=`.
+#[utoipa::path(
+    delete,
+    path = "/api/notifications/targets/{name}/accounts",
+    tag = "notifications",
+    summary = "Forget who an account is",
+    params(("name" = TargetName, Path, description = "The target's name"), Which),
+    responses((status = 204, description = "It is nobody now"))
+)]
 pub(crate) async fn unlink(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -153,13 +219,19 @@ pub(crate) async fn unlink(
 }
 
 /// What a list may be narrowed to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Filter {
+    /// To this target.
     #[serde(default)]
+    #[param(value_type = Option<String>)]
     target: Option<TargetName>,
+    /// Of which this became: `waiting`, `delivered`, `dropped` or `dead`.
     #[serde(default)]
+    #[param(value_type = Option<String>)]
     status: Option<Word>,
+    /// At most so many; 100 if absent, never more than 1000.
     #[serde(default)]
     limit: Option<u32>,
 }
@@ -174,7 +246,14 @@ enum Word {
     Dead,
 }
 
-/// `GET /api/notifications/messages?target=&status=&limit=`, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/notifications/messages",
+    tag = "notifications",
+    summary = "What was sent, waits, or was given up",
+    params(Filter),
+    responses((status = 200, description = "Newest first", body = Vec<MessageView>))
+)]
 pub(crate) async fn messages(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -196,7 +275,14 @@ pub(crate) async fn messages(
     ))
 }
 
-/// `POST /api/notifications/messages/{id}/redeliver`.
+#[utoipa::path(
+    post,
+    path = "/api/notifications/messages/{message}/redeliver",
+    tag = "notifications",
+    summary = "Send a message again",
+    params(("message" = MessageId, Path)),
+    responses((status = 200, description = "It waits to be sent", body = MessageView), (status = 409, description = "It waits already"))
+)]
 pub(crate) async fn redeliver(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -209,7 +295,14 @@ pub(crate) async fn redeliver(
     Ok(Json(targets::message_view(stored)))
 }
 
-/// `POST /api/notifications/slack/actions`: believed for its signature alone.
+#[utoipa::path(
+    post,
+    path = "/api/notifications/slack/actions",
+    tag = "notifications",
+    summary = "A button was pressed in Slack",
+    request_body(content = String, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, description = "What Slack shows", body = serde_json::Value), (status = 400, description = "Not what Slack sends"), (status = 401, description = "The signature is not Slack's"), (status = 413, description = "The body is too large"))
+)]
 pub(crate) async fn slack(
     State(orchestrator): State<Orchestrator>,
     headers: HeaderMap,
@@ -220,7 +313,15 @@ pub(crate) async fn slack(
         .map(Json)
 }
 
-/// `POST /api/notifications/targets/{name}/verdict`: believed for its signature alone.
+#[utoipa::path(
+    post,
+    path = "/api/notifications/targets/{name}/verdict",
+    tag = "notifications",
+    summary = "The verdict of a linked person, signed",
+    params(("name" = TargetName, Path, description = "The target's name")),
+    request_body = SignedVerdict,
+    responses((status = 200, description = "The request", body = ApprovalSummary), (status = 400, description = "Not a verdict"), (status = 401, description = "The signature is wrong, old or used"), (status = 409, description = "It is no longer pending"), (status = 413, description = "The body is too large"), (status = 422, description = "Policy would refuse the call all the same"))
+)]
 pub(crate) async fn verdict(
     State(orchestrator): State<Orchestrator>,
     Named(name): Named<TargetName>,

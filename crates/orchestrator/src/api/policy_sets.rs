@@ -13,6 +13,7 @@ use contract::policy_sets::{
 };
 use serde::Deserialize;
 use store::policy_sets::PolicySetHead;
+use utoipa::IntoParams;
 
 use super::{Json as Body, Named, Parameters};
 use crate::{
@@ -29,7 +30,13 @@ pub(crate) const MAX_PUSH_BYTES: usize = 40 * 1024 * 1024;
 /// A list shows at most so many versions.
 const MAX_VERSIONS: u32 = 1_000;
 
-/// `GET /api/policy-set`.
+#[utoipa::path(
+    get,
+    path = "/api/policy-set",
+    tag = "policies",
+    summary = "What is in force, what beside it, and what is wrong with the folder",
+    responses((status = 200, description = "As of now", body = PolicySetStatus))
+)]
 pub(crate) async fn status(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -37,7 +44,13 @@ pub(crate) async fn status(
     Ok(Json(policy_folder::status(&orchestrator).await?))
 }
 
-/// `GET /api/policy-sets`.
+#[utoipa::path(
+    get,
+    path = "/api/policy-sets",
+    tag = "policies",
+    summary = "Stored policy sets, newest first",
+    responses((status = 200, description = "Without their sources", body = Vec<PolicySetView>))
+)]
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -46,7 +59,14 @@ pub(crate) async fn list(
     Ok(Json(heads.into_iter().map(view).collect()))
 }
 
-/// `GET /api/policy-sets/{version}`.
+#[utoipa::path(
+    get,
+    path = "/api/policy-sets/{version}",
+    tag = "policies",
+    summary = "One stored policy set",
+    params(("version" = PolicySetVersion, Path)),
+    responses((status = 200, description = "With its sources", body = PolicySetView))
+)]
 pub(crate) async fn show(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -59,7 +79,14 @@ pub(crate) async fn show(
     }))
 }
 
-/// `POST /api/policy-sets`.
+#[utoipa::path(
+    post,
+    path = "/api/policy-sets",
+    tag = "policies",
+    summary = "Check and store a policy set, and put it in force or beside",
+    request_body = PushPolicySet,
+    responses((status = 200, description = "What is so now", body = PolicySetChanged), (status = 201, description = "It is stored, and no more", body = PolicySetChanged), (status = 409, description = "It would lock the caller out, or there is none"), (status = 422, description = "It could not be enforced; `detail` has the findings"))
+)]
 pub(crate) async fn push(
     May(person, ..): May<ManagePolicies>,
     State(orchestrator): State<Orchestrator>,
@@ -75,7 +102,15 @@ pub(crate) async fn push(
     Ok((status, Json(changed)).into_response())
 }
 
-/// `POST /api/policy-sets/{version}/activate`.
+#[utoipa::path(
+    post,
+    path = "/api/policy-sets/{version}/activate",
+    tag = "policies",
+    summary = "Put a stored policy set in force",
+    params(("version" = PolicySetVersion, Path)),
+    request_body = ActivatePolicySet,
+    responses((status = 200, description = "What is so now", body = PolicySetChanged), (status = 409, description = "It would lock the caller out, or there is none"), (status = 422, description = "It could not be enforced"))
+)]
 pub(crate) async fn activate(
     May(person, ..): May<ManagePolicies>,
     State(orchestrator): State<Orchestrator>,
@@ -87,7 +122,14 @@ pub(crate) async fn activate(
         .map(Json)
 }
 
-/// `POST /api/policy-set/rollback`.
+#[utoipa::path(
+    post,
+    path = "/api/policy-set/rollback",
+    tag = "policies",
+    summary = "Put the policy set before in force again",
+    request_body = RollBack,
+    responses((status = 200, description = "What is so now", body = PolicySetChanged), (status = 404, description = "There is no such version"), (status = 409, description = "It would lock the caller out, or there is none"), (status = 422, description = "It could not be enforced"))
+)]
 pub(crate) async fn roll_back(
     May(person, ..): May<ManagePolicies>,
     State(orchestrator): State<Orchestrator>,
@@ -98,7 +140,14 @@ pub(crate) async fn roll_back(
         .map(Json)
 }
 
-/// `POST /api/policy-set/shadow`.
+#[utoipa::path(
+    post,
+    path = "/api/policy-set/shadow",
+    tag = "policies",
+    summary = "Evaluate a stored policy set beside the one in force, or none",
+    request_body = ShadowPolicySet,
+    responses((status = 200, description = "What is so now", body = PolicySetChanged), (status = 404, description = "There is no such version"), (status = 409, description = "It cannot be evaluated"), (status = 422, description = "It could not be enforced"))
+)]
 pub(crate) async fn shadow(
     May(person, ..): May<ManagePolicies>,
     State(orchestrator): State<Orchestrator>,
@@ -110,10 +159,13 @@ pub(crate) async fn shadow(
 }
 
 /// How many activations.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct HowMany {
+    /// At most so many; 50 if absent.
     #[serde(default = "fifty")]
+    #[param(required = false, minimum = 1, maximum = 1000)]
     limit: u32,
 }
 
@@ -121,7 +173,14 @@ const fn fifty() -> u32 {
     50
 }
 
-/// `GET /api/policy-activations?limit=`.
+#[utoipa::path(
+    get,
+    path = "/api/policy-activations",
+    tag = "policies",
+    summary = "What was put in force when, by whom and why, newest first",
+    params(HowMany),
+    responses((status = 200, description = "At most `limit` of them", body = Vec<ActivationView>))
+)]
 pub(crate) async fn activations(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,

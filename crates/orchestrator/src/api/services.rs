@@ -8,6 +8,7 @@ use contract::{
     overview::{Overview, Range},
 };
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{Json as Body, Named, Parameters};
 use crate::{
@@ -17,7 +18,13 @@ use crate::{
     explain, overview, services,
 };
 
-/// `GET /api/services`.
+#[utoipa::path(
+    get,
+    path = "/api/services",
+    tag = "services",
+    summary = "What gateways say that they can carry out",
+    responses((status = 200, description = "By name", body = serde_json::Value))
+)]
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -27,7 +34,14 @@ pub(crate) async fn list(
     Ok(Json(views.collect()))
 }
 
-/// `GET /api/services/{name}`.
+#[utoipa::path(
+    get,
+    path = "/api/services/{service}",
+    tag = "services",
+    summary = "One service, with its commands",
+    params(("service" = ServiceName, Path)),
+    responses((status = 200, description = "With its commands", body = serde_json::Value))
+)]
 pub(crate) async fn show(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -40,7 +54,14 @@ pub(crate) async fn show(
         .ok_or_else(|| Error::Bug("a service that nobody describes".to_owned()))
 }
 
-/// `POST /api/explain`.
+#[utoipa::path(
+    post,
+    path = "/api/explain",
+    tag = "services",
+    summary = "What would come of a command, and why; nothing is carried out",
+    request_body = serde_json::Value,
+    responses((status = 200, description = "The answer", body = serde_json::Value), (status = 404, description = "There is no such agent or command"), (status = 409, description = "Gateways disagree about the command"), (status = 422, description = "The policy set cannot be loaded"))
+)]
 pub(crate) async fn explain(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -50,14 +71,24 @@ pub(crate) async fn explain(
 }
 
 /// How far back.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct HowFar {
+    /// `1h`, `24h` or `7d`; `1h` if absent.
     #[serde(default)]
+    #[param(value_type = Option<String>)]
     range: Range,
 }
 
-/// `GET /api/overview?range=1h|24h|7d`.
+#[utoipa::path(
+    get,
+    path = "/api/overview",
+    tag = "services",
+    summary = "What happened lately, in numbers",
+    params(HowFar),
+    responses((status = 200, description = "In numbers", body = serde_json::Value))
+)]
 pub(crate) async fn overview(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,

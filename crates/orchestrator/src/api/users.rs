@@ -25,12 +25,19 @@ use crate::{
     authenticate::{ManageUsers, May, Person, View},
     error::Error,
     people::second_factor,
+    precondition::{Precondition, Tag, Tagged},
 };
 
 /// A name is at most so many characters.
 const MAX_NAME_CHARS: usize = 200;
 
-/// `GET /api/whoami`: every active user may ask.
+#[utoipa::path(
+    get,
+    path = "/api/whoami",
+    tag = "users",
+    summary = "Who the caller is",
+    responses((status = 200, description = "The user", body = UserView))
+)]
 pub(crate) async fn whoami(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -40,7 +47,13 @@ pub(crate) async fn whoami(
     )))
 }
 
-/// `GET /api/users`.
+#[utoipa::path(
+    get,
+    path = "/api/users",
+    tag = "users",
+    summary = "Everyone, by id",
+    responses((status = 200, description = "All users", body = Vec<UserView>))
+)]
 pub(crate) async fn list(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
@@ -56,16 +69,31 @@ pub(crate) async fn list(
     ))
 }
 
-/// `GET /api/users/{id}`.
+#[utoipa::path(
+    get,
+    path = "/api/users/{user}",
+    tag = "users",
+    summary = "One user",
+    params(("user" = UserId, Path)),
+    responses((status = 200, description = "The user", body = UserView, headers(("ETag" = String, description = "Their revision"))))
+)]
 pub(crate) async fn show(
     _: May<View>,
     State(orchestrator): State<Orchestrator>,
     Named(user): Named<UserId>,
-) -> Result<Json<UserView>, Error> {
-    Ok(Json(view(orchestrator.store().user(&user).await?)))
+) -> Result<Tagged<UserView>, Error> {
+    let stored = orchestrator.store().user(&user).await?;
+    Ok(Tagged(Tag(stored.revision), view(stored)))
 }
 
-/// `POST /api/users`.
+#[utoipa::path(
+    post,
+    path = "/api/users",
+    tag = "users",
+    summary = "Add a user",
+    request_body = CreateUser,
+    responses((status = 201, description = "They are added", body = UserView), (status = 409, description = "The id is taken"))
+)]
 pub(crate) async fn create(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -91,14 +119,23 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(view(stored))))
 }
 
-/// `PATCH /api/users/{id}`. Who is no longer active is out at once: credentials, sessions
-/// and open streams end.
+// Who is no longer active is out at once: credentials, sessions and open streams end.
+#[utoipa::path(
+    patch,
+    path = "/api/users/{user}",
+    tag = "users",
+    summary = "Change a user; what is absent stays",
+    params(("user" = UserId, Path), Precondition),
+    request_body = ChangeUser,
+    responses((status = 200, description = "The user as they are now", body = UserView, headers(("ETag" = String, description = "Its revision"))), (status = 409, description = "Nobody would be left who may manage users"))
+)]
 pub(crate) async fn change(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
     Named(user): Named<UserId>,
+    seen: Precondition,
     Body(change): Body<ChangeUser>,
-) -> Result<Json<UserView>, Error> {
+) -> Result<Tagged<UserView>, Error> {
     if let Some(name) = &change.name {
         check_text("name", name, MAX_NAME_CHARS)?;
         if name.trim().is_empty() {
@@ -111,18 +148,20 @@ pub(crate) async fn change(
         let at = Presence::from(actor.at).confirmed_now();
         may_administer(set, user, Administration::ManageUsers, at).is_ok()
     };
-    let apply = |user: &mut User| {
+    let apply = |stored: &StoredUser, user: &mut User| {
+        seen.check(Tag(stored.revision))?;
         user.name = change.name.unwrap_or_else(|| user.name.clone());
         user.teams = change.teams.unwrap_or_else(|| user.teams.clone());
         user.roles = change.roles.unwrap_or_else(|| user.roles.clone());
         user.active = change.active.unwrap_or(user.active);
+        Ok::<_, Error>(())
     };
     let stored = orchestrator
         .store()
-        .change_user(&user, &actor, apply, manages)
+        .change_user_if(&user, &actor, apply, manages)
         .await?;
     tracing::info!(user = %user, by = %person.user.id, active = stored.user.active, "user_changed");
-    Ok(Json(view(stored)))
+    Ok(Tagged(Tag(stored.revision), view(stored)))
 }
 
 /// Whether this is about oneself, or somebody who may manage users asks.
@@ -137,7 +176,15 @@ fn oneself_or_manager(
     person.may(orchestrator, Administration::ManageUsers)
 }
 
-/// `GET /api/users/{id}/tokens`: one's own, or for whoever may manage users.
+// One's own, or for whoever may manage users.
+#[utoipa::path(
+    get,
+    path = "/api/users/{user}/tokens",
+    tag = "users",
+    summary = "The credentials of a user, newest first",
+    params(("user" = UserId, Path)),
+    responses((status = 200, description = "Without the secret part", body = Vec<TokenView>))
+)]
 pub(crate) async fn tokens(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -148,7 +195,15 @@ pub(crate) async fn tokens(
     Ok(Json(tokens.iter().map(token_view).collect()))
 }
 
-/// `POST /api/users/{id}/tokens`.
+#[utoipa::path(
+    post,
+    path = "/api/users/{user}/tokens",
+    tag = "users",
+    summary = "Make a credential for a user",
+    params(("user" = UserId, Path)),
+    request_body = CreateToken,
+    responses((status = 201, description = "The one time that it is shown", body = CreatedToken))
+)]
 pub(crate) async fn create_token(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -167,8 +222,15 @@ pub(crate) async fn create_token(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-/// `DELETE /api/users/{id}/tokens/{token}`: one's own, or for whoever may manage users.
-/// The sessions that it opened end with it.
+// The sessions that it opened end with it.
+#[utoipa::path(
+    delete,
+    path = "/api/users/{user}/tokens/{token}",
+    tag = "users",
+    summary = "Revoke a credential of a user",
+    params(("user" = UserId, Path), ("token" = TokenId, Path)),
+    responses((status = 204, description = "It opens nothing any more"))
+)]
 pub(crate) async fn revoke_token(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -181,7 +243,15 @@ pub(crate) async fn revoke_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /api/users/{id}/sessions`: one's own, or for whoever may manage users.
+// One's own, or for whoever may manage users.
+#[utoipa::path(
+    get,
+    path = "/api/users/{user}/sessions",
+    tag = "users",
+    summary = "The sessions of a user",
+    params(("user" = UserId, Path)),
+    responses((status = 200, description = "Live ones", body = Vec<SessionView>))
+)]
 pub(crate) async fn sessions(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -200,7 +270,15 @@ pub(crate) async fn sessions(
     ))
 }
 
-/// `DELETE /api/users/{id}/sessions`: all of them, but the one that asks.
+// All of them, but the one that asks.
+#[utoipa::path(
+    delete,
+    path = "/api/users/{user}/sessions",
+    tag = "users",
+    summary = "End every session of a user but the one that asks",
+    params(("user" = UserId, Path)),
+    responses((status = 204, description = "They are ended"))
+)]
 pub(crate) async fn end_sessions(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -218,7 +296,14 @@ pub(crate) async fn end_sessions(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /api/users/{id}/sessions/{session}`.
+#[utoipa::path(
+    delete,
+    path = "/api/users/{user}/sessions/{session}",
+    tag = "users",
+    summary = "End one session of a user",
+    params(("user" = UserId, Path), ("session" = SessionId, Path)),
+    responses((status = 204, description = "It is ended"))
+)]
 pub(crate) async fn end_session(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -237,8 +322,15 @@ pub(crate) async fn end_session(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /api/users/{id}/second-factor`: one's own, proved first, or, when somebody lost
-/// theirs, for whoever may manage users.
+// One's own, proved first, or, when somebody lost theirs, for whoever may manage users.
+#[utoipa::path(
+    delete,
+    path = "/api/users/{user}/second-factor",
+    tag = "users",
+    summary = "Remove the second factor of a user",
+    params(("user" = UserId, Path)),
+    responses((status = 204, description = "It is gone"))
+)]
 pub(crate) async fn remove_second_factor(
     person: Person,
     State(orchestrator): State<Orchestrator>,
@@ -256,7 +348,14 @@ pub(crate) async fn remove_second_factor(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /api/users/{id}/identities`.
+#[utoipa::path(
+    delete,
+    path = "/api/users/{user}/identities",
+    tag = "users",
+    summary = "Unlink a user from their accounts at a provider",
+    params(("user" = UserId, Path)),
+    responses((status = 204, description = "They are unlinked"))
+)]
 pub(crate) async fn unlink(
     May(person, ..): May<ManageUsers>,
     State(orchestrator): State<Orchestrator>,
@@ -288,5 +387,6 @@ pub(crate) fn view(stored: StoredUser) -> UserView {
         created: stored.created,
         last_seen: stored.last_seen,
         second_factor: stored.second_factor,
+        revision: stored.revision,
     }
 }

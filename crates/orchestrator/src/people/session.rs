@@ -26,7 +26,7 @@ const COOKIE: &str = "cedargate_session";
 
 /// Where it may not: browsers take such a cookie from us alone, for all our paths, and
 /// never from a neighbour under the same domain.
-const HOST_COOKIE: &str = "__Host-cedargate_session";
+pub(crate) const HOST_COOKIE: &str = "__Host-cedargate_session";
 
 /// What a browser says of itself is kept so far.
 const MAX_BROWSER_CHARS: usize = 200;

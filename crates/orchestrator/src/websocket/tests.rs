@@ -1,15 +1,14 @@
 //! What takes long on a socket, at a pace for tests.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use authz::{
-    Agent, AgentId, ApprovalRequestId, Arguments, Clock, Risk, Service, Target, Timestamp,
-    approval::Ask, command::Environment,
+    ApprovalRequestId, Arguments, Risk, Service, Target, approval::Ask, command::Environment,
 };
 use axum::{Router, routing::get};
 use futures_util::StreamExt;
 use serde_json::Map;
-use store::{Actor, Store, approvals::NewApproval};
+use store::approvals::NewApproval;
 use tokio::{net::TcpSocket, sync::mpsc};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -17,9 +16,7 @@ use tokio_tungstenite::{
 };
 
 use super::*;
-use crate::Config;
-
-const NOW: Timestamp = Timestamp::from_millis(1_780_000_000_000);
+use crate::testing::{NOW, actor, admin, agent, orchestrator};
 
 /// Never, as far as a test is concerned.
 const NEVER: Duration = Duration::from_hours(1);
@@ -30,31 +27,6 @@ const PATIENT: Pace = Pace {
     stalled: NEVER,
     recovery: NEVER,
 };
-
-/// One on a database of its own, which lives as long as the folder.
-async fn orchestrator() -> (Orchestrator, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let config = Config {
-        control_token: None,
-        cors_origins: Vec::new(),
-        schema: root.join("schema.cedarschema"),
-        policies: root.join("policies"),
-        public_url: "http://127.0.0.1:9403".to_owned(),
-        approval_lifetime: Duration::from_hours(24),
-        rejection_cool_down: Duration::from_mins(15),
-        open_limit: 1_000,
-        notifications: crate::notifications::Settings::default(),
-        trusted_proxies: Vec::new(),
-        people: crate::people::Config::default(),
-    };
-    let database = format!("sqlite://{}", folder.path().join("plane.db").display());
-    let store = Store::open(&database).await.unwrap();
-    let orchestrator = Orchestrator::open(config, store, Clock::new(|| NOW))
-        .await
-        .unwrap();
-    (orchestrator, folder)
-}
 
 /// Serves `/ws` at this pace, with small buffers; says when a socket has ended.
 fn serve(orchestrator: &Orchestrator, pace: Pace) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
@@ -104,35 +76,13 @@ async fn connect(
         .0
 }
 
-async fn admin(orchestrator: &Orchestrator) -> String {
-    use secrecy::ExposeSecret;
-    let bootstrap = orchestrator.bootstrap().await.unwrap().unwrap();
-    bootstrap.token.expose_secret().to_owned()
-}
-
 fn words(frame: &Frame) -> Value {
     serde_json::from_str(frame.to_text().unwrap()).unwrap()
 }
 
 /// Opens this many requests with long reasons.
 async fn open_requests(orchestrator: &Orchestrator, count: usize) {
-    let actor = Actor {
-        user: None,
-        via: "gateway",
-        from: None,
-        at: NOW,
-    };
-    let agent = Agent {
-        id: AgentId::generate(NOW),
-        name: "test-agent".parse().unwrap(),
-        owner: None,
-        teams: BTreeSet::new(),
-        roles: BTreeSet::new(),
-        env: Environment::Prod,
-        trust: 1,
-        suspended: false,
-        allowed_mcps: BTreeSet::new(),
-    };
+    let (actor, agent) = (actor(), agent("test-agent"));
     orchestrator
         .store()
         .create_agent(&agent, &actor)

@@ -1,0 +1,322 @@
+//! The control plane when it is large; run by `benches/control-plane`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a bench prints figures, and ends where an answer is wrong"
+)]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use cedargate_tests::{Layout, System, system::CONTROL_TOKEN};
+use futures_util::StreamExt;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Executor};
+use tokio::sync::mpsc;
+
+/// Followers of the feed, and how many more never read.
+const FOLLOWERS: usize = 1_000;
+const SILENT: usize = 100;
+
+/// Changes that they are told of.
+const CHANGES: usize = 50;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let size = |name: &str, default| -> anyhow::Result<usize> {
+        Ok(std::env::var(name).map_or(Ok(default), |text| text.parse())?)
+    };
+    let (agents, requests) = (
+        size("BENCH_AGENTS", 100_000)?,
+        size("BENCH_REQUESTS", 10_000)?,
+    );
+    for layout in [Layout::OneProcess, Layout::TwoProcesses] {
+        let name = match layout {
+            Layout::OneProcess => "one process, SQLite",
+            Layout::TwoProcesses => "gateway and orchestrator apart, PostgreSQL",
+        };
+        println!("\n{name}: {agents} agents, {requests} pending requests");
+        let system = System::start(layout).await?;
+        let ids = fill(&system, agents, requests).await?;
+        inbox(&system).await?;
+        facts(&system, &ids).await?;
+        approvals(
+            &system,
+            if layout == Layout::OneProcess {
+                50
+            } else {
+                250
+            },
+        )
+        .await?;
+        suspensions(&system).await?;
+        followers(&system).await?;
+    }
+    Ok(())
+}
+
+/// Sorted durations, and how they are printed.
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn new(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self(times)
+    }
+
+    fn at(&self, percent: usize) -> f64 {
+        let place = (self.0.len() * percent / 100).min(self.0.len() - 1);
+        self.0[place].as_secs_f64() * 1_000.0
+    }
+
+    fn print(&self, what: &str, wanted: u32) {
+        let (median, most) = (self.at(50), self.at(99));
+        let verdict = if most < f64::from(wanted) {
+            "ok"
+        } else if median < f64::from(wanted) {
+            "ok at the median"
+        } else {
+            "TOO SLOW"
+        };
+        println!(
+            "  {what:<54} median {median:>8.2} ms, 99 % {most:>8.2} ms  (wanted: {wanted} ms, {verdict})"
+        );
+    }
+}
+
+/// Copies one agent and one request, made through the API, as often as wanted, in the
+/// database itself. Gives back ids of agents.
+async fn fill(system: &System, agents: usize, requests: usize) -> anyhow::Result<Vec<String>> {
+    let began = Instant::now();
+    let agent = system.create_agent(json!({"name": "bench-first"})).await?;
+    let refused = system.execute(&agent, "/mcp-coolify servers list").await?;
+    let request = refused.body["error"]["data"]["request_id"]
+        .as_str()
+        .with_context(|| format!("{refused:?}"))?
+        .to_owned();
+
+    let id = |n: usize| format!("01900000-0000-7000-8000-{n:012x}");
+    let mut sql = vec![
+        format!("CREATE TEMPORARY TABLE one_agent AS SELECT * FROM agents WHERE id = '{agent}'"),
+        format!(
+            "CREATE TEMPORARY TABLE one_request AS SELECT * FROM approvals WHERE id = '{request}'"
+        ),
+    ];
+    for n in 0..agents {
+        sql.push(format!(
+            "UPDATE one_agent SET id = '{}', name = 'bench-{n}'; INSERT INTO agents SELECT * FROM one_agent",
+            id(n)
+        ));
+    }
+    for n in 0..requests {
+        let of = id(n % agents);
+        let before = if n == 0 {
+            agent.clone()
+        } else {
+            id((n - 1) % agents)
+        };
+        sql.push(format!(
+            "UPDATE one_request SET id = 'apr_{n:032x}', agent = '{of}', digest = '{n:064x}', \
+             ask = replace(ask, '{before}', '{of}'), opened = opened + 1; \
+             INSERT INTO approvals SELECT * FROM one_request"
+        ));
+    }
+    sql.push("DROP TABLE one_agent; DROP TABLE one_request".to_owned());
+    let url = system.database_url();
+    if url.starts_with("sqlite") {
+        execute(sqlx::SqlitePool::connect(&url).await?, sql).await?;
+    } else {
+        execute(sqlx::PgPool::connect(&url).await?, sql).await?;
+    }
+    println!("  filled in {:.1} s", began.elapsed().as_secs_f64());
+    Ok((0..agents).map(id).collect())
+}
+
+async fn execute<D>(pool: sqlx::Pool<D>, statements: Vec<String>) -> anyhow::Result<()>
+where
+    D: sqlx::Database,
+    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
+{
+    let mut transaction = pool.begin().await?;
+    for chunk in statements.chunks(200) {
+        let text = chunk.join(";\n");
+        sqlx::raw_sql(AssertSqlSafe(text))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    sqlx::raw_sql("ANALYZE").execute(&pool).await?;
+    pool.close().await;
+    Ok(())
+}
+
+/// Pages of the inbox, as JSON and as the page that people see.
+async fn inbox(system: &System) -> anyhow::Result<()> {
+    for (what, path) in [
+        ("inbox, 50 requests, JSON", "/api/approvals?limit=50"),
+        ("inbox, 200 requests, JSON", "/api/approvals?limit=200"),
+        ("inbox, the page", "/approvals"),
+        ("agents, 1,000 of them, JSON", "/api/agents?limit=1000"),
+    ] {
+        let mut times = Vec::new();
+        for _ in 0..30 {
+            let request = system
+                .orchestrator(Method::GET, path)
+                .bearer_auth(&system.admin);
+            let began = Instant::now();
+            let reply = system.send(request).await?;
+            times.push(began.elapsed());
+            ensure!(reply.status == StatusCode::OK, "{path}: {reply:?}");
+        }
+        Times::new(times).print(what, 200);
+    }
+    Ok(())
+}
+
+async fn facts(system: &System, agents: &[String]) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for n in 0..2_000 {
+        // A large prime steps through all of them in no order.
+        let agent = &agents[(n * 7_919) % agents.len()];
+        let request = system
+            .orchestrator(Method::GET, &format!("/api/gateway/facts/{agent}"))
+            .bearer_auth(CONTROL_TOKEN);
+        let began = Instant::now();
+        let reply = system.send(request).await?;
+        times.push(began.elapsed());
+        ensure!(reply.body["agent"]["id"] == agent.as_str(), "{reply:?}");
+    }
+    Times::new(times).print("facts of one agent, over HTTP", 2);
+    Ok(())
+}
+
+/// From the moment that a person approves to the moment that the command was carried out.
+async fn approvals(system: &System, wanted: u32) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for n in 0..40 {
+        let name = format!("asking-{n}");
+        let agent = system.create_agent(json!({"name": name})).await?;
+        let refused = system.execute(&agent, "/mcp-coolify servers list").await?;
+        let request = refused.body["error"]["data"]["request_id"]
+            .as_str()
+            .with_context(|| format!("{refused:?}"))?;
+        let began = Instant::now();
+        let approved = system.respond(request, true).await?;
+        ensure!(approved.status == StatusCode::OK, "{approved:?}");
+        while system
+            .execute(&agent, "/mcp-coolify servers list")
+            .await?
+            .status
+            != StatusCode::OK
+        {}
+        times.push(began.elapsed());
+    }
+    Times::new(times).print("approval to the permitted retry, carried out", wanted);
+    Ok(())
+}
+
+/// From the moment that a person suspends an agent to the moment that it is refused; with
+/// PostgreSQL at a gateway of another orchestrator.
+async fn suspensions(system: &System) -> anyhow::Result<()> {
+    let second = match system.layout() {
+        Layout::OneProcess => None,
+        Layout::TwoProcesses => Some(system.second_pair().await?),
+    };
+    let gateway = second
+        .as_ref()
+        .map_or(&system.gateway_url, |pair| &pair.gateway_url);
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let mut times = Vec::new();
+    for n in 0..20 {
+        let agent = system
+            .create_agent(json!({"name": format!("running-{n}"), "allowed_mcps": ["coolify"]}))
+            .await?;
+        let send = async || -> anyhow::Result<StatusCode> {
+            let request = client
+                .post(format!("{gateway}/execute"))
+                .header("x-agent-id", &agent)
+                .json(&json!({"command": "/mcp-coolify servers list"}));
+            Ok(request.send().await?.status())
+        };
+        ensure!(send().await? == StatusCode::OK, "it may run");
+        let began = Instant::now();
+        let path = format!("/api/agents/{agent}/suspend");
+        let stopped = system.admin(Method::POST, &path, json!({})).await?;
+        ensure!(stopped.status == StatusCode::OK, "{stopped:?}");
+        while send().await? == StatusCode::OK {}
+        times.push(began.elapsed());
+    }
+    let what = match second {
+        None => "suspension to the first refusal",
+        Some(_) => "suspension to the first refusal, at another orchestrator",
+    };
+    Times::new(times).print(what, 1_000);
+    Ok(())
+}
+
+/// Everyone is told of every change, whoever else does not read.
+async fn followers(system: &System) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("{}/api/feed", system.orchestrator_url);
+    let before = system.control_plane().resident_kib()?;
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(client.get(&url).bearer_auth(CONTROL_TOKEN).send().await?);
+    }
+    let (told, mut tells) = mpsc::unbounded_channel();
+    for _ in 0..FOLLOWERS {
+        let response = client.get(&url).bearer_auth(CONTROL_TOKEN).send().await?;
+        ensure!(response.status() == StatusCode::OK, "{response:?}");
+        let told = told.clone();
+        tokio::spawn(async move {
+            let mut body = response.bytes_stream();
+            let (mut text, mut seen, mut last) = (String::new(), 0, None);
+            while let Some(Ok(part)) = body.next().await {
+                text.push_str(&String::from_utf8_lossy(&part));
+                while let Some(end) = text.find('\n') {
+                    let line: String = text.drain(..=end).collect();
+                    let Some(data) = line.strip_prefix("data: ") else {
+                        continue;
+                    };
+                    let event: Value = serde_json::from_str(data).unwrap();
+                    let sequence = event["sequence"].as_i64().unwrap();
+                    assert!(
+                        last.is_none_or(|last: i64| sequence == last + 1),
+                        "one is missing"
+                    );
+                    last = Some(sequence);
+                    seen += 1;
+                    told.send((seen, Instant::now())).unwrap();
+                }
+            }
+        });
+    }
+    let mut times = Vec::new();
+    for n in 1..=CHANGES {
+        let began = Instant::now();
+        system
+            .create_agent(json!({"name": format!("told-{n}")}))
+            .await?;
+        for _ in 0..FOLLOWERS {
+            let (seen, at) = tokio::time::timeout(Duration::from_secs(60), tells.recv())
+                .await
+                .context("a follower was not told")?
+                .context("the followers ended")?;
+            ensure!(seen == n, "follower at {seen}, change {n}");
+            times.push(at - began);
+        }
+    }
+    Times::new(times).print(&format!("a change told to {FOLLOWERS} followers"), 1_000);
+    let after = system.control_plane().resident_kib()?;
+    println!(
+        "  {} followers, {SILENT} of whom never read: {} KiB of memory each",
+        FOLLOWERS + SILENT,
+        after.saturating_sub(before) / (FOLLOWERS + SILENT) as u64
+    );
+    drop(silent);
+    Ok(())
+}
