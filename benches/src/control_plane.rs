@@ -302,7 +302,7 @@ async fn followers(system: &System) -> anyhow::Result<()> {
             .create_agent(json!({"name": format!("told-{n}")}))
             .await?;
         for _ in 0..FOLLOWERS {
-            let (seen, at) = tokio::time::timeout(Duration::from_secs(60), tells.recv())
+            let (seen, at) = tokio::time::timeout(Duration::from_mins(1), tells.recv())
                 .await
                 .context("a follower was not told")?
                 .context("the followers ended")?;

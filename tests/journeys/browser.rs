@@ -61,14 +61,7 @@ async fn story(script: &str) -> anyhow::Result<()> {
         "{script}:\n{}\n{}\n{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
-        system
-            .gateway
-            .log()
-            .lines()
-            .rev()
-            .take(20)
-            .collect::<Vec<_>>()
-            .join("\n"),
+        warnings(&system.gateway.log()),
     );
     Ok(())
 }
@@ -80,6 +73,7 @@ fn warnings(log: &str) -> String {
 }
 
 /// Agents, people and requests, so that no page is empty; and how to reach them.
+#[expect(clippy::too_many_lines, reason = "one story of one system")]
 async fn sample(system: &System) -> anyhow::Result<Value> {
     let approver = system.create_user("paula", &["approver"]).await?;
     let security = system
@@ -120,13 +114,13 @@ async fn sample(system: &System) -> anyhow::Result<Value> {
         anyhow::ensure!(reply.status.is_success(), "{reply:?}");
         anyhow::Ok(())
     };
-    let approved = ask(
+    let permitted = ask(
         &deployer,
         "/mcp-coolify servers list",
         "Which servers have room for the preview?",
     )
     .await?;
-    respond(&approved, true, "Read only, and the release is today.").await?;
+    respond(&permitted, true, "Read only, and the release is today.").await?;
     system
         .execute(&deployer, "/mcp-coolify servers list")
         .await?;
@@ -182,7 +176,7 @@ async fn sample(system: &System) -> anyhow::Result<Value> {
         "security": security,
         "agents": {"deployer": deployer, "hostile": hostile},
         "requests": {
-            "approved": approved,
+            "approved": permitted,
             "rejected": rejected,
             "destroy": destroy,
             "write": write,

@@ -90,7 +90,6 @@ impl Error {
             Self::Unauthenticated | Self::NotAGateway | Self::SpentLink | Self::Forged(_) => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::TooManyTries(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotPermitted(_)
             | Self::StepUp(_)
             | Self::NotFresh
@@ -102,7 +101,7 @@ impl Error {
             | Self::NotLiftable(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::InvalidPolicySet(_) | Self::WouldNotHelp(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany(_) | Self::TooManyTries(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::WrongMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,
