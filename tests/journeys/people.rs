@@ -147,7 +147,8 @@ async fn logs_in_at_the_provider_and_decides(layout: Layout) -> anyhow::Result<(
     let proved = browser.through(&provider, &step_up).await?;
     assert_eq!(location(&proved)?, page, "{proved:?}");
     let approved = browser.send(Method::POST, &approve, Some(form)).await?;
-    assert_eq!(location(&approved)?, page, "{approved:?}");
+    let decided = format!("{page}?done=advanced");
+    assert_eq!(location(&approved)?, decided, "{approved:?}");
     system.enrol(&system.admin).await?;
     assert_eq!(system.respond(&id, true).await?.status, StatusCode::OK);
     assert_eq!(

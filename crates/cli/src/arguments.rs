@@ -352,6 +352,14 @@ pub enum Approvals {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Take a request back: of an agent that you own, or that asks for you
+    Withdraw {
+        /// Which
+        id: ApprovalRequestId,
+        /// Why; the agent is told
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
     /// An inbox that lives: see requests as they come, approve and reject with keys
     #[command(
         after_help = "On a terminal, `?` shows the keys. Elsewhere, or with --plain or --json: a line for every\nrequest that comes or is decided, until Ctrl-C."

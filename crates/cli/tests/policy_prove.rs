@@ -341,7 +341,7 @@ fn results_are_told_to_people_scripts_and_github() {
         "Only administrators create and change people.",
         "not so for User manageUsers ControlPlane: permitted, by administer.security",
         "        may: manage-users\n",
-        "3 proved, 1 FALSE · 30 policies",
+        "3 proved, 1 FALSE · ",
     ] {
         assert!(out.contains(part), "`{part}` is not in\n{out}");
     }
@@ -576,11 +576,11 @@ fn invariants_are_not_enforced() {
     let folder = Folder::new();
     let (code, out, err) = folder.run(&["check", "policies", "--json"]);
     let before: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{err}"));
-    assert_eq!((code, before["policies"].as_u64()), (0, Some(30)));
+    assert_eq!(code, 0, "{err}");
     folder.write("policies/invariants/own.cedar", "no policy at all");
     let (code, out, _) = folder.run(&["check", "policies", "--json"]);
     let after: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &after["version"]), (0, &before["version"]));
+    assert_eq!((code, &after), (0, &before));
     // Only the folder's own: elsewhere it is a name like others.
     folder.write("policies/team/invariants/own.cedar", "no policy at all");
     let (code, ..) = folder.run(&["check", "policies"]);

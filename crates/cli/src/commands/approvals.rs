@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use authz::{ApprovalRequestId, approval::Choice};
 use contract::{
-    approvals::{ApprovalView, Approve, Reject, VerdictView},
+    approvals::{ApprovalView, Approve, Reject, VerdictView, Withdraw},
     feed::Change,
 };
 use futures_util::StreamExt;
@@ -56,6 +56,13 @@ pub(super) async fn run(context: &Context, command: Approvals) -> anyhow::Result
         Approvals::Reject { id, reason } => {
             let approval = client
                 .reject(id, &Reject { reason })
+                .await
+                .of(&context.remote)?;
+            context.output.print(&approval, |_| decided(&approval))
+        }
+        Approvals::Withdraw { id, reason } => {
+            let approval = client
+                .withdraw(id, &Withdraw { reason })
                 .await
                 .of(&context.remote)?;
             context.output.print(&approval, |_| decided(&approval))

@@ -537,13 +537,8 @@ async fn one_says_who_one_is_there() {
     };
     let token = dan(&plane, &provider).await;
     assert_eq!(log_in(&plane, &provider).await.status, 403, "not yet known");
-    let old = crate::pages::log_in(&plane, &token).await;
-    plane.pass(Duration::from_mins(16));
-    let answer = get(&plane, "/me/link", &old).await;
-    assert_eq!(answer.status, 403, "a browser left open: {}", answer.body);
     let answer = get(&plane, "/me/link", "").await;
     assert_eq!(answer.header("location"), "/login?next=%2Fme%2Flink");
-    plane.back(Duration::from_mins(16));
     let session = crate::pages::log_in(&plane, &token).await;
     let (cookie, url) = depart(&plane, "/me/link", &session).await;
     let back = provider.visit(&url).await;
@@ -563,6 +558,10 @@ async fn one_says_who_one_is_there() {
         303,
         "its sessions end with it"
     );
+    let old = crate::pages::log_in(&plane, &token).await;
+    plane.pass(Duration::from_mins(16));
+    let answer = get(&plane, "/me/link", &old).await;
+    assert_eq!(answer.status, 403, "a browser left open: {}", answer.body);
 }
 
 #[tokio::test]

@@ -250,7 +250,9 @@ async fn an_approval_is_judged_by_what_the_agent_is_now() {
 #[tokio::test]
 async fn where_two_are_needed_one_that_helps_is_not_refused_and_the_second_is_offered_no_more() {
     let plane = Plane::new().await;
-    let (olga, _) = plane.person("olga", &["security"]).await;
+    let (olga, token) = plane.person("olga", &["security"]).await;
+    plane.enrol(&plane.admin_token).await;
+    plane.enrol(&token).await;
     let agent = plane.agent("test-agent", None).await.agent;
     let mut open = refused(&plane, agent.id, no_arguments()).await;
     open.target = target("delete-server", Risk::Destroy);
