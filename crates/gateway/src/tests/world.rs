@@ -556,7 +556,7 @@ pub(crate) async fn around() -> Around {
     let catalog = handlers::Catalog::load(&|name| match name {
         "COOLIFY_API_URL" => Some(format!("http://{address}")),
         "COOLIFY_API_TOKEN" => Some("coolify-credential-of-the-gateway".to_owned()),
-        "HTTP_TIMEOUT_MS" => Some("500".to_owned()),
+        "HTTP_TIMEOUT_MS" => Some("10000".to_owned()),
         _ => None,
     })
     .unwrap();
