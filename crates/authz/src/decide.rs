@@ -231,7 +231,7 @@ fn judge(
 
     // Which grant does the permit rest on? One for many uses rather than one that
     // this call would spend; then the narrowest.
-    if judged([false; 3])?.permitted {
+    if !slice.permits_only_with_grants(&verdict.policies) && judged([false; 3])?.permitted {
         return Ok((verdict, None));
     }
     grants.sort_by_key(|(_, grant)| grant.single_use);

@@ -173,6 +173,8 @@ pub(crate) struct Notes {
     pub(crate) workflow: Option<String>,
     /// Whether it looks at grants.
     pub(crate) looks_at_grants: bool,
+    /// Whether it cannot apply without a grant for the command.
+    pub(crate) needs_own_grant: bool,
 }
 
 /// How many attributes deep a policy may look from principal, action or resource.
@@ -515,6 +517,7 @@ fn notes(read: &Read) -> Notes {
     Notes {
         forbids: read.policy.effect() == Effect::Forbid,
         looks_at_grants: read.syntax.looks_at_grants(),
+        needs_own_grant: read.syntax.needs_own_grant(),
         advice: note("advice"),
         workflow: note("workflow"),
     }

@@ -42,6 +42,8 @@ pub(crate) struct Prepared {
     pub(crate) entities: Complete,
     /// Whether one of the policies forbids and looks at grants.
     has_walls: bool,
+    /// Whether one of them permits, looks at grants, and may do so without any.
+    has_loose_permits: bool,
 }
 
 /// The policies of a slice.
@@ -148,6 +150,20 @@ impl Slice {
                 self.policies
                     .notes(id)
                     .is_some_and(|notes| !notes.forbids && !notes.looks_at_grants)
+            })
+    }
+
+    /// Whether what these policies, and no others, permit would not be permitted without
+    /// the grants for the command: each of them demands one, and no other could take their
+    /// place. False where that is not certain.
+    pub(crate) fn permits_only_with_grants(&self, permitting: &[String]) -> bool {
+        self.cedar
+            .as_ref()
+            .is_ok_and(|cedar| !cedar.has_loose_permits)
+            && permitting.iter().all(|id| {
+                self.policies
+                    .notes(id)
+                    .is_some_and(|notes| !notes.forbids && notes.needs_own_grant)
             })
     }
 
@@ -282,6 +298,7 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
     let candidates = policies.candidates(&action, &resource, &ancestors)?;
     Ok(Prepared {
         has_walls: candidates.have_walls(),
+        has_loose_permits: candidates.have_loose_permits(),
         policies: Policies::Candidates {
             count: candidates.len(),
             common: candidates.of(&[])?.into(),

@@ -479,6 +479,20 @@ fn the_grant_that_a_permit_rests_on() {
         None
     );
 
+    // Nor does what a policy permits that looks at grants and may do without.
+    for condition in [
+        "principal.hasTag(context.callKey) || principal.trust >= 1",
+        "!principal.hasTag(resource.serviceKey)",
+        "if principal.hasTag(resource.key) then false else true",
+    ] {
+        let loose = shipped_with(&format!(
+            "@id(\"loose.permit\")\npermit (principal is Agent, action in Action::\"write\", resource is Command)\nwhen {{ {condition} }};"
+        ));
+        let bot = principal(agent(), grants(&[Reach::Once]));
+        let used = permit(decided(&loose, &bot, &command, NOON)).grant();
+        assert_eq!(used, None, "{condition}");
+    }
+
     // Where it takes two grants together, the one for a single use is spent.
     let wall = shipped_with(
         "@id(\"wall.both\")\nforbid (principal is Agent, action in Action::\"write\", resource is Command)\nunless { principal.hasTag(context.callKey) && principal.hasTag(resource.serviceKey) };",

@@ -70,6 +70,8 @@ struct ByPrincipal {
     of: HashMap<EntityUid, Vec<usize>>,
     /// Whether one of them forbids and looks at grants.
     has_walls: bool,
+    /// Whether one of them permits, looks at grants, and may do so without any.
+    has_loose_permits: bool,
 }
 
 impl Index {
@@ -84,9 +86,14 @@ impl Index {
             .iter()
             .map(|read| read.syntax.without_scope(read.policy.id()))
             .collect::<Result<_, _>>()?;
-        let is_wall: Vec<bool> = policies
+        let kinds: Vec<(bool, bool)> = policies
             .iter()
-            .map(|read| read.policy.effect() == Effect::Forbid && read.syntax.looks_at_grants())
+            .map(|read| {
+                let forbids = read.policy.effect() == Effect::Forbid;
+                let looks = read.syntax.looks_at_grants();
+                let loose = looks && !forbids && !read.syntax.needs_own_grant();
+                (looks && forbids, loose)
+            })
             .collect();
         let policies: Vec<Policy> = policies.into_iter().map(|read| read.policy).collect();
         let scopes: Vec<_> = policies
@@ -107,8 +114,8 @@ impl Index {
             let ancestors: Vec<&EntityUid> =
                 groups.ancestors(&action).into_iter().flatten().collect();
             let mut index = ByResource::default();
-            for ((at, (principal, acts, resource)), is_wall) in
-                scopes.iter().enumerate().zip(&is_wall)
+            for ((at, (principal, acts, resource)), (is_wall, is_loose)) in
+                scopes.iter().enumerate().zip(&kinds)
             {
                 let acts = match acts {
                     ActionConstraint::Any => true,
@@ -120,6 +127,7 @@ impl Index {
                 if acts && let Some(place) = index.place(resource, resource_type) {
                     place.add(at, principal, principal_type);
                     place.has_walls |= is_wall;
+                    place.has_loose_permits |= is_loose;
                 }
             }
             by_action.insert(action, index);
@@ -214,6 +222,11 @@ impl Candidates<'_> {
     /// Whether one of them may forbid and looks at grants, whoever acts.
     pub(crate) fn have_walls(&self) -> bool {
         self.parts.iter().any(|part| part.has_walls)
+    }
+
+    /// Whether one of them may permit because of what grants there are not, whoever acts.
+    pub(crate) fn have_loose_permits(&self) -> bool {
+        self.parts.iter().any(|part| part.has_loose_permits)
     }
 
     fn positions(&self) -> impl Iterator<Item = &usize> {

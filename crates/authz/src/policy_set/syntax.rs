@@ -58,6 +58,15 @@ impl Syntax {
         self.any(&|expression| tag(expression).is_some())
     }
 
+    /// Whether it cannot apply without a grant under one of the command's own keys: a
+    /// `when` demands one.
+    pub(super) fn needs_own_grant(&self) -> bool {
+        self.0
+            .clauses()
+            .iter()
+            .any(|clause| matches!(clause, Clause::When(condition) if demands_own_grant(condition)))
+    }
+
     /// Whether it may look at grants that do not cover the command that is asked for: it
     /// looks for one under another key than the command's own three.
     pub(super) fn looks_beyond_own_grants(&self) -> bool {
@@ -89,6 +98,24 @@ impl Syntax {
         .map_err(malformed)?;
         let bare = pst::StaticPolicy::try_from(bare).map_err(malformed)?;
         Policy::from_pst(pst::Policy::Static(bare)).map_err(malformed)
+    }
+}
+
+/// Whether an expression is `principal.hasTag(…)` of an own key, or such and something
+/// more.
+fn demands_own_grant(expression: &Expr) -> bool {
+    match expression {
+        Expr::BinaryOp {
+            op: BinaryOp::And,
+            left,
+            right,
+        } => demands_own_grant(left) || demands_own_grant(right),
+        Expr::BinaryOp {
+            op: BinaryOp::HasTag,
+            left,
+            right,
+        } => matches!(&**left, Expr::Var(Var::Principal)) && is_own_key(right),
+        _ => false,
     }
 }
 
