@@ -122,6 +122,7 @@ impl Authorizer {
             held = self.fresh(agent, fresh_since).await?;
         }
         for _ in 0..MAX_ROUNDS {
+            seen.principal = Arc::clone(&held.principal);
             let active = self.policies.current().ok_or(Refusal::NoPolicySet)?;
             let slices = active.slices(&command.target);
             let at = Circumstances {
@@ -187,7 +188,6 @@ impl Authorizer {
                 }
             }
             held = self.fresh(agent, fresh_since).await?;
-            seen.principal = Arc::clone(&held.principal);
         }
         tracing::error!(agent.id = %agent, "a command could not be decided: its facts change faster than it can be");
         Err(Refusal::Internal)

@@ -335,4 +335,10 @@ async fn a_clock_that_goes_back_revives_no_grant_from_memory() {
     world.now.fetch_sub(minutes, Ordering::SeqCst);
     let refused = world.execute(BOT, "/mcp-coolify list-servers").await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
+    // The record keeps what the decision rested on, and not what was believed before.
+    let journal = world.end().await;
+    let refusal = journal.iter().rfind(|line| line["agent"] == BOT).unwrap();
+    assert_eq!(refusal["kind"], "refusal", "{refusal}");
+    assert!(refusal["facts"]["trust"].is_number(), "{refusal}");
+    assert!(refusal["facts"]["grants"].is_null(), "{refusal}");
 }
