@@ -101,7 +101,8 @@ fn ladder(
         return Ok(hard(policies, refused, &[]));
     }
 
-    let call = Call::new(command, at)?;
+    let with_session = invoke.looks_at_session() || escalate.looks_at_session();
+    let call = Call::new(command, at, with_session)?;
     let asking = call.evaluate(escalate, agent.uid(), &agent.entity()?)?;
     if !asking.permitted {
         return Ok(hard(policies, refused, &asking.policies));

@@ -12,9 +12,11 @@ use crate::{
     agent::Agent,
     approval::{Ask, Presence, Reach},
     command::{CommandKey, Environment, Service, Target},
+    decide::Circumstances,
     grant::Grant,
     id::{AgentId, GrantId, RoleName, ServiceName, TeamName, UserId, ZoneName},
     internals::{DATETIME, IP},
+    session::Session,
     time::Timestamp,
     user::User,
 };
@@ -424,8 +426,8 @@ pub(crate) fn time_context(now: Timestamp) -> Result<Context, Malformed> {
 ///
 /// `args` are the four argument entities, in the order text, number, flag, list.
 pub(crate) fn call_context(
-    now: Timestamp,
-    from: IpAddr,
+    at: Circumstances,
+    with_session: bool,
     digest: &str,
     call_key: &str,
     [texts, numbers, flags, lists]: [EntityUid; 4],
@@ -437,11 +439,28 @@ pub(crate) fn call_context(
         ("list", entity(lists)),
         ("digest", text(digest)),
     ])?;
-    Context::from_pairs([
-        ("now".to_owned(), datetime(now)),
-        ("ip".to_owned(), ip(from)),
+    let session = with_session
+        .then(|| session(at.session, at.now))
+        .transpose()?;
+    let pairs = [
+        ("now".to_owned(), datetime(at.now)),
+        ("ip".to_owned(), ip(at.ip)),
         ("args".to_owned(), args),
         ("callKey".to_owned(), text(call_key)),
+    ];
+    let session = session.map(|session| ("session".to_owned(), session));
+    Context::from_pairs(pairs.into_iter().chain(session)).map_err(malformed)
+}
+
+/// The session of a call. It did not begin after the call, whatever became of the clock.
+fn session(session: Session, now: Timestamp) -> Result<RestrictedExpression, Malformed> {
+    record(vec![
+        ("id", text(session.id.to_string())),
+        ("startedAt", datetime(session.started.min(now))),
+        (
+            "calls",
+            RestrictedExpression::new_long(session.calls.into()),
+        ),
+        ("tainted", RestrictedExpression::new_bool(session.tainted)),
     ])
-    .map_err(malformed)
 }

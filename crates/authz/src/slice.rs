@@ -44,6 +44,10 @@ pub(crate) struct Prepared {
     has_walls: bool,
     /// Whether one of them permits, looks at grants, and may do so without any.
     has_loose_permits: bool,
+    /// Whether the schema gives the action's context a session.
+    declares_session: bool,
+    /// Whether one of the policies may look at it.
+    looks_at_session: bool,
 }
 
 /// The policies of a slice.
@@ -167,6 +171,20 @@ impl Slice {
             })
     }
 
+    /// Whether the schema gives the context of this action a session.
+    pub(crate) fn declares_session(&self) -> bool {
+        self.cedar
+            .as_ref()
+            .is_ok_and(|cedar| cedar.declares_session)
+    }
+
+    /// Whether a decision has to tell of the session: some policy may look at it.
+    pub(crate) fn looks_at_session(&self) -> bool {
+        self.cedar
+            .as_ref()
+            .is_ok_and(|cedar| cedar.looks_at_session)
+    }
+
     /// What a decision about this agent evaluates; `about_agent` holds its entity.
     pub(crate) fn policies_for(
         &self,
@@ -234,6 +252,7 @@ impl Slice {
             && self.target == other.target
             && own.action == others.action
             && own.entities.same(&others.entities)
+            && own.looks_at_session == others.looks_at_session
             && typed(self) == typed(other)
             && match (self.for_anyone(), other.for_anyone()) {
                 (Ok(own), Ok(others)) => own == others,
@@ -277,6 +296,10 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
             )));
         }
     };
+    let declares_session = match typed {
+        Some(typed) => typed.session,
+        None => policies.declares_session(&name),
+    };
     let action = entities::action_uid(&name);
     let resource = entities::command_uid(&target.key);
     let zones = target
@@ -299,6 +322,9 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
     Ok(Prepared {
         has_walls: candidates.have_walls(),
         has_loose_permits: candidates.have_loose_permits(),
+        declares_session,
+        // What the schema does not declare was not checked at load, and is not told.
+        looks_at_session: declares_session && candidates.look_at_session(),
         policies: Policies::Candidates {
             count: candidates.len(),
             common: candidates.of(&[])?.into(),
@@ -317,7 +343,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Agent, Risk, Service, decide::Call, fixtures::*, typed};
+    use crate::{Agent, Circumstances, Risk, Service, Session, decide::Call, fixtures::*, typed};
 
     /// Scopes over a small world, so that they often match and often do not.
     fn scope() -> impl Strategy<Value = String> {
@@ -360,7 +386,7 @@ mod tests {
             Just("resource is Command in Zone::\"both\""),
             Just("resource is Agent in Team::\"ops\""),
         ];
-        // The last three fail, each for a few requests or for all.
+        // Three fail, each for a few requests or for all; the last does for `list`.
         let condition = prop_oneof![
             4 => Just("true"),
             2 => Just("false"),
@@ -368,6 +394,7 @@ mod tests {
             1 => Just("User::\"gone\".active"),
             1 => Just("principal in Role::\"reader\" && User::\"gone\".active"),
             1 => Just("9223372036854775807 + 1 > 0"),
+            1 => Just("context.session.tainted"),
         ];
         (any::<bool>(), principal, action, resource, condition).prop_map(
             |(forbid, principal, action, resource, condition)| {
@@ -402,6 +429,7 @@ mod tests {
             pci in any::<bool>(),
             service_zone in any::<bool>(),
             typed in any::<bool>(),
+            tainted in any::<bool>(),
         ) {
             let policies = unchecked(&policies);
             let mut agent: Agent = agent();
@@ -420,13 +448,20 @@ mod tests {
                     target.service = Arc::new(Service { zones, ..Service::clone(&target.service) });
                 }
                 let command = command(target, json!({}));
-                let call = Call::new(&command, at(NOON)).unwrap();
+                let session = Session { tainted, ..Session::fresh(NOON) };
+                let at = Circumstances { session, ..at(NOON) };
                 for action in [Action::Invoke, Action::Escalate, Action::List] {
-                    let answer = |slice: &Slice| call.evaluate(slice, bot.uid(), &bot.entity().unwrap());
+                    let answer = |slice: &Slice, with_session| {
+                        let call = Call::new(&command, at, with_session).unwrap();
+                        call.evaluate(slice, bot.uid(), &bot.entity().unwrap())
+                    };
                     let slice = Slice::new(&policies, &command.target, action);
                     let whole = Slice::whole(&policies, &command.target, action);
                     prop_assert!(slice.len() <= whole.len());
-                    prop_assert_eq!(answer(&slice), answer(&whole), "{:?} {:?}", risk, action);
+                    // To leave the session out where nothing looks at it changes nothing.
+                    let told = answer(&slice, slice.looks_at_session());
+                    let all = answer(&whole, action != Action::List);
+                    prop_assert_eq!(told, all, "{:?} {:?}", risk, action);
                 }
             }
         }

@@ -125,10 +125,7 @@ impl Authorizer {
             seen.principal = Arc::clone(&held.principal);
             let active = self.policies.current().ok_or(Refusal::NoPolicySet)?;
             let slices = active.slices(&command.target);
-            let at = Circumstances {
-                now: self.clock.now(),
-                ip: caller.ip,
-            };
+            let at = Circumstances::new(self.clock.now(), caller.ip);
             let began = Instant::now();
             match decide(slices.invoke(), &held.principal, command, at) {
                 Decision::Permit(permit) => {
@@ -392,6 +389,7 @@ fn opening(
         approvals,
         policy_set: refused.policy_set.clone(),
         ip: Some(ip),
+        session: None,
     }
 }
 

@@ -643,10 +643,7 @@ fn addresses_are_seen_whatever_their_form() {
         ("::10.1.2.3", false),
         ("::1", false),
     ] {
-        let at = Circumstances {
-            now: NOON,
-            ip: ip.parse().unwrap(),
-        };
+        let at = Circumstances::new(NOON, ip.parse().unwrap());
         match decide(&slice, &principal(agent(), Vec::new()), command.clone(), at) {
             Decision::Permit(_) => assert!(expected, "{ip}"),
             Decision::Refuse(refused) => {

@@ -58,6 +58,12 @@ impl Syntax {
         self.any(&|expression| tag(expression).is_some())
     }
 
+    /// Whether it may look at the session that a call belongs to: at `context.session`,
+    /// or at the context as a whole.
+    pub(super) fn looks_at_session(&self) -> bool {
+        self.conditions().any(looks_at_session)
+    }
+
     /// Whether it cannot apply without a grant under one of the command's own keys: a
     /// `when` demands one.
     pub(super) fn needs_own_grant(&self) -> bool {
@@ -123,6 +129,20 @@ fn demands_own_grant(expression: &Expr) -> bool {
 fn holds_any(expression: &Expr, what: &dyn Fn(&Expr) -> bool) -> bool {
     expression.reduce(
         &|part| what(part).then_some(true),
+        &|one, other| one || other,
+        false,
+    )
+}
+
+/// Whether an expression holds `context` otherwise than to look at another of its
+/// attributes.
+fn looks_at_session(expression: &Expr) -> bool {
+    let is_context = |part: &Expr| matches!(part, Expr::Var(Var::Context));
+    expression.reduce(
+        &|part| match part {
+            Expr::GetAttr { expr, attr } if is_context(expr) => Some(attr == "session"),
+            part => is_context(part).then_some(true),
+        },
         &|one, other| one || other,
         false,
     )

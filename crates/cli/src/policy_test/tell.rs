@@ -245,8 +245,17 @@ impl<'a> Teller<'a> {
         if let Some(mfa) = found.context.get("mfa") {
             set(&mut test, "mfa", json!(span(millis(mfa.get("age")?)?)?));
         }
-        set(&mut test, "expect", json!(verdict.to_string()));
         let now = found.context.get("now").and_then(millis)?;
+        if let Some(session) = found.context.get("session") {
+            let began = now.checked_sub(millis(session.get("startedAt")?)?)?;
+            let session = json!({
+                "tainted": session.get("tainted")?,
+                "calls": session.get("calls")?,
+                "began": span(began)?,
+            });
+            set(&mut test, "session", session);
+        }
+        set(&mut test, "expect", json!(verdict.to_string()));
         Some(json!({
             "now": authz::Timestamp::from_millis(now).to_string(),
             "ip": found.context.get("ip").and_then(argument).and_then(address),

@@ -248,6 +248,7 @@ fn question(agent: &str, command: &str) -> ExplainCommand {
         policy_set: None,
         at: None,
         ip: None,
+        session: None,
         grants: Vec::new(),
     }
 }
