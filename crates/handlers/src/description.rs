@@ -57,6 +57,10 @@ pub(crate) struct Description {
     /// Fields of answers that sound secret and are not.
     #[serde(default)]
     pub(crate) public: Vec<String>,
+    /// Answers hold what anybody may have written: issues, messages, web pages, logs. For all
+    /// commands that do not say otherwise.
+    #[serde(default)]
+    pub(crate) untrusted: bool,
     /// Refusals of the service whose status does not say what they mean.
     #[serde(default)]
     pub(crate) errors: Vec<ErrorRule>,
@@ -153,6 +157,8 @@ pub(crate) struct Command {
     pub(crate) risk: Risk,
     #[serde(default)]
     pub(crate) zones: BTreeSet<ZoneName>,
+    /// Its answers hold what anybody may have written, or do not, whatever the service says.
+    pub(crate) untrusted: Option<bool>,
     pub(crate) request: RequestLine,
     /// Sent when the service answers `fallback_on` to `request`: it has done nothing then.
     pub(crate) fallback: Option<RequestLine>,

@@ -181,7 +181,10 @@ impl HttpService {
         }
         known
             .answer(&body, arguments, &ready.scrubber)
-            .map(|data| Answer { data })
+            .map(|data| Answer {
+                data,
+                untrusted: false,
+            })
             .map_err(|reason| {
                 let variable = &self.variables.address;
                 self.failed(format!("{reason}; does `{variable}` point to its API?"))
