@@ -574,6 +574,13 @@ pub(crate) async fn around() -> Around {
     }
 }
 
+impl Around {
+    /// Sets the clock of the gateway to be forward.
+    pub(crate) fn advance(&self, millis: i64) {
+        self.now.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await

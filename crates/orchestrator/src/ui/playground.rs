@@ -466,6 +466,7 @@ mod tests {
             arguments: "{\"uuid\": \"a\"}".to_owned(),
             at: "2026-11-22T10:30".to_owned(),
             ip: "10.0.0.7".to_owned(),
+            session: "tainted".to_owned(),
             grant: "call:2".to_owned(),
             ..Fields::default()
         }
@@ -480,6 +481,7 @@ mod tests {
             (asked.grants[0].reach, asked.grants[0].approvals),
             (Reach::Call, 2)
         );
+        assert!(asked.session.unwrap().tainted);
         assert_eq!((asked.policy_set, asked.gateway), (None, None));
         for (offered, _) in GRANTS {
             grant(offered).unwrap();
