@@ -18,7 +18,7 @@ use crate::{
     id::{AgentId, GrantId},
     internals::Shared,
     policy_set::{PolicySet, PolicySetVersion},
-    session::Session,
+    session::{Parts, Session},
     slice::{Action, Slice},
     time::Timestamp,
 };
@@ -281,15 +281,15 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// With the session of `at` if `with_session`. Most policies do not look at it, and
-    /// what is not told costs nothing; under older schemas it must not be told.
+    /// With these parts of the session of `at`. Most policies do not look at it, and what
+    /// is not told costs nothing; under older schemas it must not be told.
     pub(crate) fn new(
         command: &'a Command,
         at: Circumstances,
-        with_session: bool,
+        of_session: Parts,
     ) -> Result<Self, Malformed> {
         let [key, _, _] = keys(command);
-        Self::with_key(command, &key, at, with_session)
+        Self::with_key(command, &key, at, of_session)
     }
 
     /// As [`Self::new`], where the first of the command's keys is known.
@@ -297,12 +297,12 @@ impl<'a> Call<'a> {
         command: &'a Command,
         key: &str,
         at: Circumstances,
-        with_session: bool,
+        of_session: Parts,
     ) -> Result<Self, Malformed> {
         let digest = command.arguments.digest().as_str();
         Ok(Self {
             command,
-            context: entities::call_context(at, with_session, digest, key, arguments::uids())?,
+            context: entities::call_context(at, of_session, digest, key, arguments::uids())?,
             arguments: arguments::entities(&command.arguments)?
                 .into_iter()
                 .map(Shared::from)

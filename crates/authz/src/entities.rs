@@ -16,7 +16,7 @@ use crate::{
     grant::Grant,
     id::{AgentId, GrantId, RoleName, ServiceName, TeamName, UserId, ZoneName},
     internals::{DATETIME, IP},
-    session::Session,
+    session::{Parts, Session},
     time::Timestamp,
     user::User,
 };
@@ -427,7 +427,7 @@ pub(crate) fn time_context(now: Timestamp) -> Result<Context, Malformed> {
 /// `args` are the four argument entities, in the order text, number, flag, list.
 pub(crate) fn call_context(
     at: Circumstances,
-    with_session: bool,
+    of_session: Parts,
     digest: &str,
     call_key: &str,
     [texts, numbers, flags, lists]: [EntityUid; 4],
@@ -439,8 +439,8 @@ pub(crate) fn call_context(
         ("list", entity(lists)),
         ("digest", text(digest)),
     ])?;
-    let session = with_session
-        .then(|| session(at.session, at.now))
+    let session = (of_session != Parts::NONE)
+        .then(|| session(at.session, at.now, of_session))
         .transpose()?;
     let pairs = [
         ("now".to_owned(), datetime(at.now)),
@@ -452,15 +452,27 @@ pub(crate) fn call_context(
     Context::from_pairs(pairs.into_iter().chain(session)).map_err(malformed)
 }
 
-/// The session of a call. It did not begin after the call, whatever became of the clock.
-fn session(session: Session, now: Timestamp) -> Result<RestrictedExpression, Malformed> {
-    record(vec![
-        ("id", text(session.id.to_string())),
-        ("startedAt", datetime(session.started.min(now))),
-        (
-            "calls",
-            RestrictedExpression::new_long(session.calls.into()),
-        ),
-        ("tainted", RestrictedExpression::new_bool(session.tainted)),
-    ])
+/// Parts of the session of a call. It did not begin after the call, whatever became of the
+/// clock.
+fn session(
+    session: Session,
+    now: Timestamp,
+    parts: Parts,
+) -> Result<RestrictedExpression, Malformed> {
+    let mut fields = Vec::with_capacity(4);
+    if parts.hold(Parts::ID) {
+        fields.push(("id", text(session.id.to_string())));
+    }
+    if parts.hold(Parts::STARTED) {
+        fields.push(("startedAt", datetime(session.started.min(now))));
+    }
+    if parts.hold(Parts::CALLS) {
+        let calls = RestrictedExpression::new_long(session.calls.into());
+        fields.push(("calls", calls));
+    }
+    if parts.hold(Parts::TAINTED) {
+        let tainted = RestrictedExpression::new_bool(session.tainted);
+        fields.push(("tainted", tainted));
+    }
+    record(fields)
 }

@@ -35,5 +35,40 @@ impl Session {
     }
 }
 
+/// Some attributes of `context.session`: those that policies may look at. What none of them
+/// looks at is not told, and costs nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parts(u8);
+
+impl Parts {
+    pub(crate) const NONE: Self = Self(0);
+    pub(crate) const ID: Self = Self(1);
+    pub(crate) const STARTED: Self = Self(2);
+    pub(crate) const CALLS: Self = Self(4);
+    pub(crate) const TAINTED: Self = Self(8);
+    pub(crate) const ALL: Self = Self(15);
+
+    /// The one that policies call so; all of them if there is none.
+    pub(crate) fn named(attribute: &str) -> Self {
+        match attribute {
+            "id" => Self::ID,
+            "startedAt" => Self::STARTED,
+            "calls" => Self::CALLS,
+            "tainted" => Self::TAINTED,
+            _ => Self::ALL,
+        }
+    }
+
+    /// Both.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether some of `wanted` are among these.
+    pub(crate) const fn hold(self, wanted: Self) -> bool {
+        self.0 & wanted.0 != 0
+    }
+}
+
 #[cfg(test)]
 mod tests;

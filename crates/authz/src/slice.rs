@@ -12,6 +12,7 @@ use crate::{
     entities::{self, Malformed},
     internals::{Complete, Shared},
     policy_set::{Candidates, PolicySet},
+    session::Parts,
 };
 
 /// What a decision about one command under one action evaluates: only the policies
@@ -46,8 +47,8 @@ pub(crate) struct Prepared {
     has_loose_permits: bool,
     /// Whether the schema gives the action's context a session.
     declares_session: bool,
-    /// Whether one of the policies may look at it.
-    looks_at_session: bool,
+    /// What one of the policies may look at of it.
+    looks_at_session: Parts,
 }
 
 /// The policies of a slice.
@@ -171,18 +172,19 @@ impl Slice {
             })
     }
 
-    /// Whether the schema gives the context of this action a session.
-    pub(crate) fn declares_session(&self) -> bool {
-        self.cedar
-            .as_ref()
-            .is_ok_and(|cedar| cedar.declares_session)
+    /// What the schema gives the context of this action of a session: all or nothing.
+    pub(crate) fn declares_session(&self) -> Parts {
+        match &self.cedar {
+            Ok(cedar) if cedar.declares_session => Parts::ALL,
+            _ => Parts::NONE,
+        }
     }
 
-    /// Whether a decision has to tell of the session: some policy may look at it.
-    pub(crate) fn looks_at_session(&self) -> bool {
+    /// What a decision has to tell of the session: some policy may look at it.
+    pub(crate) fn looks_at_session(&self) -> Parts {
         self.cedar
             .as_ref()
-            .is_ok_and(|cedar| cedar.looks_at_session)
+            .map_or(Parts::NONE, |cedar| cedar.looks_at_session)
     }
 
     /// What a decision about this agent evaluates; `about_agent` holds its entity.
@@ -324,7 +326,11 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
         has_loose_permits: candidates.have_loose_permits(),
         declares_session,
         // What the schema does not declare was not checked at load, and is not told.
-        looks_at_session: declares_session && candidates.look_at_session(),
+        looks_at_session: if declares_session {
+            candidates.look_at_session()
+        } else {
+            Parts::NONE
+        },
         policies: Policies::Candidates {
             count: candidates.len(),
             common: candidates.of(&[])?.into(),

@@ -20,6 +20,7 @@ use crate::{
     entities::{self, Malformed, TYPES, malformed},
     grant::{Grant, Scope},
     id::{AgentId, ApprovalRequestId, GrantId},
+    session::Parts,
     time::Timestamp,
     user::User,
 };
@@ -174,8 +175,8 @@ fn fits_requests(
             entities::control_plane_uid()
         };
         if CALLS.contains(&action) {
-            fits_call(schema, (principal, action, resource), |with_session| {
-                call(full, with_session, digest, None)
+            fits_call(schema, (principal, action, resource), |of_session| {
+                call(full, of_session, digest, None)
             })?;
             continue;
         }
@@ -191,7 +192,7 @@ const CALLS: [&str; 4] = ["read", "write", "destroy", "escalate"];
 /// A sample of a call's context.
 fn call(
     full: bool,
-    with_session: bool,
+    of_session: Parts,
     digest: &str,
     input: Option<RestrictedExpression>,
 ) -> Result<Context, Malformed> {
@@ -203,7 +204,7 @@ fn call(
     };
     let at = Circumstances::new(now, ip);
     let uids = arguments::uids();
-    let context = entities::call_context(at, with_session, digest, "probe/probe#0", uids)?;
+    let context = entities::call_context(at, of_session, digest, "probe/probe#0", uids)?;
     let input = input.map(|input| ("input".to_owned(), input));
     context.merge(input).map_err(malformed)
 }
@@ -213,13 +214,13 @@ fn call(
 fn fits_call(
     schema: &Schema,
     (principal, action, resource): (EntityUid, &str, EntityUid),
-    context: impl Fn(bool) -> Result<Context, Malformed>,
+    context: impl Fn(Parts) -> Result<Context, Malformed>,
 ) -> Result<(), Malformed> {
-    let told = |with_session| {
+    let told = |of_session| {
         let (principal, resource) = (principal.clone(), resource.clone());
-        request(schema, principal, action, resource, context(with_session)?)
+        request(schema, principal, action, resource, context(of_session)?)
     };
-    told(true).or_else(|error| told(false).map_err(|_| error))
+    told(Parts::ALL).or_else(|error| told(Parts::NONE).map_err(|_| error))
 }
 
 /// The actions, other than typed ones, whose context has a session by this schema.
@@ -231,7 +232,7 @@ pub(crate) fn with_session(schema: &Schema) -> Result<Vec<&'static str>, Malform
     let mut declare = Vec::new();
     for action in CALLS {
         let agent = entities::agent_uid(AgentId::LOCAL);
-        let context = call(true, true, "0", None)?;
+        let context = call(true, Parts::ALL, "0", None)?;
         if request(schema, agent, action, command.clone(), context).is_ok() {
             declare.push(action);
         }
@@ -245,7 +246,7 @@ pub(super) fn find_sessions(schema: &Schema, typed: &mut TypedActions) {
         let sample = action.input.sample(true);
         let values = sample.as_object().cloned().unwrap_or_default();
         let fits = || {
-            let context = call(true, true, "0", Some(action.input.input(&values)?))?;
+            let context = call(true, Parts::ALL, "0", Some(action.input.input(&values)?))?;
             request(
                 schema,
                 entities::agent_uid(AgentId::LOCAL),
@@ -322,9 +323,9 @@ fn fits_typed(schema: &Schema, key: &CommandKey, action: &TypedAction) -> Result
             &*key.to_string(),
             entities::command_uid(key),
         );
-        fits_call(schema, asked, |with_session| {
+        fits_call(schema, asked, |of_session| {
             let input = action.input.input(&values)?;
-            call(full, with_session, "0", Some(input))
+            call(full, of_session, "0", Some(input))
         })?;
     }
     Ok(())

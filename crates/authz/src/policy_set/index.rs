@@ -16,6 +16,7 @@ use super::Read;
 use crate::{
     command::CommandKey,
     entities::{self, Malformed, TYPES, malformed},
+    session::Parts,
 };
 
 /// What the gateway and the orchestrator ask about, with the types of who acts on what.
@@ -72,8 +73,8 @@ struct ByPrincipal {
     has_walls: bool,
     /// Whether one of them permits, looks at grants, and may do so without any.
     has_loose_permits: bool,
-    /// Whether one of them may look at the session.
-    looks_at_session: bool,
+    /// What one of them may look at of the session.
+    looks_at_session: Parts,
 }
 
 /// What matters of a policy to those who decide.
@@ -81,7 +82,7 @@ struct ByPrincipal {
 struct Kind {
     is_wall: bool,
     is_loose: bool,
-    looks_at_session: bool,
+    looks_at_session: Parts,
 }
 
 impl Index {
@@ -139,7 +140,7 @@ impl Index {
                     place.add(at, principal, principal_type);
                     place.has_walls |= kind.is_wall;
                     place.has_loose_permits |= kind.is_loose;
-                    place.looks_at_session |= kind.looks_at_session;
+                    place.looks_at_session = place.looks_at_session.and(kind.looks_at_session);
                 }
             }
             by_action.insert(action, index);
@@ -241,9 +242,10 @@ impl Candidates<'_> {
         self.parts.iter().any(|part| part.has_loose_permits)
     }
 
-    /// Whether one of them may look at the session, whoever acts.
-    pub(crate) fn look_at_session(&self) -> bool {
-        self.parts.iter().any(|part| part.looks_at_session)
+    /// What one of them may look at of the session, whoever acts.
+    pub(crate) fn look_at_session(&self) -> Parts {
+        let looks = self.parts.iter().map(|part| part.looks_at_session);
+        looks.fold(Parts::NONE, Parts::and)
     }
 
     fn positions(&self) -> impl Iterator<Item = &usize> {

@@ -145,44 +145,58 @@ fn policies_look_at_the_session_of_a_call() {
 
 /// What is not told costs nothing, and must not be missed.
 #[test]
-fn a_session_is_told_where_some_policy_may_look_at_it() {
-    let tells = |sources: &PolicySources, risk| {
+fn of_a_session_is_told_what_some_policy_may_look_at() {
+    let told = |sources: &PolicySources, risk| {
         let set = load(sources);
         let command = call(risk);
         slice(&set, &command, Action::Invoke).looks_at_session()
     };
+    let tainted_and_calls = Parts::TAINTED.and(Parts::CALLS);
     for (condition, expected) in [
-        ("when { context.session.tainted }", true),
+        ("when { context.session.tainted }", Parts::TAINTED),
         (
             "unless { resource.risk < 1 || !context.session.tainted }",
-            true,
+            Parts::TAINTED,
         ),
         (
-            "when { resource.pinned } unless { context.session.calls < 3 }",
-            true,
+            "when { context.session.tainted } unless { context.session.calls < 3 }",
+            tainted_and_calls,
         ),
         (
-            "when { if context.session.tainted then true else false }",
-            true,
+            "when { if context.session.tainted then true else context.session.calls > 3 }",
+            tainted_and_calls,
         ),
-        ("when { [context.session.calls].contains(3) }", true),
-        ("when { {a: context.session}.a.tainted }", true),
+        ("when { [context.session.calls].contains(3) }", Parts::CALLS),
+        ("when { context.session.id like \"ses_*\" }", Parts::ID),
+        (
+            "when { context.session.startedAt < context.now }",
+            Parts::STARTED,
+        ),
         // The whole of it is looked at.
+        ("when { {a: context.session}.a.tainted }", Parts::ALL),
+        (
+            "when { (if resource.pinned then context.session else context.session).calls > 3 }",
+            Parts::ALL,
+        ),
         (
             "when { (if resource.pinned then context else context).callKey like \"x*\" }",
-            true,
+            Parts::ALL,
         ),
-        ("when { context.args.text.hasTag(context.callKey) }", false),
+        (
+            "when { context.args.text.hasTag(context.callKey) }",
+            Parts::NONE,
+        ),
         (
             "when { context.ip.isIpv6() && context.now > datetime(\"2025-01-01\") }",
-            false,
+            Parts::NONE,
         ),
-        ("when { principal.suspended }", false),
+        ("when { principal.suspended }", Parts::NONE),
     ] {
         let sources = forbidding("write", condition);
-        assert_eq!(tells(&sources, Risk::Write), expected, "{condition}");
-        assert!(
-            !tells(&sources, Risk::Read),
+        assert_eq!(told(&sources, Risk::Write), expected, "{condition}");
+        assert_eq!(
+            told(&sources, Risk::Read),
+            Parts::NONE,
             "{condition}: of another action"
         );
     }
@@ -202,7 +216,10 @@ fn a_schema_from_before_there_were_sessions_goes_on_to_load() {
         assert!(permitted(&set, risk, tainted));
         let command = call(risk);
         let slice = slice(&set, &command, Action::Invoke);
-        assert!(!slice.declares_session() && !slice.looks_at_session());
+        assert_eq!(
+            (slice.declares_session(), slice.looks_at_session()),
+            (Parts::NONE, Parts::NONE)
+        );
     }
 
     // Its policies cannot look at sessions, and are told why.
@@ -221,7 +238,8 @@ fn a_schema_from_before_there_were_sessions_goes_on_to_load() {
     let set = load(&sources);
     assert!(permitted(&set, Risk::Write, tainted));
     let command = call(Risk::Write);
-    assert!(!slice(&set, &command, Action::Invoke).looks_at_session());
+    let looks = slice(&set, &command, Action::Invoke).looks_at_session();
+    assert_eq!(looks, Parts::NONE);
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn scope() -> impl Strategy<Value = String> {
         Just("resource is Command in Zone::\"both\""),
         Just("resource is Agent in Team::\"ops\""),
     ];
-    // Three fail, each for a few requests or for all; the last does for `list`.
+    // Three fail, each for a few requests or for all; the last three do for `list`.
     let condition = prop_oneof![
         4 => Just("true"),
         2 => Just("false"),
@@ -56,6 +56,8 @@ fn scope() -> impl Strategy<Value = String> {
         1 => Just("principal in Role::\"reader\" && User::\"gone\".active"),
         1 => Just("9223372036854775807 + 1 > 0"),
         1 => Just("context.session.tainted"),
+        1 => Just("context.session.calls > 3 && context.session.startedAt < context.now"),
+        1 => Just("context.session has tainted && context.session.id like \"ses_*\""),
     ];
     (any::<bool>(), principal, action, resource, condition).prop_map(
         |(forbid, principal, action, resource, condition)| {
@@ -109,11 +111,11 @@ proptest! {
                 target.service = Arc::new(Service { zones, ..Service::clone(&target.service) });
             }
             let command = command(target, json!({}));
-            let session = Session { tainted, ..Session::fresh(NOON) };
+            let session = Session { tainted, calls: if tainted { 3 } else { 4 }, ..Session::fresh(NOON) };
             let at = Circumstances { session, ..at(NOON) };
             for action in [Action::Invoke, Action::Escalate, Action::List] {
-                let answer = |slice: &Slice, with_session| {
-                    let call = Call::new(&command, at, with_session).unwrap();
+                let answer = |slice: &Slice, of_session| {
+                    let call = Call::new(&command, at, of_session).unwrap();
                     call.evaluate(slice, bot.uid(), &bot.entity().unwrap())
                 };
                 let slice = Slice::new(&policies, &command.target, action);
@@ -121,7 +123,8 @@ proptest! {
                 prop_assert!(slice.len() <= whole.len());
                 // To leave the session out where nothing looks at it changes nothing.
                 let told = answer(&slice, slice.looks_at_session());
-                let all = answer(&whole, action != Action::List);
+                let of_session = if action == Action::List { Parts::NONE } else { Parts::ALL };
+                let all = answer(&whole, of_session);
                 prop_assert_eq!(told, all, "{:?} {:?}", risk, action);
             }
         }
@@ -270,7 +273,7 @@ proptest! {
             let mut target = target(key, risk);
             target.zones = ["pci".parse().unwrap()].into();
             let command = command(target, arguments);
-            let call = Call::new(&command, at(NOON), true).unwrap();
+            let call = Call::new(&command, at(NOON), Parts::ALL).unwrap();
             for action in [Action::Invoke, Action::Escalate, Action::List] {
                 // Also what is said of arguments that do not fit.
                 let answer = |slice: &Slice| call.evaluate(slice, bot.uid(), &bot.entity().unwrap()).map_err(|error| error.text);

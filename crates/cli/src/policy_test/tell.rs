@@ -248,12 +248,21 @@ impl<'a> Teller<'a> {
         let now = found.context.get("now").and_then(millis)?;
         if let Some(session) = found.context.get("session") {
             let began = now.checked_sub(millis(session.get("startedAt")?)?)?;
-            let session = json!({
-                "tainted": session.get("tainted")?,
-                "calls": session.get("calls")?,
-                "began": span(began)?,
-            });
-            set(&mut test, "session", session);
+            let (tainted, calls) = (session.get("tainted")?, session.get("calls")?);
+            // As far as it is not a fresh one.
+            let mut told = Map::new();
+            for (key, value, usual) in [
+                ("tainted", tainted.clone(), json!(false)),
+                ("calls", calls.clone(), json!(0)),
+                ("began", json!(span(began)?), json!("0s")),
+            ] {
+                if value != usual {
+                    told.insert(key.to_owned(), value);
+                }
+            }
+            if !told.is_empty() {
+                set(&mut test, "session", Value::Object(told));
+            }
         }
         set(&mut test, "expect", json!(verdict.to_string()));
         Some(json!({
@@ -647,6 +656,8 @@ fn text(draft: &Value) -> String {
         "for",
         "requester",
         "approved_by",
+        "mfa",
+        "session",
         "expect",
     ];
     for key in order {
