@@ -815,6 +815,7 @@ fn every_guard_and_wall_is_tested_by_name() {
         include_str!("tests.rs"),
         include_str!("../approval/tests.rs"),
         include_str!("../approval/rights.txt"),
+        include_str!("../session/tests.rs"),
     ]
     .concat();
     let policies = shipped();

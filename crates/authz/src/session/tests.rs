@@ -383,6 +383,55 @@ fn people_can_lift_what_a_tainted_session_refuses_if_policy_says_so() {
 }
 
 #[test]
+fn the_shipped_set_lets_people_see_what_a_tainted_agent_changes() {
+    let set = shipped();
+    let allowed = || crate::Agent {
+        allowed_mcps: ["coolify".parse().unwrap()].into(),
+        ..agent()
+    };
+    let tainted = within(Session {
+        tainted: true,
+        ..Session::fresh(NOON)
+    });
+    let decided = |risk, grants, at| {
+        let command = call(risk);
+        let bot = principal(allowed(), grants);
+        let slice = slice(&set, &command, Action::Invoke);
+        decide(&slice, &bot, command, at)
+    };
+    permit(decided(Risk::Write, vec![], at(NOON)));
+    permit(decided(Risk::Read, vec![], tainted));
+    let refused = refusal(decided(Risk::Write, vec![], tainted));
+    assert_eq!(refused.policies, ["wall.tainted-session"]);
+
+    let command = call(Risk::Write);
+    let key = command.target.key.clone();
+    let of_call = crate::Scope::Call {
+        command: key.clone(),
+        digest: command.arguments.digest().clone(),
+    };
+    for (scope, opens) in [
+        (of_call, true),
+        (
+            crate::Scope::Command {
+                command: key.clone(),
+            },
+            true,
+        ),
+        (
+            crate::Scope::Service {
+                service: key.service,
+            },
+            false,
+        ),
+    ] {
+        let grants = vec![grant(agent().id, scope.clone(), Risk::Write)];
+        let decision = decided(Risk::Write, grants, tainted);
+        assert_eq!(matches!(decision, Decision::Permit(_)), opens, "{scope:?}");
+    }
+}
+
+#[test]
 fn sets_of_one_text_under_an_older_schema_are_not_the_same() {
     let sources = forbidding(
         "write",
