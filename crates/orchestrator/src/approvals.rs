@@ -1,5 +1,6 @@
 //! Approval requests: opened by gateways, decided by people, taken back, expired by time.
 
+mod opening;
 mod text;
 mod view;
 
@@ -25,6 +26,7 @@ use store::{
 };
 
 pub(crate) use self::{
+    opening::Opening,
     text::{MAX_REASON_CHARS, check_text, is_deceptive, visible},
     view::{
         choices_of, decided, may_reject_of, rejection, summary, takes_step_up, view,
@@ -32,7 +34,10 @@ pub(crate) use self::{
     },
 };
 
-use self::text::{check_reason, shown};
+use self::{
+    opening::Key,
+    text::{check_reason, shown},
+};
 use crate::{Orchestrator, authenticate::Person, error::Error};
 
 /// What an approval grants when nobody says for how long.
@@ -207,6 +212,7 @@ async fn save(
     actor: &Actor,
 ) -> Result<StoredApproval, Error> {
     let store = orchestrator.store();
+    let _turn = orchestrator.inner.opening.turn(Key::of(&new)).await;
     if let Some(pending) = store.join_approval(&new, actor.at).await? {
         return Ok(pending);
     }
