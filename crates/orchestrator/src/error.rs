@@ -80,8 +80,8 @@ pub(crate) enum Error {
     Bug(String),
 }
 
-/// When to try again while the database is locked or away.
-const DATABASE_BACK: Duration = Duration::from_secs(2);
+/// When to try again while the database is locked, or away, or slow.
+const SOON: Duration = Duration::from_secs(2);
 
 /// A body is at most so many bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -225,7 +225,8 @@ impl IntoResponse for Error {
         }
         let retry_after = match &self {
             Self::TooManyTries(wait) => Some(*wait),
-            Self::Store(error) if error.may_pass() => Some(DATABASE_BACK),
+            Self::Store(error) if error.may_pass() => Some(SOON),
+            Self::Timeout(_) => Some(SOON),
             _ => None,
         };
         if let Some(wait) = retry_after {

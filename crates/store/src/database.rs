@@ -16,14 +16,16 @@ use crate::StoreError;
 /// How long is waited for others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// By a caller, for a connection, or for the lock of another writer.
+    /// By a caller, for a connection, and then for the lock of another writer.
     pub(crate) call: Duration,
     /// At the start, for other processes that bring the same SQLite file up to date.
     pub(crate) start: Duration,
 }
 
+/// Who waits for both has an answer after 14 seconds: before a request's own deadline, so
+/// that it says why.
 const PATIENCE: Patience = Patience {
-    call: Duration::from_secs(10),
+    call: Duration::from_secs(7),
     start: Duration::from_mins(1),
 };
 
@@ -315,7 +317,7 @@ impl Database {
         let pool = |connections| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
-                .acquire_timeout(patience.call * 3)
+                .acquire_timeout(patience.call)
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
@@ -356,9 +358,18 @@ impl Database {
             Self::Postgres(pool) => Open::Postgres(pool.begin().await?),
             // Plain BEGIN would read first and then fail to become a writer.
             Self::Sqlite { writer, .. } => {
-                Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+                let begun = writer.begin_with("BEGIN IMMEDIATE").await;
+                Open::Sqlite(begun.map_err(queued)?)
             }
         })
+    }
+}
+
+/// What an error of SQLite's writer means: it is never away, but others may hold it.
+pub(crate) fn queued(error: sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::PoolTimedOut => StoreError::Locked(error),
+        error => error.into(),
     }
 }
 

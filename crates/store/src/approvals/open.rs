@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Actor, Store, StoreError, agents,
     column::{is_exact, parsed, prose, statements, to_json},
-    database::{Database, within},
+    database::{Database, queued, within},
     feed::Change,
     write::{Record, Write},
 };
@@ -202,16 +202,15 @@ impl Store {
                     .fetch_optional(pool)
                     .await?
             }
-            Database::Sqlite { writer, .. } => {
-                sqlx::query_as(JOIN_PENDING)
-                    .bind(&key.agent)
-                    .bind(&key.command)
-                    .bind(&key.digest)
-                    .bind(&key.policy_set)
-                    .bind(at.as_millis())
-                    .fetch_optional(writer)
-                    .await?
-            }
+            Database::Sqlite { writer, .. } => sqlx::query_as(JOIN_PENDING)
+                .bind(&key.agent)
+                .bind(&key.command)
+                .bind(&key.digest)
+                .bind(&key.policy_set)
+                .bind(at.as_millis())
+                .fetch_optional(writer)
+                .await
+                .map_err(queued)?,
         };
         let Some((pending,)) = joined else {
             return Ok(None);

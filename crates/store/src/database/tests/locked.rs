@@ -52,6 +52,15 @@ async fn a_locked_file_is_read_and_not_written_until_it_is_let_go() {
         assert!(matches!(error, StoreError::Locked(_)), "{error:?}");
         assert!(error.may_pass());
     }
+    // In the queue of this process, too.
+    let Database::Sqlite { writer, .. } = &store.database else {
+        panic!("sqlite")
+    };
+    let held = writer.acquire().await.unwrap();
+    let error = store.create_agent(&agent("lost"), &actor()).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, StoreError::Locked(_)), "{error:?}");
+    drop(held);
     assert_eq!(store.agents().await.unwrap().len(), 1, "reading goes on");
 
     other.execute("ROLLBACK").await.unwrap();
