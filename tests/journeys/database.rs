@@ -10,6 +10,9 @@ use sqlx::{Connection, Executor, SqliteConnection};
 /// Requests are short-lived, so that one expires while the database is away.
 const BRIEF: (&str, &str) = ("CEDARGATE_APPROVAL_LIFETIME_SECONDS", "8");
 
+/// The gateway does not wait until the orchestrator gives up.
+const HURRIED: (&str, &str) = ("CEDARGATE_ORCHESTRATOR_TIMEOUT_MS", "3000");
+
 /// That an answer says what is wrong, and when to come back.
 fn says(reply: &Reply, why: &str) {
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{reply:?}");
@@ -101,7 +104,7 @@ async fn trail(system: &System) -> anyhow::Result<Vec<Value>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_locked() -> anyhow::Result<()> {
-    let system = System::start_with(Layout::OneProcess, &[BRIEF]).await?;
+    let system = System::start_with(Layout::OneProcess, &[BRIEF, HURRIED]).await?;
     let worker = system
         .create_agent(json!({"name": "working", "allowed_mcps": ["coolify"]}))
         .await?;
@@ -188,6 +191,7 @@ async fn postgres_gone() -> anyhow::Result<()> {
         Layout::TwoProcesses,
         &[
             BRIEF,
+            HURRIED,
             ("DATABASE_URL", &database),
             ("CEDARGATE_MAX_STALENESS_MS", "300"),
         ],

@@ -109,6 +109,8 @@ impl System {
             ("LOG_FORMAT", "json"),
             ("LOG_LEVEL", "info"),
             ("CEDARGATE_CONTROL_TOKEN", CONTROL_TOKEN),
+            // Many journeys at once may share two cores: none fails for slowness alone.
+            ("CEDARGATE_ORCHESTRATOR_TIMEOUT_MS", "20000"),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -1,13 +1,18 @@
-//! The same call asked for many times at once: one of them writes, the others join.
+//! The same call asked for many times at once: few of them write.
+//!
+//! One of this process leads; those that come while it is at work form the next group, of
+//! which again one leads, and asks the store once for all of them. So an agent in a loop
+//! costs two writes at a time, however many of its calls arrive together. The store makes
+//! sure that there is one request; this makes sure that it is cheap.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use authz::{AgentId, CommandKey, PolicySetVersion, command::ArgumentsDigest};
-use store::approvals::NewApproval;
-use tokio::sync::OwnedMutexGuard;
+use store::approvals::{NewApproval, StoredApproval};
+use tokio::sync::oneshot;
 
 /// What makes two calls one request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,57 +34,97 @@ impl Key {
     }
 }
 
-type Turn = Arc<tokio::sync::Mutex<()>>;
+/// Calls that are being put before people at this moment, each with those that wait.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Opening(Arc<Mutex<HashMap<Key, Waiting>>>);
 
-/// Which calls are being put before people at this moment.
-///
-/// Without it each of forty calls at once would find nothing to join and begin a write of
-/// its own, one after the other, only to find there that the first has opened the request.
-/// The store alone makes sure that there is one; this makes sure that it is cheap.
-#[derive(Debug, Default)]
-pub(crate) struct Opening(Mutex<HashMap<Key, Turn>>);
+type Waiting = Vec<oneshot::Sender<Part>>;
+
+/// What one call of a group has to do.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// Ask the store, for those who follow as well.
+    Lead(Leader),
+    /// Nothing: whoever led was told this.
+    Follow(Box<StoredApproval>),
+    /// Ask the store for itself: whoever led has failed.
+    Alone,
+}
 
 impl Opening {
-    /// Waits until nobody else of this process opens, or joins, the same.
-    pub(crate) async fn turn(&self, key: Key) -> MyTurn<'_> {
-        let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(key.clone()).or_default())
+    /// Waits for whoever is at the same, if anybody is, and says what is to be done then.
+    pub(crate) async fn join(&self, key: Key) -> Part {
+        let told = {
+            let mut open = self.lock();
+            let Some(waiting) = open.get_mut(&key) else {
+                open.insert(key.clone(), Vec::new());
+                return Part::Lead(Leader {
+                    opening: self.clone(),
+                    key,
+                    followers: Vec::new(),
+                });
+            };
+            let (tell, told) = oneshot::channel();
+            waiting.push(tell);
+            told
         };
-        // Before waiting: whoever stops waiting must tidy up as well.
-        let mut mine = MyTurn {
-            of: self,
-            key,
-            guard: None,
-        };
-        mine.guard = Some(turn.lock_owned().await);
-        mine
+        told.await.unwrap_or(Part::Alone)
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.0.lock().unwrap().len()
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets those that wait form the next group; nobody is left behind, whoever gives up.
+    fn next(&self, key: &Key) {
+        let leader = {
+            let mut open = self.lock();
+            let waiting = open.get_mut(key).map(std::mem::take).unwrap_or_default();
+            let mut present = waiting.into_iter().filter(|tell| !tell.is_closed());
+            let Some(first) = present.next() else {
+                open.remove(key);
+                return;
+            };
+            (first, present.collect())
+        };
+        let (tell, followers) = leader;
+        // Whoever gives up just now drops this, and so the next is called.
+        let _ = tell.send(Part::Lead(Leader {
+            opening: self.clone(),
+            key: key.clone(),
+            followers,
+        }));
     }
 }
 
-/// Held while opening; lets the next one go when dropped.
-pub(crate) struct MyTurn<'a> {
-    of: &'a Opening,
+/// Asks the store for a group. When it is dropped the next group's turn comes.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    opening: Opening,
     key: Key,
-    guard: Option<OwnedMutexGuard<()>>,
+    followers: Waiting,
 }
 
-impl Drop for MyTurn<'_> {
-    fn drop(&mut self) {
-        // First, as it holds the turn, too.
-        self.guard = None;
-        let mut turns = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if turns
-            .get(&self.key)
-            .is_some_and(|turn| Arc::strong_count(turn) == 1)
-        {
-            turns.remove(&self.key);
+impl Leader {
+    /// How many calls it asks for, its own among them.
+    pub(crate) fn calls(&self) -> u64 {
+        u64::try_from(self.followers.len())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1)
+    }
+
+    /// Tells the others what came of it. Dropped without this, they ask for themselves.
+    pub(crate) fn tell(mut self, stored: &StoredApproval) {
+        for follower in self.followers.drain(..) {
+            // Who gave up need not know.
+            let _ = follower.send(Part::Follow(Box::new(stored.clone())));
         }
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.opening.next(&self.key);
     }
 }
 
@@ -100,29 +145,52 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn the_same_waits_and_another_does_not() {
-        let opening = Opening::default();
-        let first = opening.turn(key("coolify/deploy")).await;
-        let mut second = Box::pin(opening.turn(key("coolify/deploy")));
-        assert!(poll!(&mut second).is_pending());
-        let other = opening.turn(key("coolify/restart")).now_or_never();
-        drop(other.expect("another call does not wait"));
-        drop(first);
-        let second = second.now_or_never().expect("the first is done");
-        assert_eq!(opening.len(), 1);
-        drop(second);
-        assert_eq!(opening.len(), 0, "nothing is kept");
+    fn leads(part: Option<Part>) -> Leader {
+        match part {
+            Some(Part::Lead(leader)) => leader,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[tokio::test]
-    async fn who_gives_up_leaves_nothing() {
+    async fn those_that_come_meanwhile_are_one_group() {
         let opening = Opening::default();
-        let first = opening.turn(key("coolify/deploy")).await;
-        let mut second = Box::pin(opening.turn(key("coolify/deploy")));
+        let first = leads(opening.join(key("coolify/deploy")).now_or_never());
+        assert_eq!(first.calls(), 1);
+        let mut group: Vec<_> = (0..5)
+            .map(|_| Box::pin(opening.join(key("coolify/deploy"))))
+            .collect();
+        for one in &mut group {
+            assert!(poll!(one).is_pending());
+        }
+        let other = leads(opening.join(key("coolify/restart")).now_or_never());
+        assert_eq!(other.calls(), 1, "another call does not wait");
+        // One gives up before its turn.
+        drop(group.remove(2));
+        drop(first);
+        let second = leads(group.remove(0).now_or_never());
+        assert_eq!(second.calls(), 4);
+        // It fails: the others are not left waiting, and ask for themselves.
+        drop(second);
+        for one in group {
+            assert!(matches!(one.now_or_never(), Some(Part::Alone)));
+        }
+        drop(other);
+        assert!(opening.lock().is_empty(), "nothing is kept");
+    }
+
+    #[tokio::test]
+    async fn who_is_called_and_gives_up_calls_the_next() {
+        let opening = Opening::default();
+        let first = leads(opening.join(key("coolify/deploy")).now_or_never());
+        let mut second = Box::pin(opening.join(key("coolify/deploy")));
         assert!(poll!(&mut second).is_pending());
         drop(first);
+        // It leads by now, and does not know yet.
+        let mut third = Box::pin(opening.join(key("coolify/deploy")));
+        assert!(poll!(&mut third).is_pending());
         drop(second);
-        assert_eq!(opening.len(), 0);
+        assert_eq!(leads(third.now_or_never()).calls(), 1);
+        assert!(opening.lock().is_empty(), "nothing is kept");
     }
 }
