@@ -34,6 +34,7 @@ async fn one_request_however_often_asked(system: System) -> anyhow::Result<()> {
     assert_eq!(ids.len(), 1, "{ids:?}");
     let inbox = system.admin_get("/api/approvals").await?;
     assert_eq!(inbox.body.as_array().map(Vec::len), Some(1));
+    assert_eq!(inbox.body[0]["joined"], 39, "each is counted: {inbox:?}");
 
     // Other arguments are another request.
     let one = system

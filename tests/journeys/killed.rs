@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
+use anyhow::Context;
 use cedargate_tests::{Layout, System};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
+
+journeys![verdicts];
 
 /// `kill -9` under load, fifty times: every command that reached the upstream has its line.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,16 +109,7 @@ async fn fifty_times() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn full_disk() -> anyhow::Result<()> {
     let disk = tempfile::tempdir()?;
-    let mounted = tokio::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
-        .arg(disk.path())
-        .status()
-        .await?;
-    assert!(
-        mounted.success(),
-        "this journey mounts a small tmpfs, which needs root"
-    );
-    let unmount = Unmount(disk.path().to_owned());
+    let unmount = mount(disk.path(), "256k").await?;
     let journal = disk.path().join("journal").display().to_string();
     let system = System::start_with(Layout::OneProcess, &[("CEDARGATE_JOURNAL", &journal)]).await?;
     let agent = system
@@ -186,7 +180,148 @@ async fn full_disk() -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Unmount(PathBuf);
+/// `kill -9` in the middle of verdicts: of each one either everything is there, verdict,
+/// grant, event and line in the trail, or nothing; and what was confirmed is there.
+async fn verdicts(mut system: System) -> anyhow::Result<()> {
+    const AT_ONCE: usize = 8;
+    let (mut granted, mut pending) = (0, 0);
+    for round in 0..AT_ONCE {
+        let mut asked = Vec::new();
+        for n in 0..AT_ONCE {
+            let name = json!({"name": format!("agent-{round}-{n}")});
+            let agent = system.create_agent(name).await?;
+            let refused = system.execute(&agent, "/mcp-coolify servers list").await?;
+            let id = refused.body["error"]["data"]["request_id"].as_str();
+            asked.push((agent, id.context("a request id")?.to_owned()));
+        }
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let mut verdicts = Vec::new();
+        for (_, id) in &asked {
+            let request = system
+                .orchestrator(Method::POST, "/api/mcp/permission-respond")
+                .bearer_auth(&system.admin)
+                .json(&json!({"request_id": id, "approved": true, "reason": "go"}));
+            let (id, tell) = (id.clone(), tell.clone());
+            verdicts.push(tokio::spawn(async move {
+                // It breaks off when the process dies.
+                if let Ok(reply) = request.send().await {
+                    assert_eq!(reply.status(), StatusCode::OK);
+                    tell.send(id).expect("somebody listens");
+                }
+            }));
+        }
+        drop(tell);
+        // Another moment each round: after so many are confirmed, while others are not.
+        let mut confirmed = Vec::new();
+        while confirmed.len() < round {
+            confirmed.push(told.recv().await.context("they are confirmed")?);
+        }
+        system.kill_and_restart_control_plane().await?;
+        for verdict in verdicts {
+            verdict.await?;
+        }
+        while let Some(id) = told.recv().await {
+            confirmed.push(id);
+        }
+
+        let grants = system.admin_get("/api/grants?all=true").await?;
+        let events = events(&system).await?;
+        for (agent, id) in asked {
+            let request = system.admin_get(&format!("/api/approvals/{id}")).await?;
+            let count = |of: &Value, field: &str, kind: Option<&str>| {
+                let items = of.as_array().into_iter().flatten();
+                let of_this = items.filter(|item| item[field] == id.as_str());
+                of_this
+                    .filter(|item| kind.is_none_or(|kind| item["kind"] == kind))
+                    .count()
+            };
+            let trail = system
+                .admin_get(&format!("/api/audit?limit=1000&agent={agent}"))
+                .await?;
+            let approved = trail.body.as_array().into_iter().flatten();
+            let approved = approved.filter(|entry| entry["kind"] == "approved").count();
+            let told = events
+                .iter()
+                .filter(|event| {
+                    event["type"] == "approval_approved" && event["approval"] == id.as_str()
+                })
+                .count();
+            let verdicts = request.body["verdicts"].as_array().map_or(0, Vec::len);
+            let seen = (
+                request.body["status"].as_str().unwrap_or_default(),
+                verdicts,
+                count(&grants.body, "approval", None),
+                told,
+                approved,
+            );
+            let expected = if seen.0 == "approved" {
+                granted += 1;
+                ("approved", 1, 1, 1, 1)
+            } else {
+                pending += 1;
+                assert!(!confirmed.contains(&id), "{id} was confirmed");
+                ("pending", 0, 0, 0, 0)
+            };
+            assert_eq!(seen, expected, "all of it or nothing: {request:?}");
+            if seen.0 == "approved" {
+                let goes = system.execute(&agent, "/mcp-coolify servers list").await?;
+                assert_eq!(goes.status, StatusCode::OK, "{goes:?}");
+            } else {
+                // Nothing stands in the way of deciding it now.
+                let again = system.respond(&id, true).await?;
+                assert_eq!(again.status, StatusCode::OK, "{again:?}");
+            }
+        }
+    }
+    assert!(
+        granted > 0 && pending > 0,
+        "{granted} granted, {pending} not: no kill was in the middle"
+    );
+    Ok(())
+}
+
+/// Everything that the feed holds.
+async fn events(system: &System) -> anyhow::Result<Vec<Value>> {
+    let mut socket = system.socket("").await?;
+    let hello = socket.event("connection_established").await?;
+    let head = hello["sequence"].as_i64().context("the head")?;
+    let request = system.orchestrator(Method::GET, "/api/feed?after=0");
+    let mut feed = request.bearer_auth(&system.admin).send().await?;
+    let (mut events, mut text) = (Vec::new(), String::new());
+    cedargate_tests::soon("the feed is read", async {
+        loop {
+            let part = feed.chunk().await?.context("the feed ended")?;
+            text.push_str(std::str::from_utf8(&part)?);
+            while let Some((line, rest)) = text.split_once('\n') {
+                if let Some(data) = line.strip_prefix("data: ") {
+                    events.push(serde_json::from_str::<Value>(data)?);
+                }
+                text = rest.to_owned();
+            }
+            if events.last().is_some_and(|event| event["sequence"] == head) {
+                return anyhow::Ok(());
+            }
+        }
+    })
+    .await??;
+    Ok(events)
+}
+
+/// Mounts a small disk in memory, for as long as what it gives back is kept.
+pub(crate) async fn mount(at: &std::path::Path, size: &str) -> anyhow::Result<Unmount> {
+    let mounted = tokio::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+        .arg(at)
+        .status()
+        .await?;
+    assert!(
+        mounted.success(),
+        "this journey mounts a small tmpfs, which needs root"
+    );
+    Ok(Unmount(at.to_owned()))
+}
+
+pub(crate) struct Unmount(PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {

@@ -35,6 +35,7 @@ macro_rules! journeys {
 mod activation;
 mod browser;
 mod checklist;
+mod database;
 mod demo;
 mod documented;
 mod escalated;

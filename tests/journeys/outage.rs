@@ -136,8 +136,14 @@ async fn orchestrator_down() -> anyhow::Result<()> {
 /// An orchestrator that accepts connections and never answers is as good as down.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orchestrator_slow() -> anyhow::Result<()> {
-    let mut system =
-        System::start_with(Layout::TwoProcesses, &[("CEDARGATE_MAX_STALENESS_MS", "0")]).await?;
+    let mut system = System::start_with(
+        Layout::TwoProcesses,
+        &[
+            ("CEDARGATE_MAX_STALENESS_MS", "0"),
+            ("CEDARGATE_ORCHESTRATOR_TIMEOUT_MS", "3000"),
+        ],
+    )
+    .await?;
     let agent = system
         .create_agent(json!({"name": "hung", "allowed_mcps": ["coolify"]}))
         .await?;

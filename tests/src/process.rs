@@ -4,6 +4,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -139,6 +140,25 @@ impl Process {
             .context("VmRSS")?;
         let number = line.split_whitespace().next().context("a number")?;
         Ok(number.parse()?)
+    }
+
+    /// How much CPU time it has used so far, to 10 ms.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended, or this is not Linux.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        // What the kernel counts in, whatever the machine.
+        const TICK: Duration = Duration::from_millis(10);
+        let id = self.child.id().context("it has ended already")?;
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // The name may hold spaces, and ends with the last bracket.
+        let (_, fields) = stat.rsplit_once(')').context("a name in brackets")?;
+        let mut ticks = 0;
+        for field in fields.split_whitespace().skip(11).take(2) {
+            ticks += field.parse::<u32>()?;
+        }
+        Ok(TICK * ticks)
     }
 
     /// Everything that it said so far.

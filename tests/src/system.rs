@@ -83,7 +83,8 @@ impl System {
         Self::start_with(layout, &[]).await
     }
 
-    /// Starts everything, with further variables for both planes.
+    /// Starts everything, with further variables for both planes. `DATABASE_URL` among them
+    /// is used as it is; else there is a database of its own.
     ///
     /// # Errors
     ///
@@ -108,6 +109,8 @@ impl System {
             ("LOG_FORMAT", "json"),
             ("LOG_LEVEL", "info"),
             ("CEDARGATE_CONTROL_TOKEN", CONTROL_TOKEN),
+            // Many journeys at once may share two cores: none fails for slowness alone.
+            ("CEDARGATE_ORCHESTRATOR_TIMEOUT_MS", "20000"),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -123,7 +126,10 @@ impl System {
         }
         let database = match layout {
             Layout::OneProcess => None,
-            Layout::TwoProcesses => Some(database::create().await?),
+            Layout::TwoProcesses => match more.iter().find(|(name, _)| *name == "DATABASE_URL") {
+                Some((_, url)) => Some((*url).to_owned()),
+                None => Some(database::create().await?),
+            },
         };
         let (gateway, orchestrator, urls) =
             start_planes(layout, data.path(), database.as_deref(), &variables, None).await?;
@@ -160,7 +166,12 @@ impl System {
     /// The control plane's database.
     #[must_use]
     pub fn database_url(&self) -> String {
-        self.database.clone().unwrap_or_else(|| {
+        let given = self
+            .variables
+            .iter()
+            .find(|(name, _)| name == "DATABASE_URL")
+            .map(|(_, url)| url.clone());
+        self.database.clone().or(given).unwrap_or_else(|| {
             let file = control_data(self.layout, self.data.path()).join("cedargate.db");
             format!("sqlite://{}", file.display())
         })
@@ -184,6 +195,19 @@ impl System {
         self.orchestrator.as_ref().unwrap_or(&self.gateway)
     }
 
+    /// How much CPU time both planes have used so far.
+    ///
+    /// # Errors
+    ///
+    /// When one of them has ended.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let mut used = self.gateway.cpu_time()?;
+        if let Some(orchestrator) = &self.orchestrator {
+            used += orchestrator.cpu_time()?;
+        }
+        Ok(used)
+    }
+
     /// Kills the gateway as `kill -9` does, and starts it again on the same data.
     ///
     /// # Errors
@@ -192,6 +216,21 @@ impl System {
     pub async fn kill_and_restart_gateway(&mut self) -> anyhow::Result<()> {
         self.gateway.kill().await?;
         self.start_gateway_again().await
+    }
+
+    /// Kills what runs the control plane as `kill -9` does, and starts it again on the same
+    /// data; in one process that is the gateway too.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start again.
+    pub async fn kill_and_restart_control_plane(&mut self) -> anyhow::Result<()> {
+        if let Some(orchestrator) = &mut self.orchestrator {
+            orchestrator.kill().await?;
+            self.start_orchestrator_again().await?;
+            return ready(&self.gateway_url).await;
+        }
+        self.kill_and_restart_gateway().await
     }
 
     /// Starts the gateway again after it ended.

@@ -1,5 +1,6 @@
 //! Approval requests: opened by gateways, decided by people, taken back, expired by time.
 
+mod opening;
 mod text;
 mod view;
 
@@ -25,6 +26,7 @@ use store::{
 };
 
 pub(crate) use self::{
+    opening::Opening,
     text::{MAX_REASON_CHARS, check_text, is_deceptive, visible},
     view::{
         choices_of, decided, may_reject_of, rejection, summary, takes_step_up, view,
@@ -32,7 +34,10 @@ pub(crate) use self::{
     },
 };
 
-use self::text::{check_reason, shown};
+use self::{
+    opening::{Key, Leader, Part},
+    text::{check_reason, shown},
+};
 use crate::{Orchestrator, authenticate::Person, error::Error};
 
 /// What an approval grants when nobody says for how long.
@@ -205,8 +210,29 @@ async fn save(
     asked: Asked,
     actor: &Actor,
 ) -> Result<StoredApproval, Error> {
+    let leader = match orchestrator.inner.opening.join(Key::of(&new)).await {
+        Part::Follow(stored) => return Ok(*stored),
+        Part::Lead(leader) => Some(leader),
+        Part::Alone => None,
+    };
+    let calls = leader.as_ref().map_or(1, Leader::calls);
+    let stored = save_for(orchestrator, new, asked, calls, actor).await?;
+    if let Some(leader) = leader {
+        leader.tell(&stored);
+    }
+    Ok(stored)
+}
+
+/// Joins the pending request for so many calls, or opens one that they join.
+async fn save_for(
+    orchestrator: &Orchestrator,
+    new: NewApproval,
+    asked: Asked,
+    calls: u64,
+    actor: &Actor,
+) -> Result<StoredApproval, Error> {
     let store = orchestrator.store();
-    if let Some(pending) = store.join_approval(&new, actor.at).await? {
+    if let Some(pending) = store.join_approval(&new, calls, actor.at).await? {
         return Ok(pending);
     }
     let terms = Terms {
@@ -226,6 +252,14 @@ async fn save(
             approvals_needed = stored.new.ask.approvals,
             "mcp_permission_request"
         );
+    }
+    if calls > 1
+        && stored.status == Status::Pending
+        && let Some(joined) = store
+            .join_approval(&stored.new, calls - 1, actor.at)
+            .await?
+    {
+        return Ok(joined);
     }
     Ok(stored)
 }

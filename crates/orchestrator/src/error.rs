@@ -74,11 +74,14 @@ pub(crate) enum Error {
     TooManyStreams,
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    #[error("the database failed")]
-    Store(#[source] StoreError),
+    #[error(transparent)]
+    Store(StoreError),
     #[error("a bug of ours: {0}")]
     Bug(String),
 }
+
+/// When to try again while the database is locked, or away, or slow.
+const SOON: Duration = Duration::from_secs(2);
 
 /// A body is at most so many bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -150,9 +153,14 @@ impl From<StoreError> for Error {
             StoreError::Conflict(what) => Self::Conflict(what),
             StoreError::TooMany(what) => Self::TooMany(what),
             StoreError::Corrupt { .. } => Self::Bug(error.to_string()),
-            StoreError::Database(_) | StoreError::Migrate(_) | StoreError::UnknownDatabase(_) => {
-                Self::Store(error)
-            }
+            StoreError::Locked(_)
+            | StoreError::Unreachable(_)
+            | StoreError::Full(_)
+            | StoreError::Database(_)
+            | StoreError::Newer(_)
+            | StoreError::Foreign(_)
+            | StoreError::Migrate(_)
+            | StoreError::UnknownDatabase(_) => Self::Store(error),
         }
     }
 }
@@ -215,7 +223,13 @@ impl IntoResponse for Error {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Self::TooManyTries(wait) = &self {
+        let retry_after = match &self {
+            Self::TooManyTries(wait) => Some(*wait),
+            Self::Store(error) if error.may_pass() => Some(SOON),
+            Self::Timeout(_) => Some(SOON),
+            _ => None,
+        };
+        if let Some(wait) = retry_after {
             // Rounded up: whoever comes back then is let in.
             let seconds = wait.as_millis().div_ceil(1_000).max(1);
             if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {

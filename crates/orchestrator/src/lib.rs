@@ -121,6 +121,8 @@ struct Inner {
     clients: AtomicU64,
     /// Open streams of server-sent events.
     streams: AtomicUsize,
+    /// What is being put before people at this moment.
+    opening: approvals::Opening,
     /// The newest changes, for whoever follows.
     feed: Feed,
     /// Cancelled when the orchestrator stops: streams end.
@@ -216,6 +218,7 @@ impl Orchestrator {
                 sockets: AtomicUsize::new(0),
                 clients: AtomicU64::new(0),
                 streams: AtomicUsize::new(0),
+                opening: approvals::Opening::default(),
                 feed,
                 closing: CancellationToken::new(),
                 last_loaded: explain::LastLoaded::default(),

@@ -3,17 +3,34 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{
-    Executor, PgPool, Postgres, SqlSafeStr, Sqlite, SqlitePool, Transaction,
+    AssertSqlSafe, Connection, Executor, PgPool, Postgres, SqlSafeStr, Sqlite, SqlitePool,
+    Transaction,
     migrate::{Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::StoreError;
 
-/// How long a caller waits for a connection, or for the lock of another writer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long is waited for others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// By a caller, for a connection, and then for the lock of another writer.
+    pub(crate) call: Duration,
+    /// At the start, for other processes that bring the same SQLite file up to date.
+    pub(crate) start: Duration,
+}
+
+/// Who waits for both has an answer after 14 seconds: before a request's own deadline, so
+/// that it says why.
+const PATIENCE: Patience = Patience {
+    call: Duration::from_secs(7),
+    start: Duration::from_mins(1),
+};
+
+/// Between two tries to open an SQLite file that others hold.
+const START_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections to PostgreSQL, per process: one listens, and writes queue for one row anyway.
 const POSTGRES_CONNECTIONS: u32 = 11;
@@ -129,8 +146,8 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
     ),
 ];
 
-fn migrator() -> Migrator {
-    let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
+pub(crate) fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = migrations.iter().map(|&(version, name, sql)| {
         Migration::new(
             version,
             name.into(),
@@ -153,12 +170,23 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the URL is of another kind, the database is out of reach, or its tables
-    /// are newer than this program.
+    /// When the URL is of another kind, the database is out of reach or locked, or its
+    /// tables are newer than this program.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_with(url, PATIENCE, &migrator(MIGRATIONS)).await
+    }
+
+    /// As [`Store::open`], with less patience or other migrations.
+    pub(crate) async fn open_with(
+        url: &str,
+        patience: Patience,
+        migrator: &Migrator,
+    ) -> Result<Self, StoreError> {
         let database = match url.split_once(':') {
-            Some(("sqlite", _)) => Database::sqlite(url).await?,
-            Some(("postgres" | "postgresql", _)) => Database::postgres(url).await?,
+            Some(("sqlite", _)) => Database::sqlite(url, patience, migrator).await?,
+            Some(("postgres" | "postgresql", _)) => {
+                Database::postgres(url, patience, migrator).await?
+            }
             // Never the whole URL: it may hold a password.
             Some((scheme, _)) => return Err(StoreError::UnknownDatabase(format!("{scheme}:"))),
             None => {
@@ -198,35 +226,40 @@ impl Store {
 }
 
 impl Database {
-    async fn postgres(url: &str) -> Result<Self, StoreError> {
+    async fn postgres(
+        url: &str,
+        patience: Patience,
+        migrator: &Migrator,
+    ) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name("cedargate");
 
         // On a connection of its own, so that the advisory lock goes with it if this
         // fails, and so that the patience below does not apply to waiting for others
-        // who migrate.
+        // who migrate. Each migration is a transaction: who is killed in one leaves those
+        // before, and the next start goes on from there.
         let migrations = PgPoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(patience.call)
             .connect_with(options.clone())
             .await?;
-        let migrated = migrator().run(&migrations).await;
+        let migrated = migrator.run(&migrations).await;
         migrations.close().await;
         migrated?;
 
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
-            .acquire_timeout(PATIENCE)
-            .after_connect(|connection, _| {
+            .acquire_timeout(patience.call)
+            .after_connect(move |connection, _| {
+                // A writer that hangs must not hold the head of the feed for ever.
+                let limits = format!(
+                    "SET lock_timeout = {};
+                     SET statement_timeout = '30s';
+                     SET idle_in_transaction_session_timeout = '30s'",
+                    patience.call.as_millis()
+                );
                 Box::pin(async move {
-                    // A writer that hangs must not hold the head of the feed for ever.
-                    connection
-                        .execute(
-                            "SET lock_timeout = '10s';
-                             SET statement_timeout = '30s';
-                             SET idle_in_transaction_session_timeout = '30s'",
-                        )
-                        .await?;
+                    connection.execute(AssertSqlSafe(limits)).await?;
                     Ok(())
                 })
             })
@@ -235,12 +268,39 @@ impl Database {
         Ok(Self::Postgres(pool))
     }
 
-    async fn sqlite(url: &str) -> Result<Self, StoreError> {
+    /// Opens the file, and again if others hold it for longer than one call waits: on a slow
+    /// disk several that bring it up to date, one after the other, take longer than that.
+    async fn sqlite(
+        url: &str,
+        patience: Patience,
+        migrator: &Migrator,
+    ) -> Result<Self, StoreError> {
+        let deadline = Instant::now() + patience.start;
+        let mut waiting = false;
+        loop {
+            match Self::sqlite_now(url, patience, migrator).await {
+                Err(StoreError::Locked(_)) if Instant::now() < deadline => {
+                    if !waiting {
+                        tracing::warn!("the database is locked by another process; waiting for it");
+                        waiting = true;
+                    }
+                    tokio::time::sleep(START_PAUSE).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn sqlite_now(
+        url: &str,
+        patience: Patience,
+        migrator: &Migrator,
+    ) -> Result<Self, StoreError> {
         let options: SqliteConnectOptions = url.parse()?;
         let options = options
             .create_if_missing(true)
             .foreign_keys(true)
-            .busy_timeout(PATIENCE)
+            .busy_timeout(patience.call)
             .journal_mode(SqliteJournalMode::Wal)
             // FULL, not NORMAL: with NORMAL the last commits before a power cut may be
             // gone, and a revocation that someone was told of would come undone. People
@@ -249,29 +309,36 @@ impl Database {
             .synchronous(SqliteSynchronous::Full);
         let memory = url.contains(":memory:") || url.contains("mode=memory");
         if !memory {
-            make_private(options.get_filename()).map_err(sqlx::Error::Io)?;
+            make_private(options.get_filename())
+                .map_err(|error| StoreError::Database(sqlx::Error::Io(error)))?;
         }
 
         // A connection is never closed for its age: in memory, the data would go with it.
         let pool = |connections| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
-                .acquire_timeout(PATIENCE * 3)
+                .acquire_timeout(patience.call)
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
-        let writer = pool(1)
-            .min_connections(1)
-            .connect_with(options.clone())
-            .await?;
+        let mut writers = pool(1).min_connections(1);
+        if !memory {
+            // When the disk is full SQLite undoes a transaction by itself, and the rollback
+            // that follows fails: the connection then counts one transaction too many, and
+            // would never begin another.
+            writers = writers.before_acquire(|connection, _| {
+                let usable = !connection.is_in_transaction();
+                Box::pin(async move { Ok(usable) })
+            });
+        }
+        let writer = writers.connect_with(options.clone()).await?;
 
         // sqlx's own migration lock does nothing on SQLite. In this transaction each
-        // migration becomes a savepoint, and other processes wait.
+        // migration becomes a savepoint, and other processes wait. Who is killed in it
+        // leaves nothing of it.
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
         // `run` does the same, but its future is not `Send` for a borrowed connection.
-        migrator()
-            .run_direct(None, &mut *transaction, false)
-            .await?;
+        migrator.run_direct(None, &mut *transaction, false).await?;
         transaction.commit().await?;
 
         let readers = if memory {
@@ -291,9 +358,18 @@ impl Database {
             Self::Postgres(pool) => Open::Postgres(pool.begin().await?),
             // Plain BEGIN would read first and then fail to become a writer.
             Self::Sqlite { writer, .. } => {
-                Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+                let begun = writer.begin_with("BEGIN IMMEDIATE").await;
+                Open::Sqlite(begun.map_err(queued)?)
             }
         })
+    }
+}
+
+/// What an error of SQLite's writer means: it is never away, but others may hold it.
+pub(crate) fn queued(error: sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::PoolTimedOut => StoreError::Locked(error),
+        error => error.into(),
     }
 }
 

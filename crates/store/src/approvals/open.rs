@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Actor, Store, StoreError, agents,
     column::{is_exact, parsed, prose, statements, to_json},
-    database::{Database, within},
+    database::{Database, queued, within},
     feed::Change,
     write::{Record, Write},
 };
@@ -22,7 +22,7 @@ statements! {
             advice, workflow, opened, expires, status, joined, requester, owner, asked, risk)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'pending', 0, $14, $15, $16, $17)";
     JOIN_PENDING = "
-        UPDATE approvals SET joined = joined + 1
+        UPDATE approvals SET joined = joined + $6
         WHERE agent = $1 AND command = $2 AND digest = $3 AND policy_set = $4 AND status = 'pending'
             AND $5 < expires
         RETURNING id";
@@ -132,7 +132,7 @@ impl Store {
                 "a policy set version cannot hold NUL".to_owned(),
             ));
         }
-        if let Some(pending) = self.join_approval(&new, actor.at).await? {
+        if let Some(pending) = self.join_approval(&new, 1, actor.at).await? {
             return Ok((pending, false));
         }
         let key = Key::of(&new);
@@ -153,6 +153,7 @@ impl Store {
             .bind(&key.digest)
             .bind(&key.policy_set)
             .bind(actor.at.as_millis())
+            .bind(1_i64)
             .fetch_optional(c)
             .await?);
         if let Some((pending,)) = joined {
@@ -178,9 +179,9 @@ impl Store {
         open(write, new, terms).await.map(|opened| (opened, true))
     }
 
-    /// Joins the pending request of the same call, if there is one: one statement of its
-    /// own, without the head of the feed. However often a looping agent asks, nobody else
-    /// waits for it.
+    /// Joins the pending request of the same call, if there is one, as so many calls: one
+    /// statement of its own, without the head of the feed. However often a looping agent
+    /// asks, nobody else waits for it.
     ///
     /// # Errors
     ///
@@ -188,9 +189,11 @@ impl Store {
     pub async fn join_approval(
         &self,
         new: &NewApproval,
+        calls: u64,
         at: Timestamp,
     ) -> Result<Option<StoredApproval>, StoreError> {
         let key = Key::of(new);
+        let times = i64::try_from(calls).unwrap_or(i64::MAX);
         let joined: Option<(String,)> = match &self.database {
             Database::Postgres(pool) => {
                 sqlx::query_as(JOIN_PENDING)
@@ -199,19 +202,20 @@ impl Store {
                     .bind(&key.digest)
                     .bind(&key.policy_set)
                     .bind(at.as_millis())
+                    .bind(times)
                     .fetch_optional(pool)
                     .await?
             }
-            Database::Sqlite { writer, .. } => {
-                sqlx::query_as(JOIN_PENDING)
-                    .bind(&key.agent)
-                    .bind(&key.command)
-                    .bind(&key.digest)
-                    .bind(&key.policy_set)
-                    .bind(at.as_millis())
-                    .fetch_optional(writer)
-                    .await?
-            }
+            Database::Sqlite { writer, .. } => sqlx::query_as(JOIN_PENDING)
+                .bind(&key.agent)
+                .bind(&key.command)
+                .bind(&key.digest)
+                .bind(&key.policy_set)
+                .bind(at.as_millis())
+                .bind(times)
+                .fetch_optional(writer)
+                .await
+                .map_err(queued)?,
         };
         let Some((pending,)) = joined else {
             return Ok(None);
