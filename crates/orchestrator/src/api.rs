@@ -160,7 +160,7 @@ fn gateways() -> OpenApiRouter<Orchestrator> {
     OpenApiRouter::new()
         .routes(routes!(gateway::facts))
         .routes(routes!(gateway::credential))
-        .routes(routes!(gateway::open_approval))
+        .routes(routes!(gateway::open_approval, gateway::open_approvals))
         .routes(routes!(gateway::approval, gateway::withdraw))
         .routes(routes!(gateway::spend))
         .routes(routes!(gateway::policy_set))
