@@ -546,7 +546,7 @@ async fn live_agents_are_explained_and_recorded_calls_decided_by_other_policies(
     assert_eq!(bot["answer"]["policies"][0], "standing.allowed-services");
     assert_eq!(explain("other", &[])["answer"]["verdict"], "escalate");
     let granted = explain("other", &["--grant", "{call: this, by: [dan], for: 1h}"]);
-    assert_eq!(granted["answer"]["grant"], true, "{granted}");
+    assert!(granted["answer"]["grant"].is_string(), "{granted}");
     let unknown = server.run(
         &[],
         &[
