@@ -876,18 +876,15 @@ impl Client {
     /// # Errors
     ///
     /// See [`Client::facts`].
-    pub async fn more_audit(
-        &self,
-        path: &str,
-    ) -> Result<(Vec<AuditEntry>, Option<String>), Error> {
+    pub async fn more_audit(&self, path: &str) -> Result<(Vec<AuditEntry>, Option<String>), Error> {
         let response = self.send(Method::GET, path, None).await?;
         let link = response.headers().get(header::LINK);
         let next = link
             .and_then(|link| link.to_str().ok()?.strip_prefix('<')?.split_once('>'))
             .map(|(next, _)| next.to_owned());
         let body = self.read(response).await?;
-        let entries = serde_json::from_slice(&body)
-            .map_err(|error| Error::Malformed(error.to_string()))?;
+        let entries =
+            serde_json::from_slice(&body).map_err(|error| Error::Malformed(error.to_string()))?;
         Ok((entries, next))
     }
 

@@ -115,9 +115,7 @@ fn described(route: &Route) -> Described {
     let request = || Some(("id", reference(&ApprovalRequestId::name())));
     let of_commands = || OF_COMMANDS.to_vec();
     match route {
-        Route::Health => {
-            Described::open("Whether the process answers", reference(&Health::name()))
-        }
+        Route::Health => Described::open("Whether the process answers", reference(&Health::name())),
         Route::Ready => Described {
             besides: vec![("503", "They cannot; `checks` says why")],
             ..Described::open(
@@ -134,7 +132,10 @@ fn described(route: &Route) -> Described {
         Route::Service(_) => Described {
             parameter: service(),
             besides: vec![("404", "There is no such service for this agent")],
-            ..Described::agents("One service", members(json!({"service": reference("Service")})))
+            ..Described::agents(
+                "One service",
+                members(json!({"service": reference("Service")})),
+            )
         },
         Route::Execute => Described {
             waits: true,
@@ -229,16 +230,22 @@ fn operation(route: &Route, path: &str) -> Value {
             "description": "Who calls; must agree with the credential",
         }));
         may.extend([
-            ("400", "`X-Agent-Id` or a credential is given in a way that means nothing"),
+            (
+                "400",
+                "`X-Agent-Id` or a credential is given in a way that means nothing",
+            ),
             ("401", "No credential, or none that is known"),
             ("403", "The credential is that of another agent"),
-            ("503", "The orchestrator is out of reach, or too much is under way"),
+            (
+                "503",
+                "The orchestrator is out of reach, or too much is under way",
+            ),
             ("504", "No answer in time"),
         ]);
     }
     if described.waits {
         parameters.push(json!({
-            "name": "Prefer", "in": "header", "schema": {"type": "string", "examples": ["wait=30"]},
+            "name": "Prefer", "in": "header", "schema": {"type": "string", "examples": ["wait=5"]},
             "description": "`wait=N`: wait so many seconds for people, at most (RFC 7240)",
         }));
     }
@@ -254,7 +261,9 @@ fn operation(route: &Route, path: &str) -> Value {
             .entry(status)
             .or_insert_with(|| answer(description, &schema));
     }
-    let words = path.split(['/', '{', '}', '.']).filter(|word| !word.is_empty());
+    let words = path
+        .split(['/', '{', '}', '.'])
+        .filter(|word| !word.is_empty());
     let id: Vec<_> = std::iter::once(route.method().as_str().to_ascii_lowercase())
         .chain(words.map(|word| word.replace('-', "_")))
         .collect();
@@ -268,7 +277,11 @@ fn operation(route: &Route, path: &str) -> Value {
     }
     if let Some(body) = described.body {
         let content = json!({"application/json": {"schema": body}});
-        put(&mut operation, "requestBody", json!({"required": true, "content": content}));
+        put(
+            &mut operation,
+            "requestBody",
+            json!({"required": true, "content": content}),
+        );
     }
     if !described.open {
         // The last: on loopback, while there is no gateway token.

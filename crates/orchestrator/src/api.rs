@@ -150,6 +150,7 @@ fn people() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(users::remove_second_factor))
         .routes(routes!(users::unlink))
         .routes(routes!(me::show))
+        .routes(routes!(me::create_token))
         .routes(routes!(me::step_up))
         .routes(routes!(me::begin_second_factor))
         .routes(routes!(me::enrol_second_factor))

@@ -124,7 +124,10 @@ impl Orchestrator {
         Router::new()
             .route("/api/gateway/facts/{agent}", get(facts))
             .route("/api/gateway/credentials", post(credential))
-            .route("/api/gateway/approvals", get(open_approvals).post(open_approval))
+            .route(
+                "/api/gateway/approvals",
+                get(open_approvals).post(open_approval),
+            )
             .route(
                 "/api/gateway/approvals/{id}",
                 get(approval_of).delete(withdraw),
