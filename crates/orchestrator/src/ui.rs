@@ -54,6 +54,7 @@ fn public() -> Router<Orchestrator> {
         .route("/logout", post(session::log_out))
         .route("/bootstrap", get(session::bootstrap))
         .route("/login/oidc", get(oidc::log_in))
+        .route("/logout/oidc", get(oidc::log_out))
         .route("/login/oidc/callback", get(oidc::callback))
         .route(
             "/assets/style.css",
