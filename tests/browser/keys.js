@@ -2,44 +2,9 @@
 
 import assert from "node:assert/strict";
 import { eventually, execute, step, system, withBrowser } from "./browser.js";
+import { focused, logIn, tabTo, type } from "./keyboard.js";
 
 const COMMAND = "/mcp-coolify servers list";
-
-/// What has the focus, as people hear it.
-const focused = (page) =>
-  page.evaluate(() => {
-    const at = document.activeElement;
-    const label = at.getAttribute("aria-label") ?? (at.labels?.[0] ?? at).textContent;
-    return at === document.body ? "nothing" : label.trim().replace(/\s+/g, " ").slice(0, 80);
-  });
-
-/// Presses Tab until what has the focus is called so.
-async function tabTo(page, name) {
-  const seen = [];
-  for (let press = 0; press < 120; press += 1) {
-    await page.keyboard.press("Tab");
-    const label = await focused(page);
-    if (name.test(label)) return label;
-    seen.push(label);
-  }
-  return assert.fail(`${name} cannot be reached by Tab; these can: ${[...new Set(seen)].join(", ")}`);
-}
-
-/// Writes into the field that is called so.
-async function type(page, name, text) {
-  await tabTo(page, name);
-  await page.keyboard.press("Control+A");
-  await page.keyboard.type(text);
-}
-
-/// Logs in: the field has the focus as soon as the page is there.
-async function logIn(page, token) {
-  await page.goto("/login");
-  await page.waitForFunction(() => document.activeElement.id === "token");
-  await page.keyboard.type(token);
-  await page.keyboard.press("Enter");
-  await page.waitForURL("**/approvals");
-}
 
 await withBrowser(async (open) => {
   step("logging in");

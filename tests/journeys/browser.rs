@@ -34,6 +34,11 @@ async fn the_story_by_keyboard_alone() -> anyhow::Result<()> {
     story("keys.js").await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operators_pages_by_keyboard_alone() -> anyhow::Result<()> {
+    story("console_keys.js").await
+}
+
 /// Starts a system with something on every page, and runs one script against it.
 async fn story(script: &str) -> anyhow::Result<()> {
     let system = System::start(Layout::OneProcess).await?;

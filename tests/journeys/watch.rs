@@ -1,6 +1,7 @@
 //! The inbox in a terminal: a real one, by `tmux`, with keys.
 
 use std::{
+    io::ErrorKind,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -9,20 +10,38 @@ use std::{
 use anyhow::{Context, ensure};
 use cedargate_tests::{Layout, System, process::binary};
 use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::unix::pipe;
+
+/// What is to be on the screen is there within so long, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 journeys![an_inbox_with_keys];
 
 /// A terminal of 80 × 24 with one program in it; it ends with the journey.
 struct Terminal {
     socket: String,
+    /// Everything that the program writes, as it writes it.
+    written: pipe::Receiver,
+    _folder: TempDir,
 }
 
 impl Terminal {
     fn start(system: &System, arguments: &str) -> anyhow::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = TempDir::with_prefix("cedargate-terminal-")?;
+        let fifo = folder.path().join("written");
+        let made = Command::new("mkfifo").arg(&fifo).status()?;
+        ensure!(made.success(), "mkfifo: {made}");
+        // Opened for both, so that it does not end before the first writer comes.
+        let written = pipe::OpenOptions::new()
+            .read_write(true)
+            .open_receiver(&fifo)?;
         let terminal = Self {
             socket: format!("cedargate-{}-{number}", std::process::id()),
+            written,
+            _folder: folder,
         };
         // The shell shows how the program ended, and that the terminal is as it was.
         let program = format!(
@@ -32,6 +51,7 @@ impl Terminal {
             binary()?.display(),
         );
         terminal.tmux(&["new-session", "-d", "-x", "80", "-y", "24", &program])?;
+        terminal.tmux(&["pipe-pane", &format!("exec cat > {}", fifo.display())])?;
         Ok(terminal)
     }
 
@@ -55,18 +75,33 @@ impl Terminal {
         self.tmux(&arguments).map(drop)
     }
 
-    /// Waits until the screen has all of this, and gives it back. A terminal tells nobody
-    /// when it is drawn on, so it is looked at again and again.
+    /// Waits until the screen has all of this, and gives it back. It is looked at whenever
+    /// the program has written something: tmux hands that on after it has drawn it.
     async fn shows(&self, parts: &[&str]) -> anyhow::Result<String> {
-        let mut screen = String::new();
-        for _ in 0..300 {
-            screen = self.tmux(&["capture-pane", "-p"])?;
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let screen = self.tmux(&["capture-pane", "-p"])?;
             if parts.iter().all(|part| screen.contains(part)) {
                 return Ok(screen);
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            match tokio::time::timeout_at(until, self.drawn()).await {
+                Ok(drawn) => drawn?,
+                Err(_) => anyhow::bail!("the screen never showed {parts:?}:\n{screen}"),
+            }
         }
-        anyhow::bail!("the screen never showed {parts:?}:\n{screen}")
+    }
+
+    /// Until the program has written since this was asked last.
+    async fn drawn(&self) -> anyhow::Result<()> {
+        let mut bytes = [0; 64 * 1024];
+        loop {
+            self.written.readable().await?;
+            match self.written.try_read(&mut bytes) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

@@ -27,6 +27,7 @@ function begin() {
         client_id: 'cedargate',
         client_secret: 'secret+&%:=/',
         redirect_uris: [redirectUri],
+        post_logout_redirect_uris: [new URL('/login', redirectUri).href],
         response_types: ['code'],
         grant_types: ['authorization_code'],
         require_auth_time: true,

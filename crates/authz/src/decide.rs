@@ -121,7 +121,7 @@ pub struct Refused {
 }
 
 /// A policy that failed while it was evaluated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PolicyError {
     /// Its id; empty when the fault is not in a policy.
     pub policy: String,

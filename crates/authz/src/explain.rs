@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// One policy, and what was true of it.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct PolicyTrace {
     /// Its id.
     pub id: String,
@@ -45,7 +45,7 @@ impl PolicyTrace {
 }
 
 /// One part of a policy.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct PartTrace {
     /// As Cedar writes it; `unless` stands before what must be false.
     pub text: String,
@@ -58,8 +58,11 @@ pub struct PartTrace {
 }
 
 /// What came of one part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = PartOutcome)]
 pub enum Outcome {
     /// It was as the policy wants it.
     Held,

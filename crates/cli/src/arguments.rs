@@ -19,6 +19,7 @@ use authz::{
     TeamName, TokenId, UserId, approval::Reach, command::Environment as Env,
 };
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use contract::overview::Range;
 
 pub use self::policy::{
     Policy, PolicyCoverage, PolicyDiff, PolicyExplain, PolicyExport, PolicyFmt, PolicyFrom,
@@ -135,9 +136,21 @@ pub enum Command {
     /// The configuration: every setting, its value and where it was set
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Print the description of the orchestrator's API: an OpenAPI 3.1 document
-    #[command(after_help = "The running orchestrator has it at /api/openapi.json.")]
-    Openapi,
+    /// Print the description of a plane's API: an OpenAPI 3.1 document
+    #[command(
+        after_help = "The running orchestrator has it at /api/openapi.json, a gateway at /openapi.json."
+    )]
+    Openapi {
+        /// Whose
+        #[arg(default_value = "orchestrator")]
+        plane: Plane,
+    },
+    /// What happened lately, in numbers: decisions, top refusals, waiting times
+    Overview {
+        /// How far back: 1h, 24h or 7d
+        #[arg(long, default_value = "1h", value_parser = range)]
+        range: Range,
+    },
     /// Print completions for a shell
     #[command(
         after_help = "Example: cedargate completions bash > /etc/bash_completion.d/cedargate"
@@ -222,6 +235,27 @@ pub enum Agents {
         #[command(flatten)]
         attributes: AgentAttributes,
     },
+    /// Give an agent standing access: it reads and writes a service without asking
+    #[command(after_help = "One service at a time: what others change meanwhile stays.")]
+    Allow {
+        /// Its name or id
+        agent: AgentRef,
+        /// The service
+        service: ServiceName,
+    },
+    /// Take standing access away: the agent must ask again
+    Disallow {
+        /// Its name or id
+        agent: AgentRef,
+        /// The service
+        service: ServiceName,
+    },
+    /// Give an agent one role, or take one away
+    #[command(subcommand)]
+    Role(AgentRoles),
+    /// Put an agent into a team, or take it out
+    #[command(subcommand)]
+    Team(AgentTeams),
     /// Stop an agent now: everything that it sends is refused, at every gateway
     Suspend {
         /// Its name or id
@@ -241,6 +275,44 @@ pub enum Agents {
     /// Its credentials
     #[command(subcommand)]
     Token(AgentTokens),
+}
+
+/// `cedargate agents role …`
+#[derive(Debug, Subcommand)]
+pub enum AgentRoles {
+    /// Give it a role
+    Add {
+        /// Its name or id
+        agent: AgentRef,
+        /// The role
+        role: RoleName,
+    },
+    /// Take a role away
+    Remove {
+        /// Its name or id
+        agent: AgentRef,
+        /// The role
+        role: RoleName,
+    },
+}
+
+/// `cedargate agents team …`
+#[derive(Debug, Subcommand)]
+pub enum AgentTeams {
+    /// Put it into a team
+    Add {
+        /// Its name or id
+        agent: AgentRef,
+        /// The team
+        team: TeamName,
+    },
+    /// Take it out of a team
+    Remove {
+        /// Its name or id
+        agent: AgentRef,
+        /// The team
+        team: TeamName,
+    },
 }
 
 /// What an agent is given.
@@ -321,6 +393,9 @@ pub enum Approvals {
         /// Also what is decided, expired or withdrawn
         #[arg(long)]
         all: bool,
+        /// Only this agent's
+        #[arg(long)]
+        agent: Option<AgentRef>,
     },
     /// One request, and what you may choose
     Show {
@@ -566,17 +641,27 @@ pub struct Holder {
     /// This person's
     #[arg(long)]
     pub user: Option<UserId>,
+    /// Your own
+    #[arg(long)]
+    pub me: bool,
 }
 
 /// `cedargate services …`
 #[derive(Debug, Subcommand)]
 pub enum Services {
     /// All services
-    List,
+    List {
+        /// As the gateways told the orchestrator, instead of as this machine is configured
+        #[arg(long)]
+        live: bool,
+    },
     /// One service, with its commands
     Show {
         /// Its name or an alias
         name: String,
+        /// As the gateways told the orchestrator; by its name only
+        #[arg(long)]
+        live: bool,
     },
     /// Typed actions of its commands, to add to schema.cedarschema
     ///
@@ -595,16 +680,24 @@ pub enum Services {
 pub enum Audit {
     /// What happened, oldest first
     List {
-        /// Only this agent's
-        #[arg(long)]
-        agent: Option<AgentRef>,
+        /// What to look for.
+        #[command(flatten)]
+        filter: AuditFilterFlags,
         /// Only what came after this entry [default: the last entries]
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", conflicts_with_all = ["service", "user", "kind", "outcome", "decision", "gateway", "from", "until", "text", "command"])]
         after: Option<i64>,
         /// At most so many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
     },
+    /// Everything that a filter wants, as JSON Lines, newest first
+    Export {
+        /// What to look for.
+        #[command(flatten)]
+        filter: AuditFilterFlags,
+    },
+    /// Have the orchestrator check every journal line that it stores; exit code 1 if one is broken
+    VerifyStored,
     /// Check a gateway's journal for edits, gaps and truncation
     ///
     /// What was cut off at the end is found by asking the orchestrator for the newest line
@@ -619,6 +712,44 @@ pub enum Audit {
         #[arg(long)]
         offline: bool,
     },
+}
+
+/// What to look for in the audit trail.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AuditFilterFlags {
+    /// Only this agent's
+    #[arg(long)]
+    pub agent: Option<AgentRef>,
+    /// Only this command, as SERVICE/NAME
+    #[arg(long)]
+    pub command: Option<authz::CommandKey>,
+    /// Only commands of this service
+    #[arg(long)]
+    pub service: Option<ServiceName>,
+    /// Only what this person did
+    #[arg(long)]
+    pub user: Option<UserId>,
+    /// Only this kind: intent, outcome, refusal, approved, login, …
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// Only what was permitted, refused, pending or rejected, or ended in success, error or unknown
+    #[arg(long)]
+    pub outcome: Option<String>,
+    /// Only the lines of this decision
+    #[arg(long, value_name = "ID")]
+    pub decision: Option<String>,
+    /// Only from this gateway's journal
+    #[arg(long)]
+    pub gateway: Option<String>,
+    /// Not before, such as 2026-11-22T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<authz::Timestamp>,
+    /// Before
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<authz::Timestamp>,
+    /// Only lines that hold this text
+    #[arg(long)]
+    pub text: Option<String>,
 }
 
 /// A line of a journal: its place and its hash, as `audit verify` prints its head.
@@ -759,6 +890,13 @@ fn reach(text: &str) -> Result<Reach, String> {
         .into_iter()
         .find(|reach| reach.as_str() == text)
         .ok_or_else(|| "expected once, call, command or service".to_owned())
+}
+
+fn range(text: &str) -> Result<Range, String> {
+    Range::ALL
+        .into_iter()
+        .find(|range| range.as_str() == text)
+        .ok_or_else(|| "expected 1h, 24h or 7d".to_owned())
 }
 
 /// `90s`, `15m`, `8h`, `30d`.

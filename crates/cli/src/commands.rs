@@ -8,6 +8,7 @@ mod demo;
 mod grants;
 mod health;
 mod notifications;
+mod overview;
 mod policy;
 mod policy_sets;
 mod serve;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use clap::CommandFactory;
 
 use crate::{
-    arguments::{Command, CommandLine, Global},
+    arguments::{Command, CommandLine, Global, Plane},
     client::{Remote, settings},
     config::Environment,
     exit,
@@ -79,12 +80,18 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
             users::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Tokens(command) => tokens::run(&global, environment, command).await?,
-        Command::Services(command) => services::run(&global, environment, &command)?,
+        Command::Services(command) => services::run(&global, environment, &command).await?,
         Command::Policy(command) => return policy::run(&global, environment, command).await,
         Command::Audit(command) => return audit::run(&global, environment, command).await,
         Command::Health { plane } => return health::run(&global, environment, plane).await,
         Command::Config(command) => configuration::run(&global, environment, command)?,
-        Command::Openapi => crate::output::write_line(&orchestrator::openapi())?,
+        Command::Openapi { plane } => crate::output::write_line(&match plane {
+            Plane::Orchestrator => orchestrator::openapi(),
+            Plane::Gateway => gateway::openapi(),
+        })?,
+        Command::Overview { range } => {
+            overview::run(&Context::new(&global, environment)?, range).await?;
+        }
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "cedargate", &mut text);

@@ -37,12 +37,17 @@ pub fn main() -> ExitCode {
         Ok(line) => line,
         Err(error) => {
             // Help and version go to standard output, mistakes to standard error.
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::from(exit::OK);
+            }
+            if wants_json(std::env::args_os().skip(1)) {
+                let text = error.render().to_string();
+                let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+                return failed(&exit::Usage(text.to_owned()).into(), true);
+            }
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::OK
-            });
+            return ExitCode::from(exit::USAGE);
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -69,6 +74,14 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => failed(&error, json),
     }
+}
+
+/// Whether a command line that cannot be read asks for JSON all the same.
+fn wants_json(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> bool {
+    arguments
+        .into_iter()
+        .take_while(|argument| argument != "--")
+        .any(|argument| argument == "--json")
 }
 
 /// Tells what went wrong, on standard error: for people, or as one line of JSON.

@@ -54,6 +54,7 @@ fn help_names_every_subcommand_and_the_exit_codes() {
         "services",
         "policy",
         "audit",
+        "overview",
         "completions",
         "Exit codes",
     ] {
@@ -76,6 +77,50 @@ fn a_wrong_command_line_is_usage() {
         assert_eq!(code(&output), 2, "{arguments:?}");
         assert_eq!(out(&output), "", "{arguments:?}");
         assert!(!err(&output).is_empty());
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_told_to_scripts_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["--json", "serv"][..],
+        &["agents", "show", "--json"],
+        &["tokens", "create", "--json"],
+        &["approvals", "list", "--no\u{1b}[31mpe", "--json"],
+    ] {
+        let output = cedargate(folder.path(), &[], arguments);
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        assert_eq!(out(&output), "", "{arguments:?}");
+        let told = err(&output);
+        assert!(
+            told.lines().count() == 1 && !told.contains('\u{1b}'),
+            "{told:?}"
+        );
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["exit_code"], 2, "{told}");
+        assert!(
+            !told["error"].as_str().unwrap().starts_with("error:"),
+            "{told}"
+        );
+    }
+    // What stands behind `--` is no flag.
+    let output = cedargate(folder.path(), &[], &["agents", "show", "--", "--json", "x"]);
+    assert!(err(&output).starts_with("error:"), "{}", err(&output));
+}
+
+#[test]
+fn both_planes_describe_their_api() {
+    let folder = tempfile::tempdir().unwrap();
+    for (plane, path) in [
+        (&[][..], "/api/approvals"),
+        (&["orchestrator"], "/api/approvals"),
+        (&["gateway"], "/execute"),
+    ] {
+        let output = cedargate(folder.path(), &[], &[&["openapi"], plane].concat());
+        assert_eq!(code(&output), 0, "{plane:?}");
+        let document: serde_json::Value = serde_json::from_str(&out(&output)).unwrap();
+        assert!(document["paths"][path].is_object(), "{plane:?}");
     }
 }
 

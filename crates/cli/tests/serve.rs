@@ -321,6 +321,107 @@ fn people_and_what_they_may_and_what_is_recorded() {
     assert_eq!(server.json(&["grants", "list"]), serde_json::json!([]));
 }
 
+/// What the pages can, scripts can.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_actions_from_the_command_line() {
+    let server = Server::start();
+    server.json(&["agents", "create", "bot", "--allow", "github"]);
+    server.json(&["agents", "create", "other"]);
+    // One of a list at a time, and the rest stays.
+    let changed = server.json(&["agents", "allow", "bot", "coolify"]);
+    assert_eq!(
+        changed["allowed_mcps"],
+        serde_json::json!(["coolify", "github"])
+    );
+    let changed = server.json(&["agents", "disallow", "bot", "coolify"]);
+    assert_eq!(changed["allowed_mcps"], serde_json::json!(["github"]));
+    let changed = server.json(&["agents", "role", "add", "bot", "deployer"]);
+    assert_eq!(changed["roles"], serde_json::json!(["deployer"]));
+    let changed = server.json(&["agents", "role", "remove", "bot", "deployer"]);
+    assert_eq!(changed["roles"], serde_json::json!([]));
+    let changed = server.json(&["agents", "team", "add", "bot", "platform"]);
+    assert_eq!(changed["teams"], serde_json::json!(["platform"]));
+    let changed = server.json(&["agents", "team", "remove", "bot", "platform"]);
+    assert_eq!(changed["teams"], serde_json::json!([]));
+
+    for agent in ["bot", "other"] {
+        let (status, _) = execute(&server.gateway, agent, "/mcp-coolify servers list").await;
+        assert_eq!(status, 403);
+    }
+    let of = |agent: &str| server.json(&["approvals", "list", "--agent", agent]);
+    let mine = of("bot");
+    assert_eq!(mine.as_array().unwrap().len(), 1, "{mine}");
+    assert_eq!(mine[0]["agent_name"], "bot");
+    let id = mine[0]["id"].as_str().unwrap();
+    server.json(&["approvals", "reject", id]);
+    assert_eq!(of("bot"), serde_json::json!([]));
+    let all = server.json(&["approvals", "list", "--all", "--agent", "bot"]);
+    assert_eq!(all[0]["status"], "rejected");
+    let nobody = server.run(&[], &["approvals", "list", "--agent", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(4));
+
+    // The trail: searched, exported, verified.
+    let rejected = server.json(&["audit", "list", "--kind", "rejected", "--user", "admin"]);
+    assert_eq!(rejected.as_array().unwrap().len(), 1, "{rejected}");
+    let last = server.json(&["audit", "list", "--limit", "2"]);
+    assert!(last[0]["id"].as_i64() < last[1]["id"].as_i64(), "{last}");
+    assert_eq!(
+        server.json(&["audit", "list", "--text", "nothing is called so"]),
+        serde_json::json!([])
+    );
+    let exported = server.run(&[], &["audit", "export", "--agent", "bot"]);
+    let exported = String::from_utf8(exported.stdout).unwrap();
+    assert!(exported.lines().count() > 3, "{exported}");
+    for line in exported.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(entry["agent"], mine[0]["agent"], "{entry}");
+    }
+    let verified = server.json(&["audit", "verify-stored"]);
+    assert!(verified[0]["broken"].is_null(), "{verified}");
+    assert_eq!(verified[0]["verified"], verified[0]["stored"]);
+
+    let overview = server.json(&["overview", "--range", "24h"]);
+    assert_eq!(overview["range"], "24h");
+    assert!(overview["total"].is_object());
+    let live = server.json(&["services", "list", "--live"]);
+    assert!(live.to_string().contains("coolify"), "{live}");
+    let shown = server.json(&["services", "show", "coolify", "--live"]);
+    assert!(shown["gateways"][0]["gateway"].is_string(), "{shown}");
+
+    let versions = server.json(&["policy", "versions"]);
+    assert_eq!(versions[0]["active"], true, "{versions}");
+    let active = server.json(&["policy", "show", "active"]);
+    assert_eq!(active["version"], versions[0]["version"]);
+    let version = active["version"].as_str().unwrap();
+    let text = server.run(&[], &["policy", "show", &version[..12]]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(
+        text.contains("permit") && text.contains("--- schema"),
+        "{text}"
+    );
+
+    let made = server.json(&[
+        "tokens",
+        "create",
+        "--me",
+        "--label",
+        "own",
+        "--expires-in",
+        "1d",
+    ]);
+    let token = made["token"].as_str().unwrap();
+    let whoami = server.run(
+        &[("CEDARGATE_TOKEN", token)],
+        &["users", "whoami", "--json"],
+    );
+    assert_eq!(whoami.status.code(), Some(0));
+    let listed = server.json(&["tokens", "list", "--me"]);
+    assert!(listed.to_string().contains("own") && !listed.to_string().contains(token));
+    server.json(&["tokens", "revoke", "--me", made["id"].as_str().unwrap()]);
+    let gone = server.run(&[("CEDARGATE_TOKEN", token)], &["users", "whoami"]);
+    assert_eq!(gone.status.code(), Some(3));
+}
+
 #[test]
 fn hostile_text_reaches_no_terminal() {
     let server = Server::start();
@@ -546,7 +647,7 @@ async fn live_agents_are_explained_and_recorded_calls_decided_by_other_policies(
     assert_eq!(bot["answer"]["policies"][0], "standing.allowed-services");
     assert_eq!(explain("other", &[])["answer"]["verdict"], "escalate");
     let granted = explain("other", &["--grant", "{call: this, by: [dan], for: 1h}"]);
-    assert_eq!(granted["answer"]["grant"], true, "{granted}");
+    assert!(granted["answer"]["grant"].is_string(), "{granted}");
     let unknown = server.run(
         &[],
         &[

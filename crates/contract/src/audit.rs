@@ -151,7 +151,7 @@ pub struct AuditFilter {
 
 /// How far the stored lines of one gateway's journal were checked:
 /// `GET /api/audit/verification`; `POST` begins to check all of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verification {
     /// The gateway.
     pub gateway: String,
@@ -172,7 +172,7 @@ pub struct Verification {
 }
 
 /// Where a chain breaks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BrokenLine {
     /// The line's place in the gateway's chain, from 1.
     pub sequence: i64,

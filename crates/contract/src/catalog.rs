@@ -6,11 +6,12 @@ use authz::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc};
+use utoipa::ToSchema;
 
 /// `PUT /api/gateway/catalog`: everything that a gateway knows how to carry out. Sent at
 /// its start and whenever the orchestrator does not have it (see
 /// [`crate::gateways::GatewayTold`]).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GatewayCatalog {
     /// The gateway, as its journal names it.
     pub gateway: String,
@@ -21,7 +22,7 @@ pub struct GatewayCatalog {
 }
 
 /// A service of a gateway's catalog. Never an address or a credential.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CatalogService {
     /// What policy is told of it: name, environment, owners, zones.
     #[serde(flatten)]
@@ -45,7 +46,7 @@ pub struct CatalogService {
 }
 
 /// A command of a gateway's catalog.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CatalogCommand {
     /// Its name within the service.
     pub name: CommandName,
@@ -59,10 +60,12 @@ pub struct CatalogCommand {
     /// Whether its definition equals the reviewed one.
     pub pinned: bool,
     /// JSON Schema of its arguments: an object.
+    #[schema(value_type = Object)]
     pub arguments: Value,
     /// As a person would type it, with its arguments.
     pub usage: String,
     /// Arguments of an example call: an object.
+    #[schema(value_type = Object)]
     pub example: Value,
 }
 
@@ -85,7 +88,7 @@ impl CatalogService {
 
 /// One line of `GET /api/services`, by name, and with its commands
 /// `GET /api/services/{name}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceView {
     /// The service, as the gateway that spoke last describes it.
     #[serde(flatten)]
@@ -100,7 +103,7 @@ pub struct ServiceView {
 }
 
 /// What a list says of a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceSummary {
     /// What policy is told of it.
     #[serde(flatten)]
@@ -118,7 +121,7 @@ pub struct ServiceSummary {
 }
 
 /// How many commands of each risk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CommandsByRisk {
     /// That change nothing.
     pub read: usize,
@@ -153,7 +156,7 @@ impl CommandsByRisk {
 }
 
 /// A service at one gateway.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceAtGateway {
     /// The gateway.
     pub gateway: String,

@@ -22,7 +22,7 @@ use crate::{
         Suspend, TokenView,
     },
     approvals::{ApprovalSummary, ApprovalView, Approve, OpenApproval, Reject, Withdraw},
-    audit::{AuditEntry, JournalHead, JournalStored, ShipJournal},
+    audit::{AuditEntry, AuditFilter, JournalHead, JournalStored, ShipJournal, Verification},
     catalog::{GatewayCatalog, ServiceView},
     error::{Error, ErrorBody},
     explain::{ExplainAnswer, ExplainCommand},
@@ -307,6 +307,16 @@ impl Client {
             .await
     }
 
+    /// The open requests of this agent, newest first.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn open_approvals_of(&self, agent: AgentId) -> Result<Vec<ApprovalSummary>, Error> {
+        self.get(&format!("/api/gateway/approvals?agent={agent}"))
+            .await
+    }
+
     /// Takes a request of this agent's back; 404 if it is another's, 409 if it is decided.
     ///
     /// # Errors
@@ -424,6 +434,20 @@ impl Client {
     }
 
     // What people and scripts call.
+
+    /// Requests of one agent, newest first: those that wait, or all.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`]; 404 for an unknown agent.
+    pub async fn approvals_of(
+        &self,
+        agent: &AgentRef,
+        all: bool,
+    ) -> Result<Vec<ApprovalView>, Error> {
+        self.get(&format!("/api/approvals?all={all}&agent={agent}"))
+            .await
+    }
 
     /// Who the token belongs to.
     ///
@@ -822,6 +846,64 @@ impl Client {
             .map(|agent| format!("&agent={agent}"))
             .unwrap_or_default();
         self.get(&format!("/api/audit?after={after}&limit={limit}{agent}"))
+            .await
+    }
+
+    /// The audit trail, newest first: at most `limit` (1 to 1000) of the lines that `filter`
+    /// wants, and the path of those before them, for [`Client::more_audit`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn search_audit(
+        &self,
+        filter: &AuditFilter,
+        limit: u32,
+    ) -> Result<(Vec<AuditEntry>, Option<String>), Error> {
+        let filter =
+            serde_json::to_value(filter).map_err(|error| Error::Malformed(error.to_string()))?;
+        let mut path = format!("/api/audit?order=newest&limit={limit}");
+        for (name, value) in filter.as_object().into_iter().flatten() {
+            if let Some(value) = value.as_str() {
+                path.push_str(&format!("&{name}={}", encoded(value)));
+            }
+        }
+        self.more_audit(&path).await
+    }
+
+    /// The lines before those of an earlier answer, as [`Client::search_audit`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn more_audit(&self, path: &str) -> Result<(Vec<AuditEntry>, Option<String>), Error> {
+        let response = self.send(Method::GET, path, None).await?;
+        let link = response.headers().get(header::LINK);
+        let next = link
+            .and_then(|link| link.to_str().ok()?.strip_prefix('<')?.split_once('>'))
+            .map(|(next, _)| next.to_owned());
+        let body = self.read(response).await?;
+        let entries =
+            serde_json::from_slice(&body).map_err(|error| Error::Malformed(error.to_string()))?;
+        Ok((entries, next))
+    }
+
+    /// How far the stored journals were checked, by gateway.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn verification(&self) -> Result<Vec<Verification>, Error> {
+        self.get("/api/audit/verification").await
+    }
+
+    /// Begins to check the stored journals, unless that is under way.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn verify(&self) -> Result<Vec<Verification>, Error> {
+        self.call(Method::POST, "/api/audit/verification", None::<&()>)
             .await
     }
 

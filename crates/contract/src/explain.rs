@@ -8,6 +8,7 @@ use authz::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 /// Where a call comes from unless the question says otherwise.
 pub const DEFAULT_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -17,7 +18,7 @@ pub const MAX_GRANTS: usize = 8;
 
 /// `POST /api/explain`: what would be decided, and why. Nothing is carried out, no
 /// approval is asked for, and nothing is recorded.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainCommand {
     /// The agent's id or name.
@@ -26,6 +27,7 @@ pub struct ExplainCommand {
     pub command: CommandKey,
     /// Its arguments, checked against the command's schema.
     #[serde(default)]
+    #[schema(value_type = Object)]
     pub arguments: Map<String, Value>,
     /// Whose catalog describes the command, where gateways differ; else that of the
     /// gateway that spoke last.
@@ -39,12 +41,14 @@ pub struct ExplainCommand {
     pub at: Option<Timestamp>,
     /// From where; [`DEFAULT_IP`] if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub ip: Option<IpAddr>,
     /// In which session; in a fresh one if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<HypotheticalSession>,
     /// Grants that the agent shall have besides its own, at most [`MAX_GRANTS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 8)]
     pub grants: Vec<HypotheticalGrant>,
 }
 
@@ -61,12 +65,13 @@ pub struct HypotheticalSession {
 }
 
 /// A grant that nobody gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HypotheticalGrant {
     /// How much it covers, of the command in question.
     pub reach: Reach,
     /// How many people gave it: 1 or 2.
+    #[schema(minimum = 1, maximum = 2)]
     pub approvals: u8,
     /// Up to which risk; the command's if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,7 +79,7 @@ pub struct HypotheticalGrant {
 }
 
 /// The answer to [`ExplainCommand`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ExplainAnswer {
     /// Who.
     pub agent: AgentId,
@@ -87,6 +92,7 @@ pub struct ExplainAnswer {
     /// Whose catalog described it.
     pub gateway: String,
     /// With what: as given, with the command's defaults.
+    #[schema(value_type = Object)]
     pub arguments: Map<String, Value>,
     /// Of the arguments.
     pub digest: ArgumentsDigest,
@@ -97,6 +103,7 @@ pub struct ExplainAnswer {
     /// When.
     pub at: Timestamp,
     /// From where.
+    #[schema(value_type = String)]
     pub ip: IpAddr,
     /// In which session.
     pub session: Session,

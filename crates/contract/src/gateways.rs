@@ -33,7 +33,7 @@ pub struct GatewayStatus {
 }
 
 /// The answer to [`GatewayStatus`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GatewayTold {
     /// Whether the orchestrator does not have the catalog of that digest, and wants it.
     #[serde(default)]

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod facts;
 pub mod feed;
 pub mod gateways;
+pub mod health;
 pub mod notifications;
 pub mod overview;
 pub mod policy_sets;

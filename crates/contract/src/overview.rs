@@ -2,9 +2,11 @@
 
 use authz::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How far back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = OverviewRange)]
 pub enum Range {
     /// An hour, by minutes.
     #[default]
@@ -35,7 +37,7 @@ impl Range {
 
 /// `GET /api/overview?range=`: counted as journals arrive, so as quick to read after a
 /// million decisions as after one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Overview {
     /// How far back.
     pub range: Range,
@@ -66,7 +68,7 @@ pub struct Overview {
 }
 
 /// How many decisions of each outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Decisions {
     /// Carried out.
     pub permitted: u64,
@@ -90,7 +92,7 @@ impl Decisions {
 }
 
 /// One slot of time.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Slot {
     /// When it begins.
     pub at: Timestamp,
@@ -104,7 +106,7 @@ pub struct Slot {
 }
 
 /// One place of a ranking.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ranked {
     /// What: a policy's id, an agent's id, a command.
     pub key: String,
@@ -116,7 +118,7 @@ pub struct Ranked {
 }
 
 /// How long something took: half of the times within `p50`, 95 of 100 within `p95`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Durations {
     /// So many were measured.
     pub count: u64,

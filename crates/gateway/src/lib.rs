@@ -17,6 +17,7 @@ pub mod journal;
 mod last_known_good;
 mod listing;
 mod metrics;
+mod openapi;
 mod parse;
 mod policy;
 mod refusal;
@@ -49,6 +50,7 @@ use tower::{BoxError, service_fn, util::BoxCloneSyncService};
 use tracing::Instrument;
 
 pub use config::{Config, StartError};
+pub use openapi::openapi;
 
 use crate::{
     answer::Body,
@@ -329,6 +331,7 @@ impl Gateway {
                     .ok_or_else(|| unknown_service(&listing, &name))?;
                 return Ok(answer::json(StatusCode::OK, &service));
             }
+            Route::Approvals => return self.approvals(&caller).await,
             Route::Approval(id) => return self.approval(&caller, &id, http.headers()).await,
             Route::Withdraw(id) => return self.withdraw(&caller, &id).await,
             Route::Test(name) => return self.test(caller, &name).await,
@@ -350,7 +353,9 @@ impl Gateway {
                 };
                 (asked, headers, peer)
             }
-            Route::Health | Route::Ready | Route::Info => return Err(Refusal::Internal),
+            Route::Health | Route::Ready | Route::Info | Route::OpenApi => {
+                return Err(Refusal::Internal);
+            }
         };
         let id = asked.id.unwrap_or_default();
         let mut patience = None;

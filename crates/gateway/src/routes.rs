@@ -14,6 +14,8 @@ pub(crate) enum Route {
     Ready,
     /// `GET /info`.
     Info,
+    /// `GET /openapi.json`.
+    OpenApi,
     /// `GET /mcp/catalog`.
     Catalog,
     /// `GET /mcp/service/{name}`.
@@ -24,6 +26,8 @@ pub(crate) enum Route {
     Rpc,
     /// `POST /mcp/test/{service}`.
     Test(String),
+    /// `GET /approvals`.
+    Approvals,
     /// `GET /approvals/{id}`.
     Approval(String),
     /// `DELETE /approvals/{id}`.
@@ -60,6 +64,7 @@ impl Route {
             ["health"] => (Self::Health, GET),
             ["ready"] => (Self::Ready, GET),
             ["info"] => (Self::Info, GET),
+            ["openapi.json"] => (Self::OpenApi, GET),
             ["mcp", "catalog"] => (Self::Catalog, GET),
             ["mcp", "service", name] if !name.is_empty() => {
                 (Self::Service((*name).to_owned()), GET)
@@ -67,6 +72,7 @@ impl Route {
             ["execute"] | ["mcp", "execute"] => (Self::Execute, POST),
             ["mcp", "rpc"] => (Self::Rpc, POST),
             ["mcp", "test", name] if !name.is_empty() => (Self::Test((*name).to_owned()), POST),
+            ["approvals"] => (Self::Approvals, GET),
             ["approvals", id] if !id.is_empty() => {
                 let id = (*id).to_owned();
                 let route = match *method {
@@ -92,17 +98,62 @@ impl Route {
         }
     }
 
+    /// One of each, for whoever tells of all of them.
+    pub(crate) fn every() -> Vec<Self> {
+        let name = String::new;
+        vec![
+            Self::Health,
+            Self::Ready,
+            Self::Info,
+            Self::OpenApi,
+            Self::Catalog,
+            Self::Service(name()),
+            Self::Execute,
+            Self::Rpc,
+            Self::Test(name()),
+            Self::Approvals,
+            Self::Approval(name()),
+            Self::Withdraw(name()),
+        ]
+    }
+
+    /// The method that it is for; what answers to `GET` answers to `HEAD`.
+    pub(crate) fn method(&self) -> Method {
+        match self {
+            Self::Execute | Self::Rpc | Self::Test(_) => Method::POST,
+            Self::Withdraw(_) => Method::DELETE,
+            Self::Health
+            | Self::Ready
+            | Self::Info
+            | Self::OpenApi
+            | Self::Catalog
+            | Self::Service(_)
+            | Self::Approvals
+            | Self::Approval(_) => Method::GET,
+        }
+    }
+
+    /// Its paths, with what varies in braces: [`Route::pattern`], and others that mean the same.
+    pub(crate) fn paths(&self) -> Vec<&'static str> {
+        match self {
+            Self::Execute => vec!["/execute", "/mcp/execute"],
+            other => vec![other.pattern()],
+        }
+    }
+
     /// The path without what varies: a label of few values.
     pub(crate) fn pattern(&self) -> &'static str {
         match self {
             Self::Health => "/health",
             Self::Ready => "/ready",
             Self::Info => "/info",
+            Self::OpenApi => "/openapi.json",
             Self::Catalog => "/mcp/catalog",
             Self::Service(_) => "/mcp/service/{name}",
             Self::Execute => "/execute",
             Self::Rpc => "/mcp/rpc",
             Self::Test(_) => "/mcp/test/{service}",
+            Self::Approvals => "/approvals",
             Self::Approval(_) | Self::Withdraw(_) => "/approvals/{id}",
         }
     }

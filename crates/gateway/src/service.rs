@@ -19,6 +19,7 @@ use crate::{
     Gateway,
     answer::Body,
     authenticate::{AgentRequest, Authenticate, X_AGENT_ID, X_MCP_KEY},
+    openapi,
     refusal::{Answered, Refusal},
     routes::Route,
 };
@@ -64,6 +65,7 @@ where
                 Ok(Route::Health) => Ok(open.health()),
                 Ok(Route::Ready) => Ok(open.ready()),
                 Ok(Route::Info) => Ok(open.info()),
+                Ok(Route::OpenApi) => Ok(openapi::serve()),
                 Ok(route) => {
                     let stranger =
                         matches!(route, Route::Catalog) && claims_nothing(request.headers());

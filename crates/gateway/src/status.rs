@@ -1,83 +1,166 @@
 //! What the gateway says of itself, to whoever asks.
 
+use authz::{PolicySetVersion, ServiceName, Timestamp};
 use http::{Response, StatusCode};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     Gateway,
     answer::{self, Body},
 };
 
+/// `GET /health`: that this process answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `healthy`.
+    status: &'static str,
+    timestamp: Timestamp,
+    version: &'static str,
+    /// Seconds since its start.
+    uptime: u64,
+}
+
+/// `GET /ready`: whether commands can be decided, recorded and carried out.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// `ready` or `not_ready`.
+    status: &'static str,
+    timestamp: Timestamp,
+    version: &'static str,
+    checks: Checks,
+}
+
+/// What readiness rests on.
+#[derive(Debug, Serialize, ToSchema)]
+struct Checks {
+    policy_set: PolicySetCheck,
+    orchestrator: Check,
+    journal: Check,
+}
+
+/// Whether one thing is as it should be.
+#[derive(Debug, Serialize, ToSchema)]
+struct Check {
+    /// `ok` or `error`.
+    status: &'static str,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+/// Whether a policy set is enforced, and which.
+#[derive(Debug, Serialize, ToSchema)]
+struct PolicySetCheck {
+    #[serde(flatten)]
+    check: Check,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<PolicySetVersion>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    /// `orchestrator`, or `last_known_good` when it is from this gateway's disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
+}
+
+/// `GET /info`: what this is, and nothing that helps an attacker.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Info {
+    /// `cedargate`.
+    name: &'static str,
+    version: &'static str,
+    description: &'static str,
+    /// Seconds since its start.
+    uptime: u64,
+    timestamp: Timestamp,
+}
+
+/// `GET /mcp/catalog` for who shows no identity.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Services {
+    version: &'static str,
+    services: Vec<ServiceThere>,
+    message: &'static str,
+    timestamp: Timestamp,
+}
+
+/// That a service is set up, and nothing of its commands.
+#[derive(Debug, Serialize, ToSchema)]
+struct ServiceThere {
+    name: ServiceName,
+    version: String,
+    /// `active`, or `error` when it is not configured.
+    status: String,
+}
+
+impl Check {
+    fn of(ok: bool, error: &'static str) -> Self {
+        Self {
+            status: if ok { "ok" } else { "error" },
+            error: (!ok).then_some(error),
+        }
+    }
+}
+
 impl Gateway {
     /// `GET /mcp/catalog` for who shows no identity: which services are set up, so that a
     /// deployment can be checked, and none of their commands.
     pub(crate) fn services(&self) -> Response<Body> {
-        let services: Vec<_> = self
-            .catalog
-            .services()
-            .iter()
-            .map(|service| {
-                json!({
-                    "name": service.name,
-                    "version": service.version,
-                    "status": service.status,
-                })
-            })
-            .collect();
-        let body = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "services": services,
-            "message": "Commands are shown to agents: send a credential.",
-            "timestamp": self.clock.now(),
+        let services = self.catalog.services().iter().map(|service| ServiceThere {
+            name: service.name.clone(),
+            version: service.version.clone(),
+            status: service.status.clone(),
         });
+        let body = Services {
+            version: env!("CARGO_PKG_VERSION"),
+            services: services.collect(),
+            message: "Commands are shown to agents: send a credential.",
+            timestamp: self.clock.now(),
+        };
         answer::json(StatusCode::OK, &body)
     }
 
     /// `GET /health`: that this process answers.
     pub(crate) fn health(&self) -> Response<Body> {
-        let body = json!({
-            "status": "healthy",
-            "timestamp": self.clock.now(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime": self.started.elapsed().as_secs(),
-        });
+        let body = Health {
+            status: "healthy",
+            timestamp: self.clock.now(),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: self.started.elapsed().as_secs(),
+        };
         answer::json(StatusCode::OK, &body)
     }
 
     /// `GET /ready`: whether commands can be decided, recorded and carried out.
     pub(crate) fn ready(&self) -> Response<Body> {
-        let check = |ok: bool, error: &str| {
-            if ok {
-                json!({"status": "ok"})
-            } else {
-                json!({"status": "error", "error": error})
-            }
-        };
         let (policies, orchestrator, journal) = (
             self.policies.current(),
             self.connected.get(),
             self.journal.is_writable(),
         );
-        let policy_set = match &policies {
-            None => check(false, "no policy set is loaded yet"),
-            Some(active) => json!({
-                "status": "ok",
-                "version": active.version(),
-                "since": active.since(),
-                "source": if self.policies.is_last_known_good() { "last_known_good" } else { "orchestrator" },
-            }),
+        let loaded = policies.is_some();
+        let source = if self.policies.is_last_known_good() {
+            "last_known_good"
+        } else {
+            "orchestrator"
         };
-        let ready = policies.is_some() && orchestrator && journal;
-        let body = json!({
-            "status": if ready { "ready" } else { "not_ready" },
-            "timestamp": self.clock.now(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "checks": {
-                "policy_set": policy_set,
-                "orchestrator": check(orchestrator, "the orchestrator cannot be reached"),
-                "journal": check(journal, "the journal cannot be written"),
+        let policy_set = PolicySetCheck {
+            check: Check::of(loaded, "no policy set is loaded yet"),
+            version: policies.as_ref().map(|active| active.version().clone()),
+            since: policies.as_ref().map(|active| active.since()),
+            source: loaded.then_some(source),
+        };
+        let ready = loaded && orchestrator && journal;
+        let body = Readiness {
+            status: if ready { "ready" } else { "not_ready" },
+            timestamp: self.clock.now(),
+            version: env!("CARGO_PKG_VERSION"),
+            checks: Checks {
+                policy_set,
+                orchestrator: Check::of(orchestrator, "the orchestrator cannot be reached"),
+                journal: Check::of(journal, "the journal cannot be written"),
             },
-        });
+        };
         answer::json(
             if ready {
                 StatusCode::OK
@@ -90,13 +173,13 @@ impl Gateway {
 
     /// `GET /info`: what this is, and nothing that helps an attacker.
     pub(crate) fn info(&self) -> Response<Body> {
-        let body = json!({
-            "name": "cedargate",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": "An authorization gateway for AI agents",
-            "uptime": self.started.elapsed().as_secs(),
-            "timestamp": self.clock.now(),
-        });
+        let body = Info {
+            name: "cedargate",
+            version: env!("CARGO_PKG_VERSION"),
+            description: "An authorization gateway for AI agents",
+            uptime: self.started.elapsed().as_secs(),
+            timestamp: self.clock.now(),
+        };
         answer::json(StatusCode::OK, &body)
     }
 }

@@ -8,7 +8,7 @@ use contract::{
     feed::Change,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     sync::{SemaphorePermit, broadcast},
     time::Instant,
@@ -100,6 +100,19 @@ impl Gateway {
         self.authenticator.caller(headers, peer).await
     }
 
+    /// `GET /approvals`: the open requests of this agent, newest first, for one that lost
+    /// an id.
+    pub(crate) async fn approvals(&self, caller: &Caller) -> Result<Response<Body>, Refusal> {
+        let agent = caller.held.principal.agent().id;
+        let open = self.orchestrator.open_approvals_of(agent).await;
+        let open = open.map_err(|error| Refusal::Orchestrator(Arc::new(error)))?;
+        let approvals: Vec<_> = open.iter().map(|approval| self.told(approval)).collect();
+        Ok(answer::json(
+            StatusCode::OK,
+            &json!({"approvals": approvals}),
+        ))
+    }
+
     /// `GET /approvals/{id}`: where a request of this agent's stands; `Prefer: wait=30`
     /// waits until it is decided.
     pub(crate) async fn approval(
@@ -152,6 +165,11 @@ impl Gateway {
     }
 
     fn shown(&self, approval: &ApprovalSummary) -> Response<Body> {
+        answer::json(StatusCode::OK, &self.told(approval))
+    }
+
+    /// A request, with the page where people decide it.
+    fn told(&self, approval: &ApprovalSummary) -> Value {
         let mut body = json!(approval);
         let url = format!(
             "{}/approvals/{}",
@@ -159,7 +177,7 @@ impl Gateway {
             approval.id
         );
         answer::put(&mut body, "url", url);
-        answer::json(StatusCode::OK, &body)
+        body
     }
 }
 

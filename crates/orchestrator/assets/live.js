@@ -173,7 +173,9 @@ async function refresh() {
 
 // --- the feed ---
 
-const kinds = (body.dataset.follow ?? "").split(" ").filter((kind) => kind);
+// A page that shows a secret answers a form: at its address there is nothing to fetch again.
+const follow = document.getElementById("secret") ? "" : (body.dataset.follow ?? "");
+const kinds = follow.split(" ").filter((kind) => kind);
 
 if (kinds.length > 0) {
   const feed = new EventSource("/api/feed");
@@ -206,7 +208,16 @@ if (notice) {
   const address = new URL(location.href);
   address.searchParams.delete("done");
   history.replaceState(null, "", address);
-  setTimeout(() => notice.remove(), 12_000);
+  // Not while somebody points at it. What went wrong is no notice: it stays.
+  const leave = () => (notice.matches(":hover") ? setTimeout(leave, 3_000) : notice.remove());
+  setTimeout(leave, 12_000);
+}
+for (const button of document.querySelectorAll("[data-dismiss]")) {
+  button.hidden = false;
+  button.onclick = () => {
+    button.closest("[role=alert]").remove();
+    document.getElementById("main").focus();
+  };
 }
 
 // One question is open at a time, and goes away when one turns elsewhere.

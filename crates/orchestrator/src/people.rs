@@ -2,6 +2,7 @@
 
 pub(crate) mod login_limit;
 pub mod oidc;
+pub(crate) mod own_token;
 pub(crate) mod second_factor;
 pub(crate) mod session;
 

@@ -6,7 +6,7 @@ use std::{any::Any, convert::Infallible, time::Duration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
-    http::{HeaderName, HeaderValue, Method, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -22,6 +22,7 @@ use crate::{
     Orchestrator,
     error::{Error, MAX_BODY_BYTES},
     origins::Origins,
+    ui::Trouble,
 };
 
 /// A request is answered within this; what streams has begun to by then.
@@ -52,9 +53,7 @@ pub(crate) fn stack(orchestrator: &Orchestrator, routes: Router) -> Router {
         cross_site.with_rejection_response(|_: ProtectionError| Error::CrossSite.into_response());
 
     routes
-        .fallback(|uri: Uri| async move {
-            Error::NotFound(format!("`{}` is not a path here", path(&uri)))
-        })
+        .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(
             ServiceBuilder::new()
@@ -125,6 +124,29 @@ pub(crate) async fn wrong_method(uri: Uri) -> Error {
 
 fn path(uri: &Uri) -> String {
     uri.path().chars().take(200).collect()
+}
+
+/// Says that there is no such path: to a browser as a page, to everything else as JSON.
+async fn unknown(uri: Uri, headers: HeaderMap) -> Response {
+    let error = Error::NotFound(format!("`{}` is not a path here", path(&uri)));
+    let mut response = if wants_page(&headers) {
+        Trouble::Error(error).into_response()
+    } else {
+        error.into_response()
+    };
+    let vary = HeaderValue::from_static("accept");
+    response.headers_mut().append(header::VARY, vary);
+    response
+}
+
+/// Whether who asks names HTML; `*/*`, as scripts send it, does not.
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).iter();
+    accepts
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .any(|range| range.trim().eq_ignore_ascii_case("text/html"))
 }
 
 /// One line per request. Never the query, where the login link has its code.

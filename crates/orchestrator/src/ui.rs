@@ -54,6 +54,7 @@ fn public() -> Router<Orchestrator> {
         .route("/logout", post(session::log_out))
         .route("/bootstrap", get(session::bootstrap))
         .route("/login/oidc", get(oidc::log_in))
+        .route("/logout/oidc", get(oidc::log_out))
         .route("/login/oidc/callback", get(oidc::callback))
         .route(
             "/assets/style.css",
@@ -110,6 +111,7 @@ fn oneself() -> Router<Orchestrator> {
         .route("/me/link", get(oidc::link))
         .route("/me/sessions/end", post(me::end_sessions))
         .route("/me/sessions/{session}/end", post(me::end_session))
+        .route("/me/tokens", post(me::create_token))
         .route("/me/tokens/{token}/revoke", post(me::revoke_token))
         .route("/me/second-factor", post(me::begin_second_factor))
         .route("/me/second-factor/enrol", post(me::enrol_second_factor))

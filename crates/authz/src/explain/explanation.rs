@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{PolicyTrace, trace};
 use crate::{
@@ -17,8 +18,9 @@ use crate::{
 };
 
 /// The three answers that a command can get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ExplainedVerdict)]
 pub enum Verdict {
     /// It is refused, and no approval would change that.
     Hard,
@@ -41,7 +43,7 @@ impl Verdict {
 }
 
 /// What came of a command, and why.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// What came of it.
     pub verdict: Verdict,
@@ -72,7 +74,8 @@ pub struct Explanation {
 }
 
 /// Something that would change what comes of a command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = WhatWouldChangeIt)]
 pub struct Change {
     /// What would have to be so.
     pub how: How,
@@ -88,8 +91,9 @@ pub struct Change {
 }
 
 /// What would have to be so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = HowItWouldChange)]
 pub enum How {
     /// The policy did not apply.
     Without,

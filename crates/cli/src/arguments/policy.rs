@@ -82,6 +82,14 @@ pub enum PolicySets {
         #[arg(long)]
         allow_lockout: bool,
     },
+    /// Every stored policy set, newest first
+    Versions,
+    /// One stored policy set, with its sources
+    Show {
+        /// The first digits of its version, `active` or `shadow`
+        #[arg(value_name = "VERSION")]
+        version: String,
+    },
     /// What was in force when, and who put it there, newest first
     History {
         /// At most so many

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use authz::AgentRef;
 use contract::agents::{
-    AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, Suspend, TokenView,
+    AgentView, ChangeAgent, CreateAgent, CreateToken, CreatedToken, Member, Suspend, TokenView,
 };
 use serde_json::json;
 
 use super::Context;
 use crate::{
-    arguments::{AgentAttributes, AgentTokens, Agents, Item, NewToken},
+    arguments::{AgentAttributes, AgentRoles, AgentTeams, AgentTokens, Agents, Item, NewToken},
     client::Answer,
     output::{self, Output, list, time},
 };
@@ -46,6 +46,30 @@ pub(super) async fn run(context: &Context, command: Agents) -> anyhow::Result<()
                 .print(&agent, |output| detail(output, &agent))
         }
         Agents::Change { agent, attributes } => change(context, &agent, changes(attributes)).await,
+        Agents::Allow { agent, service } => {
+            let member = Member::Service(service);
+            show(context, client.add_to_agent(&agent, &member).await)
+        }
+        Agents::Disallow { agent, service } => {
+            let member = Member::Service(service);
+            show(context, client.remove_from_agent(&agent, &member).await)
+        }
+        Agents::Role(AgentRoles::Add { agent, role }) => show(
+            context,
+            client.add_to_agent(&agent, &Member::Role(role)).await,
+        ),
+        Agents::Role(AgentRoles::Remove { agent, role }) => {
+            let member = Member::Role(role);
+            show(context, client.remove_from_agent(&agent, &member).await)
+        }
+        Agents::Team(AgentTeams::Add { agent, team }) => show(
+            context,
+            client.add_to_agent(&agent, &Member::Team(team)).await,
+        ),
+        Agents::Team(AgentTeams::Remove { agent, team }) => {
+            let member = Member::Team(team);
+            show(context, client.remove_from_agent(&agent, &member).await)
+        }
         Agents::Suspend { agent, reason } => {
             let suspend = Suspend { reason };
             let agent = client.suspend_agent(&agent, &suspend).await;

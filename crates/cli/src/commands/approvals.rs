@@ -23,8 +23,12 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) async fn run(context: &Context, command: Approvals) -> anyhow::Result<()> {
     let client = context.client();
     match command {
-        Approvals::List { all } => {
-            let approvals = client.approvals(all).await.of(&context.remote)?;
+        Approvals::List { all, agent } => {
+            let approvals = match &agent {
+                None => client.approvals(all).await,
+                Some(agent) => client.approvals_of(agent, all).await,
+            };
+            let approvals = approvals.of(&context.remote)?;
             context.output.print(&approvals, |output| {
                 if approvals.is_empty() {
                     "nothing waits for you".to_owned()

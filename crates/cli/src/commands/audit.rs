@@ -1,22 +1,19 @@
 //! `cedargate audit`.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use authz::{AgentId, AgentRef};
-use contract::audit::AuditEntry;
+use contract::audit::{AuditEntry, AuditFilter};
 use gateway::journal::Head;
 use serde_json::{Value, json};
 
 use super::Context;
 use crate::{
-    arguments::{Audit, Global, JournalLineAt, as_id},
+    arguments::{Audit, AuditFilterFlags, Global, JournalLineAt, as_id},
     client::{Answer, Remote, settings},
     config::{Config, Environment, Settings},
-    exit,
-    output::{Output, time},
+    exit::{self, Usage},
+    output::{Output, json_line, time, write_line},
 };
 
 /// So many entries are asked for at once.
@@ -29,12 +26,15 @@ pub(super) async fn run(
 ) -> anyhow::Result<u8> {
     match command {
         Audit::List {
-            agent,
+            filter,
             after,
             limit,
         } => {
             let context = Context::new(global, environment)?;
-            let entries = entries(&context, agent.as_ref(), after, limit).await?;
+            let entries = match after {
+                Some(after) => entries_after(&context, filter.agent.as_ref(), after, limit).await?,
+                None => last_entries(&context, &wanted(filter), limit).await?,
+            };
             // The names are for people; an orchestrator that will not tell them is no reason to fail.
             let names = if context.output.json {
                 Names::new()
@@ -46,6 +46,12 @@ pub(super) async fn run(
                 .print(&entries, |output| table(output, &entries, &names))?;
             Ok(exit::OK)
         }
+        Audit::Export { filter } => {
+            let context = Context::new(global, environment)?;
+            export(&context, &wanted(filter)).await?;
+            Ok(exit::OK)
+        }
+        Audit::VerifyStored => verify_stored(&Context::new(global, environment)?).await,
         Audit::Verify {
             folder,
             head,
@@ -136,10 +142,26 @@ async fn names(context: &Context) -> Names {
         .collect()
 }
 
-async fn entries(
+fn wanted(flags: AuditFilterFlags) -> AuditFilter {
+    AuditFilter {
+        agent: flags.agent.map(|agent| agent.to_string()),
+        command: flags.command.map(|command| command.to_string()),
+        service: flags.service.map(|service| service.to_string()),
+        user: flags.user.map(|user| user.to_string()),
+        kind: flags.kind,
+        outcome: flags.outcome,
+        decision: flags.decision,
+        gateway: flags.gateway,
+        from: flags.from,
+        until: flags.until,
+        text: flags.text,
+    }
+}
+
+async fn entries_after(
     context: &Context,
     agent: Option<&AgentRef>,
-    after: Option<i64>,
+    after: i64,
     limit: u32,
 ) -> anyhow::Result<Vec<AuditEntry>> {
     let client = context.client();
@@ -150,23 +172,85 @@ async fn entries(
             None => Some(client.agent(agent).await.of(&context.remote)?.agent.id),
         },
     };
-    if let Some(after) = after {
-        return client.audit(after, limit, agent).await.of(&context.remote);
+    client.audit(after, limit, agent).await.of(&context.remote)
+}
+
+/// The newest lines that are wanted, oldest first.
+async fn last_entries(
+    context: &Context,
+    filter: &AuditFilter,
+    limit: u32,
+) -> anyhow::Result<Vec<AuditEntry>> {
+    let client = context.client();
+    // An agent that nobody knows is an error here, and no empty list.
+    if let Some(agent) = &filter.agent {
+        let agent: AgentRef = agent.parse().map_err(|error| Usage(format!("{error}")))?;
+        client.agent(&agent).await.of(&context.remote)?;
     }
-    // The trail is read from its beginning; what is wanted is its end.
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut last = VecDeque::new();
-    let mut after = 0;
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (mut entries, mut next) = client
+        .search_audit(filter, limit.min(PAGE))
+        .await
+        .of(&context.remote)?;
+    while let Some(path) = next.take().filter(|_| entries.len() < most) {
+        let (more, rest) = client.more_audit(&path).await.of(&context.remote)?;
+        entries.extend(more);
+        next = rest;
+    }
+    entries.truncate(most);
+    entries.reverse();
+    Ok(entries)
+}
+
+/// Every line that is wanted, newest first, as they come.
+async fn export(context: &Context, filter: &AuditFilter) -> anyhow::Result<()> {
+    let client = context.client();
+    let mut page = client
+        .search_audit(filter, PAGE)
+        .await
+        .of(&context.remote)?;
     loop {
-        let page = client.audit(after, PAGE, agent).await.of(&context.remote)?;
-        let Some(end) = page.last() else { break };
-        after = end.id;
-        last.extend(page);
-        while last.len() > wanted {
-            last.pop_front();
+        let (entries, next) = page;
+        for entry in &entries {
+            write_line(&json_line(entry)?)?;
         }
+        let Some(path) = next else { return Ok(()) };
+        page = client.more_audit(&path).await.of(&context.remote)?;
     }
-    Ok(last.into())
+}
+
+/// Between looks at how far the orchestrator is.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Has the orchestrator check what it stores, and waits for the end.
+async fn verify_stored(context: &Context) -> anyhow::Result<u8> {
+    let client = context.client();
+    let mut found = client.verify().await.of(&context.remote)?;
+    while found.iter().any(|gateway| gateway.running) {
+        tokio::time::sleep(LOOK_EVERY).await;
+        found = client.verification().await.of(&context.remote)?;
+    }
+    context.output.print(&found, |output| {
+        output.table(
+            &["gateway", "stored", "verified", "broken"],
+            found.iter().map(|gateway| {
+                let broken = gateway.broken.as_ref();
+                vec![
+                    gateway.gateway.clone(),
+                    gateway.stored.to_string(),
+                    gateway.verified.to_string(),
+                    broken.map_or("-".to_owned(), |broken| {
+                        format!("line {}: {}", broken.sequence, broken.reason)
+                    }),
+                ]
+            }),
+        )
+    })?;
+    // A check that ended early has not said that all is well.
+    let whole = found
+        .iter()
+        .all(|gateway| gateway.broken.is_none() && gateway.ended.is_some());
+    Ok(if whole { exit::OK } else { exit::FAILED })
 }
 
 fn table(output: Output, entries: &[AuditEntry], names: &Names) -> String {

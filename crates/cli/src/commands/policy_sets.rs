@@ -95,9 +95,58 @@ pub(super) async fn run(
             off: _,
             reason,
         } => shadow(&context, what, schema, reason, sources).await,
+        PolicySets::Versions => versions(&context).await,
+        PolicySets::Show { version } => show(&context, &version).await,
         PolicySets::History { limit } => history(&context, limit).await,
     }?;
     Ok(exit::OK)
+}
+
+async fn versions(context: &Context) -> anyhow::Result<()> {
+    let stored = context.client().policy_sets().await.of(&context.remote)?;
+    context.output.print(&stored, |output| {
+        output.table(
+            &["version", "stored", "by", "findings", "state"],
+            stored.iter().map(|view| {
+                vec![
+                    view.version.short().to_owned(),
+                    time(view.stored),
+                    view.stored_by.clone(),
+                    view.findings.len().to_string(),
+                    if view.active { "in force" } else { "" }.to_owned(),
+                ]
+            }),
+        )
+    })
+}
+
+/// The sources of one set, as files with their names before them.
+async fn show(context: &Context, which: &str) -> anyhow::Result<()> {
+    let version = match which {
+        "active" | "shadow" => {
+            let status = context.client().policy_set_status().await;
+            let status = status.of(&context.remote)?;
+            if which == "active" {
+                status.version
+            } else {
+                let shadow = status.shadow;
+                shadow
+                    .ok_or_else(|| NotFound("no policy set is evaluated as shadow".to_owned()))?
+                    .version
+            }
+        }
+        prefix => version(context, prefix).await?,
+    };
+    let view = context.client().policy_set(&version).await;
+    let view = view.of(&context.remote)?;
+    context.output.print(&view, |_| {
+        let sources = view.sources.as_ref();
+        let files = sources
+            .into_iter()
+            .flat_map(|sources| std::iter::once(&sources.schema).chain(&sources.policies));
+        let files = files.map(|file| format!("// --- {} ---\n{}", file.name, file.text.trim_end()));
+        printable_lines(&files.collect::<Vec<_>>().join("\n\n"))
+    })
 }
 
 /// What a command is about.

@@ -1,22 +1,110 @@
-//! `cedargate services`: what the descriptions say, with this machine's configuration.
+//! `cedargate services`: what the descriptions say, with this machine's configuration; or
+//! what gateways told the orchestrator.
 
 use std::collections::BTreeMap;
 
-use authz::{CommandKey, typed};
+use authz::{CommandKey, ServiceName, typed};
+use contract::catalog::ServiceView;
 use handlers::catalog::{Catalog, ServiceInfo};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::Context;
 use crate::{
     arguments::{Global, Services},
-    client::settings,
+    client::{Answer as _, settings},
     config::Environment,
-    exit::NotFound,
-    output::{Output, printable},
+    exit::{NotFound, Usage},
+    output::{Output, list, printable},
     planes,
 };
 
-pub(super) fn run(
+pub(super) async fn run(
+    global: &Global,
+    environment: Environment,
+    command: &Services,
+) -> anyhow::Result<()> {
+    match command {
+        Services::List { live: true } => {
+            let context = Context::new(global, environment)?;
+            let services = context.client().services().await.of(&context.remote)?;
+            context
+                .output
+                .print(&services, |output| live_table(output, &services))
+        }
+        Services::Show { name, live: true } => {
+            let context = Context::new(global, environment)?;
+            let name: ServiceName = name
+                .parse()
+                .map_err(|error| Usage(format!("`{name}`: {error}")))?;
+            let service = context.client().service(&name).await.of(&context.remote)?;
+            context
+                .output
+                .print(&service, |output| live_detail(output, &service))
+        }
+        command => configured(global, environment, command),
+    }
+}
+
+/// What gateways say.
+fn live_table(output: Output, services: &[ServiceView]) -> String {
+    output.table(
+        &["name", "kind", "env", "commands", "gateways", "what it is"],
+        services.iter().map(|view| {
+            let summary = &view.service;
+            vec![
+                summary.service.name.to_string(),
+                summary.kind.clone(),
+                summary.service.env.as_str().to_owned(),
+                summary.commands_by_risk.all().to_string(),
+                at_gateways(view),
+                summary.description.clone(),
+            ]
+        }),
+    )
+}
+
+/// Where it is, and where it cannot be used.
+fn at_gateways(view: &ServiceView) -> String {
+    let gateways = view.gateways.iter().map(|at| match &at.problem {
+        None => at.gateway.clone(),
+        Some(problem) => format!("{} ({problem})", at.gateway),
+    });
+    let gateways = gateways.collect::<Vec<_>>().join(", ");
+    if view.differs {
+        format!("{gateways}: they describe it differently")
+    } else {
+        gateways
+    }
+}
+
+fn live_detail(output: Output, view: &ServiceView) -> String {
+    let summary = &view.service;
+    let fields = output.fields(&[
+        ("name", summary.service.name.to_string()),
+        ("kind", summary.kind.clone()),
+        ("env", summary.service.env.as_str().to_owned()),
+        ("zones", list(&summary.service.zones)),
+        ("version", summary.version.clone()),
+        ("gateways", at_gateways(view)),
+        ("what it is", summary.description.clone()),
+    ]);
+    let commands = output.table(
+        &["command", "risk", "usage", "what it does"],
+        view.commands.iter().flatten().map(|command| {
+            vec![
+                command.name.to_string(),
+                command.risk.to_string(),
+                command.usage.clone(),
+                command.summary.clone(),
+            ]
+        }),
+    );
+    format!("{fields}\n\n{commands}")
+}
+
+/// What this machine's configuration says.
+fn configured(
     global: &Global,
     environment: Environment,
     command: &Services,
@@ -25,7 +113,7 @@ pub(super) fn run(
     let settings = settings(global, environment, BTreeMap::new())?;
     let catalog = planes::catalog(settings.environment(), settings.services()?.as_deref())?;
     match command {
-        Services::List => output.print(&catalog.services(), |output| {
+        Services::List { .. } => output.print(&catalog.services(), |output| {
             output.table(
                 &["name", "version", "status", "commands", "what it is"],
                 catalog.services().iter().map(|service| {
@@ -39,7 +127,7 @@ pub(super) fn run(
                 }),
             )
         }),
-        Services::Show { name } => {
+        Services::Show { name, .. } => {
             let service = known(&catalog, name)?;
             output.print(&as_json(service), |output| detail(output, service))
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use authz::ApprovalRequestId;
 use contract::{
     Client, Error,
-    approvals::{ApprovalView, Approve, Reject},
+    approvals::{ApprovalView, Approve, Reject, Withdraw},
     feed::Change,
 };
 use futures_util::StreamExt;
@@ -36,6 +36,7 @@ pub(super) enum Update {
 pub(super) enum Request {
     Approve(ApprovalRequestId, Approve),
     Reject(ApprovalRequestId, Reject),
+    Withdraw(ApprovalRequestId, Withdraw),
 }
 
 /// Sends a decision.
@@ -43,6 +44,7 @@ pub(super) async fn send(client: &Client, request: Request) -> Update {
     let answer = match request {
         Request::Approve(id, approve) => client.approve(id, &approve).await,
         Request::Reject(id, reject) => client.reject(id, &reject).await,
+        Request::Withdraw(id, withdraw) => client.withdraw(id, &withdraw).await,
     };
     match answer {
         Ok(view) => Update::Done(Box::new(view)),

@@ -6,7 +6,7 @@ use authz::{
     ApprovalRequestId, Timestamp,
     approval::{Choice, DURATIONS},
 };
-use contract::approvals::{ApprovalStatus, ApprovalView, Approve, Reject};
+use contract::approvals::{ApprovalStatus, ApprovalView, Approve, Reject, Withdraw};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::feed::{Request, Update};
@@ -43,6 +43,11 @@ pub(super) enum Mode {
     },
     /// Why not.
     Rejecting {
+        id: ApprovalRequestId,
+        reason: String,
+    },
+    /// Why it is no longer needed.
+    Withdrawing {
         id: ApprovalRequestId,
         reason: String,
     },
@@ -162,7 +167,9 @@ impl Inbox {
     /// Nobody goes on writing a reason for what someone else has decided.
     fn leave_what_is_decided(&mut self) {
         let id = match self.mode {
-            Mode::Approving { id, .. } | Mode::Rejecting { id, .. } => id,
+            Mode::Approving { id, .. }
+            | Mode::Rejecting { id, .. }
+            | Mode::Withdrawing { id, .. } => id,
             Mode::Detail(_) if self.requests.is_empty() => {
                 self.mode = Mode::List;
                 return;
@@ -195,7 +202,16 @@ impl Inbox {
                 duration,
                 reason,
             } => self.approving_key(key, id, choice, duration, reason),
-            Mode::Rejecting { id, reason } => self.rejecting_key(key, id, reason),
+            Mode::Rejecting { id, reason } => {
+                let rejecting = |reason| Mode::Rejecting { id, reason };
+                let reject = |reason| Request::Reject(id, Reject { reason });
+                self.reason_key(key, reason, rejecting, reject)
+            }
+            Mode::Withdrawing { id, reason } => {
+                let withdrawing = |reason| Mode::Withdrawing { id, reason };
+                let withdraw = |reason| Request::Withdraw(id, Withdraw { reason });
+                self.reason_key(key, reason, withdrawing, withdraw)
+            }
             Mode::Help => {
                 self.mode = Mode::List;
                 Step::None
@@ -238,12 +254,10 @@ impl Inbox {
         Step::None
     }
 
-    /// `a` and `r` begin to decide about the current request.
+    /// `a`, `r` and `w` begin to decide about the current request.
     fn decide_key(&mut self, code: KeyCode, now: Timestamp) {
-        let approve = match code {
-            KeyCode::Char('a') => true,
-            KeyCode::Char('r') => false,
-            _ => return,
+        let KeyCode::Char(letter @ ('a' | 'r' | 'w')) = code else {
+            return;
         };
         let Some(request) = self.current() else {
             return;
@@ -251,11 +265,19 @@ impl Inbox {
         let id = request.summary.id;
         if !is_pending(request) || now >= request.summary.expires {
             "that request waits for nobody any more".clone_into(&mut self.said);
-        } else if !approve {
+        } else if letter == 'r' {
             self.mode = Mode::Rejecting {
                 id,
                 reason: String::new(),
             };
+        } else if letter == 'w' && request.withdrawable {
+            self.mode = Mode::Withdrawing {
+                id,
+                reason: String::new(),
+            };
+        } else if letter == 'w' {
+            "only those for whom it was asked take a request back; `r` rejects it"
+                .clone_into(&mut self.said);
         } else if request.choices.is_empty() {
             "policy lets you approve nothing of this request".clone_into(&mut self.said);
         } else {
@@ -320,7 +342,14 @@ impl Inbox {
         Step::None
     }
 
-    fn rejecting_key(&mut self, key: KeyEvent, id: ApprovalRequestId, mut reason: String) -> Step {
+    /// A reason is written: for what `request` makes of it, while the mode is `writing`.
+    fn reason_key(
+        &mut self,
+        key: KeyEvent,
+        mut reason: String,
+        writing: impl FnOnce(String) -> Mode,
+        request: impl FnOnce(String) -> Request,
+    ) -> Step {
         match key.code {
             KeyCode::Esc => {
                 self.mode = Mode::List;
@@ -329,11 +358,11 @@ impl Inbox {
             KeyCode::Enter => {
                 self.mode = Mode::List;
                 "sending…".clone_into(&mut self.said);
-                Step::Send(Box::new(Request::Reject(id, Reject { reason })))
+                Step::Send(Box::new(request(reason)))
             }
             _ => {
                 write(&mut reason, key);
-                self.mode = Mode::Rejecting { id, reason };
+                self.mode = writing(reason);
                 Step::None
             }
         }
@@ -587,6 +616,30 @@ pub(super) mod tests {
             (id, reject.reason.as_str()),
             (asked(1, "pending").summary.id, "not on fridays")
         );
+    }
+
+    #[test]
+    fn what_was_asked_for_oneself_can_be_taken_back() {
+        let mut mine = asked(2, "pending");
+        mine.withdrawable = true;
+        let mut inbox = inbox([asked(1, "pending"), mine]);
+        let mut keys = vec![KeyCode::Char('w')];
+        keys.extend(letters("done by hand"));
+        press(&mut inbox, &keys);
+        assert!(matches!(inbox.mode, Mode::Withdrawing { .. }));
+        let Step::Send(request) = press(&mut inbox, &[KeyCode::Enter]) else {
+            panic!()
+        };
+        let Request::Withdraw(id, withdraw) = *request else {
+            panic!()
+        };
+        assert_eq!(
+            (id, withdraw.reason.as_str()),
+            (asked(2, "pending").summary.id, "done by hand")
+        );
+        press(&mut inbox, &[KeyCode::Down, KeyCode::Char('w')]);
+        assert_eq!(inbox.mode, Mode::List);
+        assert!(inbox.said.contains("take a request back"), "{}", inbox.said);
     }
 
     #[test]

@@ -27,13 +27,19 @@ pub(super) fn draw(frame: &mut Frame<'_>, inbox: &Inbox, now: Timestamp) {
     frame.render_widget(heading(inbox), top);
     match &inbox.mode {
         Mode::Detail(scrolled) => detail(frame, middle, inbox, *scrolled, now),
-        Mode::List | Mode::Approving { .. } | Mode::Rejecting { .. } | Mode::Help => {
+        Mode::List
+        | Mode::Approving { .. }
+        | Mode::Rejecting { .. }
+        | Mode::Withdrawing { .. }
+        | Mode::Help => {
             list(frame, middle, inbox, now);
         }
     }
     frame.render_widget(footer(inbox), bottom);
     match &inbox.mode {
-        Mode::Approving { .. } | Mode::Rejecting { .. } => dialog(frame, middle, inbox),
+        Mode::Approving { .. } | Mode::Rejecting { .. } | Mode::Withdrawing { .. } => {
+            dialog(frame, middle, inbox);
+        }
         Mode::Help => help(frame, middle),
         Mode::List | Mode::Detail(_) => {}
     }
@@ -61,10 +67,11 @@ fn heading(inbox: &Inbox) -> Line<'static> {
 
 fn footer(inbox: &Inbox) -> Paragraph<'static> {
     let keys = match inbox.mode {
-        Mode::List => "↑↓ select  Enter open  a approve  r reject  ? keys  q quit",
-        Mode::Detail(_) => "↑↓ scroll  a approve  r reject  Esc back",
+        Mode::List => "↑↓ select  Enter open  a approve  r reject  w withdraw  ? keys  q quit",
+        Mode::Detail(_) => "↑↓ scroll  a approve  r reject  w withdraw  Esc back",
         Mode::Approving { .. } => "←→ how far  ↑↓ how long  type a reason  Enter approve  Esc back",
         Mode::Rejecting { .. } => "type a reason  Enter reject  Esc back",
+        Mode::Withdrawing { .. } => "type a reason  Enter withdraw  Esc back",
         Mode::Help => "any key goes back",
     };
     Paragraph::new(vec![
@@ -257,6 +264,7 @@ fn dialog(frame: &mut Frame<'_>, area: Rect, inbox: &Inbox) {
             (" Approve ", lines, reason, *id)
         }
         Mode::Rejecting { id, reason } => (" Reject ", Vec::new(), reason, *id),
+        Mode::Withdrawing { id, reason } => (" Withdraw ", Vec::new(), reason, *id),
         Mode::List | Mode::Detail(_) | Mode::Help => return,
     };
     let what = inbox.find(id).map_or(String::new(), |request| {
@@ -299,6 +307,7 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
         "Enter      open a request",
         "a          approve: how far, how long, why",
         "r          reject: why; the agent is told",
+        "w          take back what was asked for you or an agent of yours",
         "Esc        back",
         "q Ctrl-C   quit",
     ]

@@ -9,9 +9,12 @@
 #![cfg(unix)]
 
 mod bad_input;
+mod check;
 mod ci;
 mod diff;
 mod official;
+mod prove;
+mod test;
 mod watch;
 
 use std::{
@@ -68,10 +71,17 @@ fn edit(folder: &Path, file: &str, from: &str, to: &str) {
     fs::write(&path, text.replacen(from, to, 1)).unwrap();
 }
 
+/// `cedargate policy …`, with nothing in the environment.
 fn cedargate(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    run(folder, &[], arguments)
+}
+
+/// The same, with nothing in the environment but this.
+fn run(folder: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_cedargate"))
         .current_dir(folder)
         .env_clear()
+        .envs(environment.iter().copied())
         .arg("policy")
         .args(arguments)
         .output()
@@ -86,4 +96,23 @@ fn cedargate(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| panic!("{text}"))
+}
+
+/// The fenced blocks of one language in `docs/policies.md`, or in one section of it.
+fn snippets(language: &str, section: Option<&str>) -> Vec<String> {
+    let text = fs::read_to_string(repository().join("docs/policies.md")).unwrap();
+    let text = match section {
+        None => text.as_str(),
+        Some(begins) => text
+            .split("\n## ")
+            .find(|part| part.starts_with(begins))
+            .unwrap(),
+    };
+    let blocks: Vec<String> = text
+        .split(&format!("```{language}\n"))
+        .skip(1)
+        .map(|rest| rest.split("\n```").next().unwrap().to_owned())
+        .collect();
+    assert!(!blocks.is_empty(), "{language}");
+    blocks
 }

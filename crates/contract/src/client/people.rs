@@ -5,7 +5,7 @@ use http::Method;
 
 use super::Client;
 use crate::{
-    agents::TokenView,
+    agents::{CreateToken, CreatedToken, TokenView},
     error::Error,
     users::{
         BegunSecondFactor, ChangeUser, Code, EnrolledSecondFactor, MeView, SessionView, SteppedUp,
@@ -102,6 +102,16 @@ impl Client {
     /// See [`Client::facts`].
     pub async fn me(&self) -> Result<MeView, Error> {
         self.get("/api/me").await
+    }
+
+    /// Makes a credential for oneself. The answer is the only time that it is told.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`]; 400 without an end within 90 days, or with one after that of
+    /// the credential that asks; 409 if one has as many as one may.
+    pub async fn create_own_token(&self, create: &CreateToken) -> Result<CreatedToken, Error> {
+        self.post("/api/me/tokens", create).await
     }
 
     /// Proves a second factor with this credential.

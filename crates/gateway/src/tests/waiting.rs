@@ -110,6 +110,41 @@ async fn a_call_that_waits_hears_a_no() {
 }
 
 #[tokio::test]
+async fn an_agent_finds_its_open_requests_and_no_other() {
+    let world = World::new().await;
+    let own = [("x-agent-id", BOT)];
+    let listed = world.get("/approvals", &own).await;
+    assert_eq!(listed.status, StatusCode::OK, "{listed:?}");
+    assert_eq!(listed.body, json!({"approvals": []}));
+
+    world.execute(BOT, "/mcp-coolify servers list").await;
+    let listed = world.get("/approvals", &own).await;
+    let approvals = listed.body["approvals"].as_array().unwrap();
+    assert_eq!(approvals.len(), 1, "{listed:?}");
+    assert_eq!(approvals[0]["id"], opened(&world).to_string());
+    assert_eq!(approvals[0]["command"], "coolify/list-servers");
+    let page = approvals[0]["url"].as_str().unwrap();
+    assert!(page.ends_with(&format!("/approvals/{}", opened(&world))));
+
+    let others = world.get("/approvals", &[]).await;
+    assert_eq!(others.body, json!({"approvals": []}));
+    close(&world, ApprovalStatus::Withdrawn);
+    let listed = world.get("/approvals", &own).await;
+    assert_eq!(listed.body, json!({"approvals": []}));
+}
+
+#[tokio::test]
+async fn the_description_is_open_to_everyone() {
+    let world = World::new().await;
+    let request = World::request(Method::GET, "/openapi.json", &[], "");
+    let answered = world.send("192.0.2.1:5000", request).await;
+    assert_eq!(answered.status, StatusCode::OK);
+    assert_eq!(answered.headers["content-type"], "application/json");
+    assert_eq!(answered.body["openapi"], "3.1.0");
+    assert!(answered.body["paths"]["/approvals/{id}"]["delete"].is_object());
+}
+
+#[tokio::test]
 async fn who_waits_in_vain_is_told_where_it_stands() {
     let world = World::new().await;
     let answered = world.send(LOOPBACK, waiting_call("wait=0")).await;

@@ -124,7 +124,10 @@ impl Orchestrator {
         Router::new()
             .route("/api/gateway/facts/{agent}", get(facts))
             .route("/api/gateway/credentials", post(credential))
-            .route("/api/gateway/approvals", post(open_approval))
+            .route(
+                "/api/gateway/approvals",
+                get(open_approvals).post(open_approval),
+            )
             .route(
                 "/api/gateway/approvals/{id}",
                 get(approval_of).delete(withdraw),
@@ -216,6 +219,18 @@ async fn open_approval(
     };
     known.approvals.push((open, summary.clone()));
     Ok(Json(summary))
+}
+
+async fn open_approvals(
+    State(fake): Fake,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Json<Vec<ApprovalSummary>> {
+    let known = fake.known.lock().unwrap();
+    let summaries = known.approvals.iter().map(|(_, summary)| summary);
+    let open = summaries.filter(|summary| {
+        summary.agent.to_string() == query["agent"] && summary.status == ApprovalStatus::Pending
+    });
+    Json(open.cloned().collect())
 }
 
 async fn approval_of(

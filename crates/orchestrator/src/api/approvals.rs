@@ -1,6 +1,6 @@
 //! Approval requests, for people and scripts.
 
-use authz::ApprovalRequestId;
+use authz::{AgentRef, ApprovalRequestId};
 use axum::{Json, extract::State};
 use contract::approvals::{ApprovalView, Approve, Reject, Withdraw};
 use serde::Deserialize;
@@ -25,6 +25,10 @@ pub(crate) struct Filter {
     #[serde(default)]
     #[param(required = false)]
     all: bool,
+    /// Of this agent only: its id or name.
+    #[serde(default)]
+    #[param(value_type = Option<AgentRef>)]
+    agent: Option<String>,
     /// At most so many; 200 if absent, never more than 1000.
     #[serde(default)]
     limit: Option<u32>,
@@ -36,7 +40,7 @@ pub(crate) struct Filter {
     tag = "approvals",
     summary = "Approval requests, newest first",
     params(Filter),
-    responses((status = 200, description = "Pending ones, or all, with what the caller may choose", body = Vec<ApprovalView>))
+    responses((status = 200, description = "Pending ones, or all, with what the caller may choose", body = Vec<ApprovalView>), (status = 404, description = "There is no such agent"))
 )]
 pub(crate) async fn list(
     May(person, ..): May<View>,
@@ -44,10 +48,17 @@ pub(crate) async fn list(
     Parameters(filter): Parameters<Filter>,
 ) -> Result<Json<Vec<ApprovalView>>, Error> {
     let limit = filter.limit.unwrap_or(200).min(MAX_LIST);
-    let stored = orchestrator
-        .store()
-        .approvals(filter.all, limit, orchestrator.now())
-        .await?;
+    let (store, now) = (orchestrator.store(), orchestrator.now());
+    let stored = match filter.agent {
+        None => store.approvals(filter.all, limit, now).await?,
+        Some(agent) => {
+            let agent: AgentRef = agent
+                .parse()
+                .map_err(|error| Error::field("agent", error))?;
+            let agent = store.agent(&agent).await?.agent.id;
+            store.approvals_of(agent, filter.all, limit, now).await?
+        }
+    };
     Ok(Json(
         stored
             .into_iter()

@@ -218,7 +218,7 @@ pub(crate) async fn journals(
     path = "/api/audit/verification",
     tag = "audit",
     summary = "What the last check of the stored journals found",
-    responses((status = 200, description = "By gateway", body = serde_json::Value))
+    responses((status = 200, description = "By gateway", body = Vec<Verification>))
 )]
 pub(crate) async fn verification(
     _: May<View>,
@@ -232,7 +232,7 @@ pub(crate) async fn verification(
     path = "/api/audit/verification",
     tag = "audit",
     summary = "Begin to check the stored journals, unless that is under way",
-    responses((status = 202, description = "What was found so far", body = serde_json::Value))
+    responses((status = 202, description = "What was found so far", body = Vec<Verification>))
 )]
 pub(crate) async fn verify(
     _: May<View>,

@@ -105,6 +105,9 @@ pub(crate) async fn open_approval(
     Ok(Json(approvals::summary(&stored)))
 }
 
+/// An agent is shown at most so many of its open requests; it may have far fewer.
+const MAX_OPEN: u32 = 1_000;
+
 /// Whose request.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +124,24 @@ impl Whose {
             .parse()
             .map_err(|error| Error::field("agent", error))
     }
+}
+
+#[utoipa::path(
+    get,
+    path = "/api/gateway/approvals",
+    tag = "gateway",
+    summary = "The open requests of one agent, newest first",
+    params(Whose),
+    responses((status = 200, description = "As the agent may see them", body = Vec<ApprovalSummary>))
+)]
+pub(crate) async fn open_approvals(
+    _: GatewayCaller,
+    State(orchestrator): State<Orchestrator>,
+    Parameters(whose): Parameters<Whose>,
+) -> Result<Json<Vec<ApprovalSummary>>, Error> {
+    let store = orchestrator.store();
+    let open = store.approvals_of(whose.agent()?, false, MAX_OPEN, orchestrator.now());
+    Ok(Json(open.await?.iter().map(approvals::summary).collect()))
 }
 
 #[utoipa::path(
@@ -249,7 +270,7 @@ const MAX_STATUS_CHARS: usize = 4_000;
     tag = "gateway",
     summary = "Say what a gateway enforces",
     request_body = GatewayStatus,
-    responses((status = 200, description = "Noted; and whether its catalog is wanted", body = serde_json::Value))
+    responses((status = 200, description = "Noted; and whether its catalog is wanted", body = GatewayTold))
 )]
 pub(crate) async fn status(
     _: GatewayCaller,
@@ -290,7 +311,7 @@ pub(crate) const MAX_CATALOG_BYTES: usize = 16 * 1024 * 1024;
     path = "/api/gateway/catalog",
     tag = "gateway",
     summary = "Say what a gateway can carry out",
-    request_body = serde_json::Value,
+    request_body = GatewayCatalog,
     responses((status = 204, description = "Noted"))
 )]
 pub(crate) async fn catalog(

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use contract::health::{Checks, DatabaseCheck, Health, PolicySetCheck, Readiness};
 
 use crate::{Orchestrator, policy_folder};
 
@@ -20,16 +20,16 @@ const PING_DEADLINE: Duration = Duration::from_secs(2);
     path = "/health",
     tag = "planes",
     summary = "Whether the process answers",
-    responses((status = 200, description = "It does", body = serde_json::Value))
+    responses((status = 200, description = "It does", body = Health))
 )]
-pub(crate) async fn health(State(orchestrator): State<Orchestrator>) -> Json<Value> {
-    Json(json!({
-        "status": "healthy",
-        "service": "orchestrator-3-stream",
-        "version": env!("CARGO_PKG_VERSION"),
-        "websocket_connections": orchestrator.inner.sockets.load(Ordering::Relaxed),
-        "timestamp": orchestrator.now(),
-    }))
+pub(crate) async fn health(State(orchestrator): State<Orchestrator>) -> Json<Health> {
+    Json(Health {
+        status: "healthy".to_owned(),
+        service: "orchestrator-3-stream".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        websocket_connections: orchestrator.inner.sockets.load(Ordering::Relaxed),
+        timestamp: orchestrator.now(),
+    })
 }
 
 #[utoipa::path(
@@ -37,7 +37,7 @@ pub(crate) async fn health(State(orchestrator): State<Orchestrator>) -> Json<Val
     path = "/ready",
     tag = "planes",
     summary = "Whether it can do its work",
-    responses((status = 200, description = "It can", body = serde_json::Value), (status = 503, description = "Its database does not answer, or no policy set is in force", body = serde_json::Value))
+    responses((status = 200, description = "It can", body = Readiness), (status = 503, description = "Its database does not answer, or no policy set is in force", body = Readiness))
 )]
 pub(crate) async fn ready(State(orchestrator): State<Orchestrator>) -> Response {
     let database = match tokio::time::timeout(PING_DEADLINE, orchestrator.store().ping()).await {
@@ -60,17 +60,20 @@ pub(crate) async fn ready(State(orchestrator): State<Orchestrator>) -> Response 
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = json!({
-        "status": if ready { "ready" } else { "not ready" },
-        "checks": {
-            "database": { "ok": database.is_none(), "detail": database },
-            "policy_set": {
-                "ok": loaded,
-                "version": in_force.set.version(),
-                "policies": policies,
-                "folder_ok": policy_folder::is_whole(&orchestrator),
+    let body = Readiness {
+        status: if ready { "ready" } else { "not ready" }.to_owned(),
+        checks: Checks {
+            database: DatabaseCheck {
+                ok: database.is_none(),
+                detail: database.map(str::to_owned),
+            },
+            policy_set: PolicySetCheck {
+                ok: loaded,
+                version: in_force.set.version().clone(),
+                policies,
+                folder_ok: policy_folder::is_whole(&orchestrator),
             },
         },
-    });
+    };
     (status, Json(body)).into_response()
 }

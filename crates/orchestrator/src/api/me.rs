@@ -3,13 +3,20 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
 };
+use contract::agents::{CreateToken, CreatedToken};
 use contract::users::{BegunSecondFactor, Code, EnrolledSecondFactor, MeView, SteppedUp};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 
-use super::{Json as Body, users};
-use crate::{Orchestrator, authenticate::Person, error::Error, people::second_factor};
+use super::{Json as Body, agents::token_view, users};
+use crate::{
+    Orchestrator,
+    authenticate::Person,
+    error::Error,
+    people::{own_token, second_factor},
+};
 
 // Every active user may ask.
 #[utoipa::path(
@@ -31,6 +38,28 @@ pub(crate) async fn show(
         confirmed: person.confirmed,
         recovery_codes: recovery_codes(&orchestrator, &person).await?,
     }))
+}
+
+// Listed and revoked as those of any user: `/api/users/{user}/tokens`.
+#[utoipa::path(
+    post,
+    path = "/api/me/tokens",
+    tag = "users",
+    summary = "Make a credential for oneself, of at most 90 days",
+    request_body = CreateToken,
+    responses((status = 201, description = "The one time that it is shown", body = CreatedToken), (status = 409, description = "There are too many already"))
+)]
+pub(crate) async fn create_token(
+    person: Person,
+    State(orchestrator): State<Orchestrator>,
+    Body(create): Body<CreateToken>,
+) -> Result<(StatusCode, Json<CreatedToken>), Error> {
+    let (token, stored) = own_token::create(&orchestrator, &person, &create).await?;
+    let created = CreatedToken {
+        token: token.expose_secret().to_owned(),
+        view: token_view(&stored),
+    };
+    Ok((StatusCode::CREATED, Json(created)))
 }
 
 // A session gets another cookie with the answer.

@@ -301,7 +301,7 @@ pub(crate) async fn redeliver(
     tag = "notifications",
     summary = "A button was pressed in Slack",
     request_body(content = String, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, description = "What Slack shows", body = serde_json::Value), (status = 400, description = "Not what Slack sends"), (status = 401, description = "The signature is not Slack's"), (status = 413, description = "The body is too large"))
+    responses((status = 200, description = "What Slack shows", body = Object), (status = 400, description = "Not what Slack sends"), (status = 401, description = "The signature is not Slack's"), (status = 413, description = "The body is too large"))
 )]
 pub(crate) async fn slack(
     State(orchestrator): State<Orchestrator>,

@@ -23,7 +23,7 @@ use crate::{
     path = "/api/services",
     tag = "services",
     summary = "What gateways say that they can carry out",
-    responses((status = 200, description = "By name", body = serde_json::Value))
+    responses((status = 200, description = "By name", body = Vec<ServiceView>))
 )]
 pub(crate) async fn list(
     _: May<View>,
@@ -40,7 +40,7 @@ pub(crate) async fn list(
     tag = "services",
     summary = "One service, with its commands",
     params(("service" = ServiceName, Path)),
-    responses((status = 200, description = "With its commands", body = serde_json::Value))
+    responses((status = 200, description = "With its commands", body = ServiceView))
 )]
 pub(crate) async fn show(
     _: May<View>,
@@ -59,8 +59,8 @@ pub(crate) async fn show(
     path = "/api/explain",
     tag = "services",
     summary = "What would come of a command, and why; nothing is carried out",
-    request_body = serde_json::Value,
-    responses((status = 200, description = "The answer", body = serde_json::Value), (status = 404, description = "There is no such agent or command"), (status = 409, description = "Gateways disagree about the command"), (status = 422, description = "The policy set cannot be loaded"))
+    request_body = ExplainCommand,
+    responses((status = 200, description = "The answer", body = ExplainAnswer), (status = 404, description = "There is no such agent or command"), (status = 409, description = "Gateways disagree about the command"), (status = 422, description = "The policy set cannot be loaded"))
 )]
 pub(crate) async fn explain(
     _: May<View>,
@@ -87,7 +87,7 @@ pub(crate) struct HowFar {
     tag = "services",
     summary = "What happened lately, in numbers",
     params(HowFar),
-    responses((status = 200, description = "In numbers", body = serde_json::Value))
+    responses((status = 200, description = "In numbers", body = Overview))
 )]
 pub(crate) async fn overview(
     _: May<View>,

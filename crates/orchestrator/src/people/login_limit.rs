@@ -2,7 +2,10 @@
 //!
 //! Only failures count, and only against the place that they come from, so that nobody
 //! locks anybody else out: a person with a session stays in, and logs in from elsewhere.
-//! Kept in memory: each process counts for itself.
+//! Kept in memory: each process counts for itself. Tokens have 256 random bits, so this is
+//! not what keeps them from being guessed, however many processes there are; it keeps a
+//! flood from the database, and in the database it would be one write more per try. Codes
+//! of second factors, which could be guessed, are counted there (`store::second_factors`).
 
 use std::{
     collections::HashMap,

@@ -150,6 +150,9 @@ pub(crate) struct Metadata {
     authorization_endpoint: String,
     token_endpoint: String,
     jwks_uri: String,
+    /// Where a browser logs out there (OpenID Connect RP-Initiated Logout 1.0).
+    #[serde(default)]
+    end_session_endpoint: Option<String>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
     #[serde(default)]
@@ -169,6 +172,8 @@ struct Known {
 pub(crate) struct Provider {
     pub(crate) config: Config,
     redirect_uri: String,
+    /// Where it sends a browser that logged out there.
+    after_logout: String,
     algorithms: Vec<Algorithm>,
     http: Client,
     known: Mutex<Option<Arc<Known>>>,
@@ -199,6 +204,7 @@ impl Provider {
             .map_err(InvalidConfig::Client)?;
         Ok(Self {
             redirect_uri: format!("{}/login/oidc/callback", public_url.trim_end_matches('/')),
+            after_logout: format!("{}/login", public_url.trim_end_matches('/')),
             config,
             algorithms,
             http,
@@ -255,6 +261,21 @@ impl Provider {
             }
         }
         Ok(url.into())
+    }
+
+    /// Where to send a browser that shall be logged out there too; none if the provider
+    /// does not offer that. Tokens of the provider are not kept here, so it asks whether
+    /// that is meant: nobody is logged out by a link on another page.
+    pub(crate) async fn logout_url(&self, now: Timestamp) -> Result<Option<String>, Unavailable> {
+        let known = self.known(now).await?;
+        let Some(endpoint) = &known.metadata.end_session_endpoint else {
+            return Ok(None);
+        };
+        let mut url = safe(endpoint).ok_or_else(|| unsafe_url("end_session_endpoint"))?;
+        url.query_pairs_mut()
+            .append_pair("client_id", &self.config.client_id)
+            .append_pair("post_logout_redirect_uri", &self.after_logout);
+        Ok(Some(url.into()))
     }
 
     /// Takes a code for an id token, and checks that.

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contract::users::SessionView;
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use store::sessions::Credential;
 
@@ -23,6 +24,7 @@ use crate::{
     authenticate::Person,
     error::Error,
     people::{
+        own_token,
         second_factor::{self, Begun},
         session::end,
     },
@@ -62,6 +64,8 @@ struct Me {
     recovery_codes: u32,
     confirmed: Option<Timestamp>,
     provider: Option<String>,
+    /// A new token, this once.
+    secret: Option<String>,
 }
 
 /// `GET /me`.
@@ -69,30 +73,67 @@ pub(crate) async fn show(
     Oneself(person, frame): Oneself,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
-    let store = orchestrator.store();
-    let now = orchestrator.now();
-    let sessions = store.sessions(&person.user.id, now).await?;
-    let tokens = store.user_tokens(&person.user.id).await?;
-    let factor = store.second_factor(&person.user.id).await?;
-    let live = |token: &&store::agents::Token| {
-        token.revoked.is_none() && token.expires.is_none_or(|expires| now < expires)
+    Ok(page(&Me::new(&orchestrator, &person, frame).await?))
+}
+
+impl Me {
+    async fn new(
+        orchestrator: &Orchestrator,
+        person: &Person,
+        frame: Frame,
+    ) -> Result<Self, Error> {
+        let store = orchestrator.store();
+        let now = orchestrator.now();
+        let sessions = store.sessions(&person.user.id, now).await?;
+        let tokens = store.user_tokens(&person.user.id).await?;
+        let factor = store.second_factor(&person.user.id).await?;
+        let live = |token: &&store::agents::Token| {
+            token.revoked.is_none() && token.expires.is_none_or(|expires| now < expires)
+        };
+        Ok(Self {
+            frame,
+            sessions: sessions
+                .into_iter()
+                .map(|session| session_view(person, session))
+                .collect(),
+            tokens: tokens
+                .iter()
+                .filter(live)
+                .map(|token| tokens::Listed::new(token, now))
+                .collect(),
+            enrolled: factor.as_ref().and_then(|factor| factor.enrolled),
+            recovery_codes: factor.map_or(0, |factor| factor.recovery_codes),
+            confirmed: person.confirmed,
+            provider: provider_name(orchestrator),
+            secret: None,
+        })
+    }
+}
+
+/// `POST /me/tokens`: the answer is the one page that shows it.
+pub(crate) async fn create_token(
+    Oneself(person, frame): Oneself,
+    State(orchestrator): State<Orchestrator>,
+    form: Result<Form<tokens::NewToken>, FormRejection>,
+) -> Result<Response, Trouble> {
+    let Form(new) = form.map_err(Error::from)?;
+    let make = async {
+        let create = new.create()?;
+        own_token::create(&orchestrator, &person, &create).await
     };
-    Ok(page(&Me {
-        frame,
-        sessions: sessions
-            .into_iter()
-            .map(|session| session_view(&person, session))
-            .collect(),
-        tokens: tokens
-            .iter()
-            .filter(live)
-            .map(|token| tokens::Listed::new(token, now))
-            .collect(),
-        enrolled: factor.as_ref().and_then(|factor| factor.enrolled),
-        recovery_codes: factor.map_or(0, |factor| factor.recovery_codes),
-        confirmed: person.confirmed,
-        provider: provider_name(&orchestrator),
-    }))
+    match make.await {
+        Ok((token, _)) => Ok(page(&Me {
+            secret: Some(token.expose_secret().to_owned()),
+            ..Me::new(&orchestrator, &person, frame).await?
+        })),
+        Err(Error::StepUp(_)) => Ok(go("/step-up?next=%2Fme")),
+        Err(error @ (Error::Invalid(_) | Error::Conflict(_) | Error::NotFresh)) => {
+            let frame = frame.warning(Some(sentence(&error)));
+            let shown = Me::new(&orchestrator, &person, frame).await?;
+            Ok(page_with(error.status(), &shown))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn provider_name(orchestrator: &Orchestrator) -> Option<String> {

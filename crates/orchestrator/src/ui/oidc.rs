@@ -54,6 +54,26 @@ pub(crate) async fn log_in(
     depart(&orchestrator, Purpose::LogIn, &next).await
 }
 
+/// `GET /logout/oidc`: to the provider, for who logged out here and wants to there.
+pub(crate) async fn log_out(State(orchestrator): State<Orchestrator>) -> Result<Response, Trouble> {
+    let url = match provider(&orchestrator)?
+        .logout_url(orchestrator.now())
+        .await
+    {
+        Ok(Some(url)) => url,
+        Ok(None) => {
+            let message = "the provider of identities offers no logout";
+            return Err(Error::NotFound(message.to_owned()).into());
+        }
+        Err(error) => {
+            let error = Error::Provider(error);
+            error.log();
+            return Ok(unavailable(&orchestrator, &error, Purpose::LogIn, ""));
+        }
+    };
+    Ok(go(&url))
+}
+
 /// `GET /step-up/oidc`: for whoever has a session already.
 pub(crate) async fn step_up(
     _: Oneself,

@@ -34,6 +34,8 @@ struct LogIn {
     provider: Option<String>,
     /// Whether it was out of reach a moment ago.
     provider_down: bool,
+    /// Whether somebody who had come from it just logged out here.
+    left: bool,
 }
 
 /// The login page, perhaps with what went wrong.
@@ -42,6 +44,16 @@ pub(super) fn login_page(
     status: StatusCode,
     problem: Option<String>,
     next: &str,
+) -> Response {
+    login_page_of(orchestrator, status, problem, next, false)
+}
+
+fn login_page_of(
+    orchestrator: &Orchestrator,
+    status: StatusCode,
+    problem: Option<String>,
+    next: &str,
+    left: bool,
 ) -> Response {
     let next = own_path(next);
     let provider = orchestrator.inner.people.provider.as_ref();
@@ -53,6 +65,7 @@ pub(super) fn login_page(
             next,
             provider: provider.map(|provider| provider.config.name.clone()),
             provider_down: provider.is_some_and(|provider| provider.is_down(orchestrator.now())),
+            left: left && provider.is_some(),
         },
     )
 }
@@ -63,12 +76,22 @@ pub(crate) struct Next {
     pub(super) next: String,
 }
 
+/// What the login page is asked with.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Asked {
+    #[serde(default)]
+    next: String,
+    /// Not empty: somebody who had come from the provider just logged out here.
+    #[serde(default)]
+    left: String,
+}
+
 /// `GET /login`.
 pub(crate) async fn form(
     State(orchestrator): State<Orchestrator>,
-    Parameters(Next { next }): Parameters<Next>,
+    Parameters(Asked { next, left }): Parameters<Asked>,
 ) -> Response {
-    login_page(&orchestrator, StatusCode::OK, None, &next)
+    login_page_of(&orchestrator, StatusCode::OK, None, &next, !left.is_empty())
 }
 
 /// What the form sends.
@@ -134,7 +157,13 @@ pub(crate) async fn log_out(
     visit: Result<Visit, Error>,
     State(orchestrator): State<Orchestrator>,
 ) -> Result<Response, Trouble> {
+    let mut to = "/login";
     if let Some(person) = visit?.person {
+        // Not straight to the provider: our forms lead nowhere else, and perhaps it is
+        // only here that one wants to be logged out.
+        if person.origin == Method::Oidc.as_str() && offers_logout(&orchestrator).await {
+            to = "/login?left=oidc";
+        }
         end(&orchestrator, &person, "logout").await?;
         tracing::info!(user = %person.user.id, "logout");
     }
@@ -144,7 +173,18 @@ pub(crate) async fn log_out(
         "",
         Duration::ZERO,
     )?;
-    Ok(([(header::SET_COOKIE, gone)], go("/login")).into_response())
+    Ok(([(header::SET_COOKIE, gone)], go(to)).into_response())
+}
+
+/// Whether the provider is known to let browsers log out there.
+async fn offers_logout(orchestrator: &Orchestrator) -> bool {
+    match &orchestrator.inner.people.provider {
+        None => false,
+        Some(provider) => {
+            let url = provider.logout_url(orchestrator.now()).await;
+            url.is_ok_and(|url| url.is_some())
+        }
+    }
 }
 
 /// What the first start's link carries.

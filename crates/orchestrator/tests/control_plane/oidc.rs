@@ -565,6 +565,50 @@ async fn one_says_who_one_is_there() {
 }
 
 #[tokio::test]
+async fn one_logs_out_here_and_if_one_wants_there() {
+    let Some((plane, provider)) = world(|_| {}).await else {
+        return;
+    };
+    let token = dan(&plane, &provider).await;
+    let session = log_in(&plane, &provider).await.cookie(SESSION).unwrap();
+    let answer = post(&plane, "/logout", &session, "", SAME).await;
+    assert_eq!(answer.header("location"), "/login?left=oidc");
+    assert_eq!(
+        get(&plane, "/me", &session).await.status,
+        303,
+        "it has ended"
+    );
+    let page = get(&plane, "/login?left=oidc", "").await;
+    assert!(page.body.contains("href=\"/logout/oidc\""), "{}", page.body);
+
+    let there = get(&plane, "/logout/oidc", "").await;
+    assert_eq!(there.status, 303, "{}", there.body);
+    let url = there.header("location");
+    assert!(url.starts_with(&provider.issuer), "{url}");
+    for part in [
+        "client_id=cedargate",
+        "post_logout_redirect_uri=http%3A%2F%2Fgate.example%3A9403%2Flogin",
+    ] {
+        assert!(url.contains(part), "{part}: {url}");
+    }
+    // The provider takes it, and asks whether that is meant.
+    let asked = reqwest::get(url).await.unwrap();
+    assert_eq!(asked.status().as_u16(), 200);
+    assert!(asked.text().await.unwrap().contains("<form"));
+
+    // Whoever came by token knows nothing of a provider.
+    let session = crate::pages::log_in(&plane, &token).await;
+    let answer = post(&plane, "/logout", &session, "", SAME).await;
+    assert_eq!(answer.header("location"), "/login");
+    assert!(
+        !get(&plane, "/login", "")
+            .await
+            .body
+            .contains("/logout/oidc")
+    );
+}
+
+#[tokio::test]
 async fn without_the_provider_a_token_is_still_good() {
     let Some((plane, provider)) = world(|_| {}).await else {
         return;

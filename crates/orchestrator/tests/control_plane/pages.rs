@@ -144,6 +144,36 @@ async fn one_logs_in_decides_and_logs_out() {
     );
 }
 
+#[tokio::test]
+async fn an_unknown_path_is_a_page_for_browsers_and_json_for_scripts() {
+    let plane = Plane::new().await;
+    let ask = async |accept: Option<&str>| {
+        let mut request = Request::builder().uri("/nowhere/&b").header("host", HOST);
+        if let Some(accept) = accept {
+            request = request.header("accept", accept);
+        }
+        plane.send(request.body(Body::empty()).unwrap()).await
+    };
+    let browser = ask(Some("text/html,application/xhtml+xml,*/*;q=0.8")).await;
+    assert_eq!(browser.status, 404);
+    assert!(browser.header("content-type").starts_with("text/html"));
+    assert!(
+        browser.body.contains("<h1>Not Found</h1>"),
+        "{}",
+        browser.body
+    );
+    assert!(!browser.body.contains("&b") && browser.header("vary").contains("accept"));
+    for accept in [None, Some("*/*"), Some("application/json")] {
+        let script = ask(accept).await;
+        assert_eq!(script.status, 404, "{accept:?}");
+        assert!(
+            script.detail().contains("is not a path here"),
+            "{}",
+            script.body
+        );
+    }
+}
+
 /// Decides in the inbox, and comes back to it as it was.
 #[tokio::test]
 async fn one_decides_right_in_the_inbox() {

@@ -129,6 +129,7 @@ async fn an_agents_credential_opens_no_door_of_peoples() {
     for (method, path) in [
         ("GET", "/api/me"),
         ("POST", "/api/me/step-up"),
+        ("POST", "/api/me/tokens"),
         ("POST", "/api/me/second-factor"),
         ("GET", "/api/users/admin/tokens"),
         ("PATCH", "/api/users/admin"),
@@ -353,6 +354,93 @@ async fn people_see_and_end_what_is_theirs() {
     assert_eq!(dan.me().await.unwrap_err().status().unwrap(), 401);
 }
 
+fn own(label: &str, days: u64) -> CreateToken {
+    CreateToken {
+        label: label.to_owned(),
+        expires_in_seconds: Some(days * 24 * 60 * 60),
+    }
+}
+
+#[tokio::test]
+async fn people_make_tokens_for_themselves_that_end_and_open_no_more() {
+    let plane = Plane::new().await;
+    let (dan, _) = plane.person("dan", &["viewer"]).await;
+    let made = dan.create_own_token(&own("laptop", 30)).await.unwrap();
+    assert!(made.token.starts_with("cgu_"));
+    assert_eq!(
+        made.view.expires.unwrap().since(plane.now()),
+        Duration::from_hours(30 * 24)
+    );
+    let laptop = plane.client(&made.token);
+    assert_eq!(laptop.me().await.unwrap().user.user.id.as_str(), "dan");
+    // A viewer's token is a viewer's.
+    let more = laptop.agents().await.is_ok();
+    let admin = "admin".parse().unwrap();
+    let less = laptop.change_user(&admin, &ChangeUser::default()).await;
+    let less = less.unwrap_err();
+    assert_eq!((more, less.status().unwrap().as_u16()), (true, 403));
+    assert!(
+        kinds(&plane)
+            .await
+            .contains(&"credential_created".to_owned())
+    );
+
+    let id = "dan".parse().unwrap();
+    let status = |result: Result<contract::agents::CreatedToken, contract::Error>| {
+        result.err().unwrap().status().unwrap().as_u16()
+    };
+    let endless = CreateToken::default();
+    assert_eq!(status(dan.create_own_token(&endless).await), 400);
+    assert_eq!(status(dan.create_own_token(&own("", 91)).await), 400);
+    // None prolongs the one by which its person came, neither directly nor by a session.
+    assert_eq!(status(laptop.create_own_token(&own("", 31)).await), 400);
+    assert!(laptop.create_own_token(&own("", 30)).await.is_ok());
+    let session = log_in(&plane, &made.token).await;
+    let answer = post(&plane, "/me/tokens", &session, "label=x&days=90", SAME).await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert!(answer.body.contains("role=\"alert\""), "{}", answer.body);
+    let answer = post(&plane, "/me/tokens", &session, "label=ci&days=7", SAME).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.body.matches("cgu_").count(), 1, "{}", answer.body);
+    let page = get(&plane, "/me", &session).await;
+    assert!(page.body.contains(">ci<") && !page.body.contains("cgu_"));
+    // Not from a browser that was left open.
+    plane.pass(Duration::from_mins(16));
+    let answer = post(&plane, "/me/tokens", &session, "label=x&days=7", SAME).await;
+    assert_eq!(answer.status, 403, "{}", answer.body);
+
+    // There is an end to them, and revoking makes room.
+    let have = dan.user_tokens(&id).await.unwrap().len();
+    for _ in have..20 {
+        dan.create_own_token(&own("more", 1)).await.unwrap();
+    }
+    assert_eq!(status(dan.create_own_token(&own("", 1)).await), 409);
+    dan.revoke_user_token(&id, made.view.id).await.unwrap();
+    assert_eq!(laptop.me().await.unwrap_err().status().unwrap(), 401);
+    assert!(dan.create_own_token(&own("", 1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn who_has_a_second_factor_proves_it_before_making_a_token() {
+    let plane = Plane::new().await;
+    let (dan, token) = plane.person("dan", &["approver"]).await;
+    plane.enrol(&token).await;
+    assert!(dan.create_own_token(&own("", 1)).await.is_ok());
+    plane.pass(Duration::from_mins(16));
+    let late = dan.create_own_token(&own("", 1)).await.err().unwrap();
+    assert_eq!(late.status().unwrap(), 403, "{late}");
+    let session = log_in(&plane, &token).await;
+    let answer = post(&plane, "/me/tokens", &session, "label=x&days=7", SAME).await;
+    assert_eq!(answer.header("location"), "/step-up?next=%2Fme");
+    // What another token of the same person proved, a new one did not.
+    plane.pass(Duration::from_secs(30));
+    let fresh = plane.person("eve", &["approver"]).await;
+    plane.enrol(&fresh.1).await;
+    let made = fresh.0.create_own_token(&own("", 1)).await.unwrap();
+    let me = plane.client(&made.token).me().await.unwrap();
+    assert_eq!(me.confirmed, None);
+}
+
 #[tokio::test]
 async fn a_session_rests_ends_and_is_nobody_elses() {
     let plane = Plane::new().await;
@@ -471,6 +559,7 @@ async fn every_unsafe_door_is_closed_to_other_sites() {
         ("POST", "/me/second-factor/remove"),
         ("POST", "/me/sessions/end"),
         ("POST", "/me/sessions/session_0/end"),
+        ("POST", "/me/tokens"),
         ("POST", "/me/tokens/tok_0/revoke"),
         ("POST", "/api/users"),
         ("PATCH", "/api/users/admin"),

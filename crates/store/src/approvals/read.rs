@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use authz::{ApprovalRequestId, time::Timestamp};
+use authz::{AgentId, ApprovalRequestId, time::Timestamp};
 
 use super::{NewApproval, Status, StoredApproval, Verdict, WHAT, Withdrawn, not_found};
 use crate::{
@@ -37,6 +37,12 @@ statements! {
     NEWEST = with_verdicts!("SELECT * FROM approvals ORDER BY opened DESC, id DESC LIMIT $1");
     NEWEST_PENDING = with_verdicts!("
             SELECT * FROM approvals WHERE status = 'pending' AND $2 < expires
+            ORDER BY opened DESC, id DESC LIMIT $1");
+    OF_AGENT = with_verdicts!("
+            SELECT * FROM approvals WHERE agent = $2
+            ORDER BY opened DESC, id DESC LIMIT $1");
+    OF_AGENT_PENDING = with_verdicts!("
+            SELECT * FROM approvals WHERE agent = $2 AND status = 'pending' AND $3 < expires
             ORDER BY opened DESC, id DESC LIMIT $1");
     COOLING_DOWN = with_verdicts!("
             SELECT * FROM approvals
@@ -245,6 +251,36 @@ impl Store {
         } else {
             on!(self, |pool| sqlx::query_as(NEWEST_PENDING)
                 .bind(limit)
+                .bind(now.as_millis())
+                .fetch_all(pool)
+                .await?)
+        };
+        gather(rows, now)
+    }
+
+    /// Requests of one agent, as [`Store::approvals`].
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn approvals_of(
+        &self,
+        agent: AgentId,
+        all: bool,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<StoredApproval>, StoreError> {
+        let limit = i64::from(limit);
+        let rows: Vec<ApprovalRow> = if all {
+            on!(self, |pool| sqlx::query_as(OF_AGENT)
+                .bind(limit)
+                .bind(agent.to_string())
+                .fetch_all(pool)
+                .await?)
+        } else {
+            on!(self, |pool| sqlx::query_as(OF_AGENT_PENDING)
+                .bind(limit)
+                .bind(agent.to_string())
                 .bind(now.as_millis())
                 .fetch_all(pool)
                 .await?)

@@ -1,10 +1,10 @@
 //! `cedargate policy explain`.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
 use authz::{
-    Action, AgentRef, Circumstances, Command, Facts, Principal, Slice, Timestamp,
-    explain::{Outcome, PolicyTrace, trace},
+    AgentRef, Circumstances, Command, Facts, Principal, Timestamp,
+    explain::{Change, How, Outcome, PolicyTrace, Verdict, explain},
 };
 use serde_json::json;
 
@@ -20,7 +20,7 @@ use crate::{
     exit::{self, Usage},
     output::{Output, printable_lines},
     planes::system_clock,
-    policy_test::{Call, Fixtures, Verdict, grant, invoke, session},
+    policy_test::{Call, Fixtures, grant, session},
 };
 
 /// What is asked: the agent with its grants, the call, and which policies decide.
@@ -104,9 +104,12 @@ pub(super) async fn run(
             .map_err(|problem| Usage(format!("--session `{text}`: {problem}")))?;
     }
     let agent = principal.agent().name.clone();
-    let answer = invoke(&loaded.set, &principal, command.clone(), at);
-    let slice = Slice::new(&loaded.set, &Arc::clone(&command.target), Action::Invoke);
-    let traces = trace(&slice, &principal, &command, at);
+    let mut answer = explain(&loaded.set, &principal, &command, at);
+    let traces = std::mem::take(&mut answer.traces);
+    let mut told = serde_json::to_value(&answer)?;
+    if let Some(told) = told.as_object_mut() {
+        told.remove("traces");
+    }
     let target = &command.target;
     let value = json!({
         "agent": agent,
@@ -117,15 +120,18 @@ pub(super) async fn run(
         "risk": target.risk,
         "arguments": command.arguments.values(),
         "version": loaded.set.version(),
-        "answer": answer,
+        "answer": told,
         "policies": traces,
     });
     Output::new(global.json).print(&value, |_| {
         let mut text = format!(
             "{} · {} ({})\n{}",
-            agent, target.key, target.risk, answer.verdict
+            agent,
+            target.key,
+            target.risk,
+            answer.verdict.as_str()
         );
-        if answer.grant {
+        if answer.grant.is_some() {
             text.push_str(", by a grant");
         }
         if let Some(approvals) = answer.approvals {
@@ -138,7 +144,7 @@ pub(super) async fn run(
         if let Some(workflow) = &answer.workflow {
             let _ = write!(text, ", workflow {workflow}");
         }
-        if answer.policies.is_empty() {
+        if answer.policies.is_empty() && answer.verdict != Verdict::Permit {
             text.push_str("\nNo policy permits it.");
         }
         for advice in &answer.advice {
@@ -178,7 +184,7 @@ pub(super) async fn run(
             }
         }
         text.push_str("\n\n");
-        text.push_str(&change(answer.verdict, &traces));
+        text.push_str(&otherwise(&answer.changes, &traces));
         printable_lines(&text)
     })?;
     Ok(exit::OK)
@@ -194,63 +200,50 @@ fn heading(trace: &PolicyTrace) -> &'static str {
 }
 
 /// What would make the answer another one.
-fn change(verdict: Verdict, traces: &[PolicyTrace]) -> String {
-    let parts = |trace: &PolicyTrace| {
-        let missing: Vec<&str> = trace.missing().map(|part| part.text.as_str()).collect();
-        missing.join("; ")
-    };
-    let mut lines = Vec::new();
-    if verdict == Verdict::Permit {
-        lines.push("It would be refused,".to_owned());
-        let permits: Vec<&str> = traces
-            .iter()
-            .filter(|trace| trace.matched && !trace.forbids)
-            .map(|trace| trace.id.as_str())
-            .collect();
-        lines.push(format!("  without {}", permits.join(" and ")));
-        for trace in traces
-            .iter()
-            .filter(|trace| trace.forbids && !trace.matched)
-            .take(2)
-        {
-            lines.push(format!("  or if {} applied: {}", trace.id, parts(trace)));
-        }
-        return lines.join("\n");
+fn otherwise(changes: &[Change], traces: &[PolicyTrace]) -> String {
+    if changes.is_empty() {
+        return "Nothing that was tried would change it.".to_owned();
     }
-    lines.push("It would be permitted,".to_owned());
-    let forbids: Vec<&PolicyTrace> = traces
-        .iter()
-        .filter(|trace| trace.forbids && trace.matched)
-        .collect();
-    for trace in &forbids {
-        // Where one of its conditions is otherwise; its scope is what it is about.
-        let conditions: Vec<&str> = trace
-            .parts
-            .iter()
-            .filter(|part| !part.scope)
-            .map(|part| part.text.as_str())
-            .collect();
-        let unless = match conditions.as_slice() {
-            [] => String::new(),
-            [one] => format!(": not {one}"),
-            several => format!(": one of these otherwise: {}", several.join("; ")),
-        };
-        lines.push(format!("  if {} did not apply{unless}", trace.id));
-    }
-    if !traces.iter().any(|trace| trace.matched && !trace.forbids) {
-        let and = if forbids.is_empty() { "" } else { "and " };
-        for (index, trace) in traces
-            .iter()
-            .filter(|trace| !trace.forbids)
-            .take(3)
-            .enumerate()
-        {
-            let word = if index == 0 { and } else { "or " };
-            lines.push(format!("  {word}by {}, if: {}", trace.id, parts(trace)));
-        }
-    }
-    if verdict == Verdict::Escalate {
-        lines.push("  or by a grant that people give when the agent asks".to_owned());
+    let mut lines = vec!["It would be otherwise,".to_owned()];
+    for (index, change) in changes.iter().enumerate() {
+        let word = if index == 0 { "" } else { "or " };
+        let then = change
+            .verdict
+            .map(|verdict| format!(" → {}", verdict.as_str()))
+            .unwrap_or_default();
+        lines.push(format!("  {word}{}{then}", how(change, traces)));
     }
     lines.join("\n")
+}
+
+fn how(change: &Change, traces: &[PolicyTrace]) -> String {
+    let policy = change.policy.as_deref().unwrap_or_default();
+    match change.how {
+        How::Without => match traces.iter().find(|trace| trace.id == policy) {
+            Some(trace) if trace.forbids => {
+                format!("if {policy} did not apply{}", unless(trace))
+            }
+            Some(_) | None => format!("without {policy}"),
+        },
+        How::If => format!("if {policy} applied: {}", change.parts.join("; ")),
+        How::Grant => "by a grant that people give when the agent asks".to_owned(),
+        How::StandingAccess => "with standing access to the service".to_owned(),
+        How::NotSuspended => "if the agent were not suspended".to_owned(),
+        How::SameEnvironment => "if the agent ran in the environment of the service".to_owned(),
+    }
+}
+
+/// Where one of a policy's conditions is otherwise; its scope is what it is about.
+fn unless(trace: &PolicyTrace) -> String {
+    let conditions: Vec<&str> = trace
+        .parts
+        .iter()
+        .filter(|part| !part.scope)
+        .map(|part| part.text.as_str())
+        .collect();
+    match conditions.as_slice() {
+        [] => String::new(),
+        [one] => format!(": not {one}"),
+        several => format!(": one of these otherwise: {}", several.join("; ")),
+    }
 }

@@ -1,77 +1,14 @@
 //! `cedargate policy test|coverage|matrix|explain|fmt|diff`, as a security team uses them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+use std::fs;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
-
-use serde_json::Value;
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .unwrap()
-}
-
-/// A copy of the shipped policies with their tests and fixtures, to break.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let copy = |from: &Path, to: &str| fs::copy(from, folder.path().join(to)).unwrap();
-    copy(
-        &repository().join("schema.cedarschema"),
-        "schema.cedarschema",
-    );
-    fs::create_dir(folder.path().join("policies")).unwrap();
-    for entry in fs::read_dir(repository().join("policies")).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        if entry.path().is_file() {
-            copy(&entry.path(), &format!("policies/{name}"));
-        }
-    }
-    folder
-}
+use super::{cedargate, folder, json, repository, snippets, without_tests};
 
 /// Only a file of tests, beside the shipped policies.
 fn with_tests(text: &str) -> tempfile::TempDir {
-    let folder = folder();
-    for entry in fs::read_dir(folder.path().join("policies")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.to_string_lossy().ends_with(".test.yaml") {
-            fs::remove_file(path).unwrap();
-        }
-    }
+    let folder = without_tests();
     fs::write(folder.path().join("policies/own.test.yaml"), text).unwrap();
     folder
-}
-
-fn cedargate(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_cedargate"))
-        .current_dir(folder)
-        .env_clear()
-        .arg("policy")
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| panic!("{text}"))
 }
 
 #[test]
@@ -475,24 +412,11 @@ fn layout_keeps_comments_and_check_changes_nothing() {
     assert!(code == 2 && err.contains("own.cedar:1:"), "{err}");
 }
 
-/// The fenced blocks of one language in `docs/policies.md`.
-fn snippets(language: &str) -> Vec<String> {
-    let text = fs::read_to_string(repository().join("docs/policies.md")).unwrap();
-    let fence = format!("```{language}\n");
-    let blocks: Vec<String> = text
-        .split(&fence)
-        .skip(1)
-        .map(|rest| rest.split("\n```").next().unwrap().to_owned())
-        .collect();
-    assert!(!blocks.is_empty(), "{language}");
-    blocks
-}
-
 #[test]
 fn what_the_documentation_shows_works() {
     // Its policies are valid beside the shipped ones.
     let valid = folder();
-    for (number, policy) in snippets("cedar").iter().enumerate() {
+    for (number, policy) in snippets("cedar", None).iter().enumerate() {
         let text = if policy.contains("@id(") {
             policy.clone()
         } else {
@@ -508,14 +432,14 @@ fn what_the_documentation_shows_works() {
     assert_eq!(code, 0, "{out}{err}");
 
     // Its tests pass.
-    for test in snippets("yaml") {
+    for test in snippets("yaml", None) {
         let folder = with_tests(&test);
         let (code, out, err) = cedargate(folder.path(), &["test", "policies"]);
         assert_eq!(code, 0, "{out}{err}\n{test}");
     }
 
     // Those of Cedar's own tool, too.
-    for test in snippets("json") {
+    for test in snippets("json", None) {
         let folder = folder();
         fs::write(folder.path().join("policies/own.test.json"), &test).unwrap();
         let arguments = ["test", "policies/own.test.json"];
@@ -526,7 +450,7 @@ fn what_the_documentation_shows_works() {
     // Its commands end well. policy_prove.rs has proofs, and a journey has those that ask an
     // orchestrator (`console live`).
     let folder = folder();
-    for block in snippets("console") {
+    for block in snippets("console", None) {
         for line in block.lines() {
             let command = line.strip_prefix("$ cedargate policy ").unwrap();
             if command.starts_with("prove") {

@@ -1,23 +1,10 @@
 //! `cedargate policy check`, on folders as people break them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+use super::{cedargate, repository};
 
 /// A copy of the shipped policies to break.
 fn folder() -> tempfile::TempDir {
@@ -46,19 +33,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn check(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_cedargate"))
-        .current_dir(folder)
-        .env_clear()
-        .args(["policy", "check"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    cedargate(folder, &[&["check"], arguments].concat())
 }
 
 fn check_json(folder: &Path) -> (i32, Value) {

@@ -1,26 +1,13 @@
 //! `cedargate policy prove`, with the real cvc5.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use serde_json::Value;
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .unwrap()
-}
+use super::{repository, run, snippets};
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -69,20 +56,7 @@ impl Folder {
 
     /// `cedargate policy …`, with nothing in the environment but this.
     fn run_in(&self, environment: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_cedargate"))
-            .current_dir(self.0.path())
-            .env_clear()
-            .envs(environment.iter().copied())
-            .arg("policy")
-            .args(arguments)
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code().unwrap(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+        run(self.0.path(), environment, arguments)
     }
 
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
@@ -604,35 +578,19 @@ fn invariants_are_not_enforced() {
     assert_eq!(code, 1);
 }
 
-/// The fenced blocks of one language in the section about proofs.
-fn snippets(language: &str) -> Vec<String> {
-    let text = fs::read_to_string(repository().join("docs/policies.md")).unwrap();
-    let section = text
-        .split("\n## ")
-        .find(|part| part.starts_with("Prove "))
-        .unwrap();
-    let blocks: Vec<String> = section
-        .split(&format!("```{language}\n"))
-        .skip(1)
-        .map(|rest| rest.split("\n```").next().unwrap().to_owned())
-        .collect();
-    assert!(!blocks.is_empty(), "{language}");
-    blocks
-}
-
 #[test]
 fn what_the_documentation_shows_works() {
     solver_on_path();
-    let [invariant, hole] = &snippets("cedar")[..] else {
+    let [invariant, hole] = &snippets("cedar", Some("Prove "))[..] else {
         panic!("an invariant and a hole")
     };
-    let [test] = &snippets("yaml")[..] else {
+    let [test] = &snippets("yaml", Some("Prove "))[..] else {
         panic!("a test")
     };
     let folder = Folder::new();
     folder.write("policies/invariants/coolify.cedar", invariant);
     // Its commands end well, also with its invariant.
-    let commands = snippets("console");
+    let commands = snippets("console", Some("Prove "));
     assert_eq!(commands.len(), 2);
     for block in commands {
         let command = block.strip_prefix("$ cedargate policy ").unwrap();
