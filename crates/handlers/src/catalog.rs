@@ -23,11 +23,27 @@ use handler::ServiceHandler;
 
 pub use crate::http::Preview;
 
+macro_rules! built_in {
+    ($name:literal) => {
+        (
+            concat!("services/", $name, ".toml"),
+            include_str!(concat!("../services/", $name, ".toml")),
+        )
+    };
+}
+
 /// The descriptions that come with the binary: file name and text.
-const BUILT_IN: &[(&str, &str)] = &[(
-    "services/coolify.toml",
-    include_str!("../services/coolify.toml"),
-)];
+const BUILT_IN: &[(&str, &str)] = &[
+    built_in!("airtable"),
+    built_in!("cloudflare"),
+    built_in!("context7"),
+    built_in!("coolify"),
+    built_in!("firecrawl"),
+    built_in!("github"),
+    built_in!("mem0"),
+    built_in!("n8n"),
+    built_in!("stripe"),
+];
 
 /// How long a service may take to answer, unless `HTTP_TIMEOUT_MS` or its description says.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);

@@ -218,6 +218,9 @@ pub(crate) struct Command {
     /// that argument's value, `{agent.id}` who asks; what was not given is left out.
     #[schemars(with = "Option<serde_json::Value>")]
     pub(crate) body: Option<toml::Value>,
+    /// It is sent without our credentials: to a part of the service that others run.
+    #[serde(default)]
+    pub(crate) without_credential: bool,
     /// Overrides the service's.
     pub(crate) body_format: Option<BodyFormat>,
     /// The command is about something that must belong to the agent.
@@ -227,7 +230,7 @@ pub(crate) struct Command {
     /// Sent when the service answers `fallback_on` to `request`: it has done nothing then.
     #[schemars(with = "Option<String>")]
     pub(crate) fallback: Option<RequestLine>,
-    /// 405 unless said; 404 also is possible.
+    /// 405 unless said; 404 also is possible, and with GET any other.
     #[serde(default = "method_not_allowed")]
     pub(crate) fallback_on: Vec<u16>,
     /// Whether sending twice equals sending once; by default true for GET alone.
@@ -308,6 +311,8 @@ pub(crate) struct Argument {
     pub(crate) maximum: Option<i64>,
     /// In characters.
     pub(crate) max_length: Option<u64>,
+    /// Of an array: how many it may have.
+    pub(crate) max_items: Option<u64>,
     /// A regular expression that its text matches.
     pub(crate) pattern: Option<String>,
     /// Of an array: what each item is.
@@ -441,6 +446,8 @@ pub(crate) struct AnswerShape {
     pub(crate) list: Option<String>,
     /// One object: under this name.
     pub(crate) object: Option<String>,
+    /// Where an object is expected, a list may come, too: under this name, with `count`.
+    pub(crate) list_as: Option<String>,
     /// An object whose fields stand beside `operation`.
     #[serde(default)]
     pub(crate) merge: bool,
@@ -460,7 +467,8 @@ pub(crate) struct AnswerShape {
     #[serde(default)]
     pub(crate) numbered: bool,
     /// Which fields to keep, all when empty; `settings.is_reachable` yields `is_reachable`,
-    /// `user.login as author` yields `author`.
+    /// `user.login as author` yields `author`, `labels[].name as labels` all their names, and
+    /// `nodes[type=hook].path as paths` those of some.
     #[serde(default)]
     pub(crate) fields: Vec<String>,
     /// Arguments to repeat in the answer: name there = argument.
@@ -497,9 +505,23 @@ impl Description {
         {
             let value = argument.variable.as_deref().and_then(variable);
             let value = value.map(|value| value.trim().to_owned());
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
+            let Some(value) = value.filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            let fits = argument.schema().ok().is_some_and(|schema| {
+                jsonschema::validator_for(&schema)
+                    .is_ok_and(|validator| validator.is_valid(&Value::String(value.clone())))
+            });
+            if fits {
                 argument.default = Some(toml::Value::String(value));
                 argument.required = false;
+            } else {
+                // One service that is not configured well must not keep the others down.
+                tracing::warn!(
+                    variable = argument.variable,
+                    argument = argument.name,
+                    "the variable's value does not fit the argument and is not used"
+                );
             }
         }
     }
@@ -576,6 +598,7 @@ impl Argument {
             minimum: None,
             maximum: None,
             max_length: None,
+            max_items: None,
             pattern: None,
             items: None,
             secret: false,
@@ -603,6 +626,9 @@ impl Argument {
         }
         if let Some(length) = self.max_length {
             schema.insert("maxLength".to_owned(), json!(length));
+        }
+        if let Some(items) = self.max_items {
+            schema.insert("maxItems".to_owned(), json!(items));
         }
         if let Some(pattern) = &self.pattern {
             schema.insert("pattern".to_owned(), json!(pattern));

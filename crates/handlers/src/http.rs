@@ -8,6 +8,7 @@
 mod answer;
 mod credential;
 mod failure;
+mod fields;
 mod mask;
 mod pages;
 mod preview;
@@ -102,6 +103,7 @@ struct HttpCommand {
     fallback: Option<(RequestLine, Vec<u16>)>,
     /// Another part of the service.
     address: Option<String>,
+    without_credential: bool,
     query: Vec<(String, String)>,
     headers: HeaderMap,
     template: Option<Value>,
@@ -388,6 +390,7 @@ impl HttpCommand {
                 .clone()
                 .map(|line| (line, command.fallback_on.clone())),
             address: command.address.clone(),
+            without_credential: command.without_credential,
             query: command.query.clone().into_iter().collect(),
             headers,
             template: command.body.as_ref().map(to_json).transpose()?,

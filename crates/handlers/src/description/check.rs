@@ -206,6 +206,7 @@ impl Command {
             .fallback_on
             .iter()
             .find(|&&status| !matches!(status, 404 | 405))
+            .filter(|_| self.request.method != http::Method::GET)
         {
             return Err(format!(
                 "after {status} nobody knows what was done, so there is no falling back"

@@ -3,7 +3,7 @@
 use authz::redact::REDACTED;
 use serde_json::{Map, Value};
 
-use super::{HttpCommand, mask, scrub::Scrubber, size};
+use super::{HttpCommand, fields, mask, scrub::Scrubber, size};
 use crate::description::AnswerShape;
 
 impl HttpCommand {
@@ -133,8 +133,11 @@ impl AnswerShape {
     fn listed(&self, items: Vec<Value>) -> Map<String, Value> {
         let count = (self.count_name().to_owned(), Value::from(items.len()));
         let items = items.into_iter().map(|item| self.picked(item)).collect();
-        let name = self.list.clone().unwrap_or_else(|| "items".to_owned());
-        Map::from_iter([count, (name, items)])
+        Map::from_iter([count, (self.list_name().to_owned(), items)])
+    }
+
+    fn list_name(&self) -> &str {
+        self.list.as_deref().unwrap_or("items")
     }
 
     /// What stands beside `operation`; or the value as it came, and what it is not.
@@ -146,6 +149,16 @@ impl AnswerShape {
                 .map_err(|value| (value, "its answer is not a list"))?;
             return Ok(self.listed(items));
         }
+        let value = match (&self.list_as, value) {
+            (Some(name), Value::Array(items)) => {
+                let mut fields = self.listed(items);
+                if let Some(items) = fields.remove(self.list_name()) {
+                    fields.insert(name.clone(), items);
+                }
+                return Ok(fields);
+            }
+            (_, value) => value,
+        };
         match (&self.object, self.picked(value)) {
             (Some(name), value @ Value::Object(_)) => {
                 fields.insert(name.clone(), value);
@@ -187,8 +200,12 @@ impl AnswerShape {
                 Some((path, name)) => (path, name),
                 None => (field.as_str(), field.rsplit('.').next().unwrap_or(field)),
             };
-            let inner = walk_mut(&mut value, path)?;
-            Some((name.to_owned(), inner.take()))
+            let inner = if path.contains('[') {
+                fields::all(&value, path)?
+            } else {
+                walk_mut(&mut value, path)?.take()
+            };
+            Some((name.to_owned(), inner))
         });
         Value::Object(picked.collect())
     }

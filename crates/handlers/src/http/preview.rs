@@ -51,11 +51,13 @@ impl HttpService {
         if let Some(name) = &known.idempotency_key {
             headers.push((name.to_string(), "a new one for each command".to_owned()));
         }
-        for credential in ready
+        let credentials = ready
             .as_ref()
             .as_ref()
             .map_or(&[][..], |ready| &ready.credentials)
-        {
+            .iter()
+            .filter(|_| !known.without_credential);
+        for credential in credentials {
             let (name, value) = credential.shown();
             match name.strip_prefix('?') {
                 Some(name) => {

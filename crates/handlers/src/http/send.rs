@@ -233,7 +233,12 @@ impl<'a> Exchange<'a> {
         let mut request = builder
             .build()
             .map_err(|_| service.failed("its request cannot be made".to_owned()))?;
-        for credential in &self.ready.credentials {
+        let credentials = self
+            .ready
+            .credentials
+            .iter()
+            .filter(|_| !self.command.without_credential);
+        for credential in credentials {
             let added = credential
                 .add_to(
                     &service.client,
