@@ -41,7 +41,7 @@ async fn every_command_fits_coolifys_own_document() {
         writeln!(std::io::stderr(), "{skipped}").unwrap();
         return;
     };
-    let (_prism, prism) = start_prism(&document_path(Path::new(&document))).await;
+    let (_prism, prism) = start_prism(&document_path(Path::new(&document)), true).await;
     let witness = Witness::start(prism, "/api/v1").await;
     let catalog = Catalog::load(&|name| match name {
         "COOLIFY_API_URL" => Some(format!("http://{}/", witness.address)),

@@ -724,7 +724,7 @@ fn an_operators_own_services_stand_beside_ours() {
             .iter()
             .map(|(file, text)| (*file, text.as_str()))
             .collect();
-        let error = load(&own).err().expect(expected);
+        let error = load(&own).map(drop).expect_err(expected);
         assert!(error.contains(expected), "{expected}: {error}");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Pages {
     pub(crate) default: u32,
     /// The most pages that are fetched for one command.
     #[serde(default = "five")]
-    pub(crate) max_pages: u32,
+    pub(crate) at_most: u32,
     /// Number of the first page.
     #[serde(default = "one")]
     pub(crate) first: u32,
@@ -99,13 +99,14 @@ impl Pages {
 
     /// The most items that one command gets.
     pub(crate) fn most(&self) -> u32 {
-        self.size_max.saturating_mul(self.max_pages)
+        self.size_max.saturating_mul(self.at_most)
     }
 
     /// The arguments that a command gets for it.
     pub(super) fn arguments(&self) -> [Argument; 2] {
         let mut limit = Argument::new(&self.limit, ArgumentType::Integer, Place::Pages);
-        limit.description = "How many at most; page by page, so it may be rounded up".to_owned();
+        "How many at most; page by page, so it may be rounded up"
+            .clone_into(&mut limit.description);
         limit.minimum = Some(1);
         limit.maximum = Some(self.most().into());
         limit.default = Some(toml::Value::Integer(self.default.into()));
@@ -129,11 +130,11 @@ impl Pages {
 
     /// What is wrong with it.
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.size_max == 0 || self.default == 0 || self.max_pages == 0 {
+        if self.size_max == 0 || self.default == 0 || self.at_most == 0 {
             return Err("`pages` of no size".to_owned());
         }
         if self.default > self.most() {
-            return Err("`pages.default` is more than `size_max` times `max_pages`".to_owned());
+            return Err("`pages.default` is more than `size_max` times `at_most`".to_owned());
         }
         let cursor = self.next.is_some() || self.next_of_last.is_some();
         if cursor != (self.by == PageBy::Cursor) {

@@ -17,7 +17,7 @@ impl HttpCommand {
         limit: usize,
     ) -> Result<Value, String> {
         let shape = &self.answer;
-        let mut data = self.begun();
+        let mut data = Self::begun();
         if let Some(name) = &shape.text {
             data.insert(name.clone(), Value::String(text(body)?));
         } else {
@@ -46,7 +46,7 @@ impl HttpCommand {
         scrubber: &Scrubber,
         limit: usize,
     ) -> Value {
-        let mut data = self.begun();
+        let mut data = Self::begun();
         data.extend(self.answer.listed(items));
         let next_name = next.as_ref().map(|(name, _)| name.clone());
         if let Some((name, value)) = next {
@@ -65,7 +65,7 @@ impl HttpCommand {
     }
 
     /// First, as readers look for it there.
-    fn begun(&self) -> Map<String, Value> {
+    fn begun() -> Map<String, Value> {
         Map::from_iter([("operation".to_owned(), Value::Null)])
     }
 

@@ -19,7 +19,7 @@ use super::scrub::Scrubber;
 use crate::description::{App, Credential, RequestLine};
 
 /// A token that ends within so long is renewed.
-const RENEW_BEFORE: Duration = Duration::from_secs(300);
+const RENEW_BEFORE: Duration = Duration::from_mins(5);
 
 /// How long a JWT is good for, in seconds; services allow ten minutes at most.
 const JWT_SECONDS: i64 = 540;

@@ -17,7 +17,7 @@ const FAILURES: u32 = 5;
 const FIRST_REST: Duration = Duration::from_secs(5);
 
 /// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(60);
+const LONGEST_REST: Duration = Duration::from_mins(1);
 
 /// Stands before a service.
 #[derive(Debug)]

@@ -92,8 +92,8 @@ impl<'a> Exchange<'a> {
         let (_, body) = self.answered(&owned.request, None, &[]).await?;
         let value: Value = serde_json::from_slice(&body)
             .map_err(|_| self.not_understood("its answer is not JSON"))?;
-        let owner = walk(&value, &owned.owner).and_then(Value::as_str);
-        if owner == Some(self.given.agent.to_string().as_str()) {
+        let found = walk(&value, &owned.owner).and_then(Value::as_str);
+        if found == Some(self.given.agent.to_string().as_str()) {
             return Ok(());
         }
         Err(HandlerError::NotFound {

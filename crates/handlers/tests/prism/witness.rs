@@ -30,8 +30,9 @@ pub(crate) fn document_path(given: &Path) -> PathBuf {
         .unwrap_or_else(|error| panic!("{}: {error}", given.display()))
 }
 
-/// Prism, and where it listens. It ends with the value.
-pub(crate) async fn start_prism(document: &Path) -> (Child, SocketAddr) {
+/// Prism, and where it listens. It ends with the value. With `errors` it also refuses to
+/// answer what its document's own examples get wrong.
+pub(crate) async fn start_prism(document: &Path, errors: bool) -> (Child, SocketAddr) {
     let program = repository().join("tests/prism/node_modules/.bin/prism");
     assert!(program.exists(), "run `npm ci --prefix tests/prism` first");
     let port = std::net::TcpListener::bind("127.0.0.1:0")
@@ -40,14 +41,8 @@ pub(crate) async fn start_prism(document: &Path) -> (Child, SocketAddr) {
         .unwrap()
         .port();
     let mut prism = Process::new(program)
-        .args([
-            "mock",
-            "--errors",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-        ])
+        .args(["mock", "--host", "127.0.0.1", "--port", &port.to_string()])
+        .args(errors.then_some("--errors"))
         .arg(document)
         .env("CI", "true")
         .stdin(Stdio::null())
