@@ -12,6 +12,7 @@ use crate::{
     entities::{self, Malformed},
     internals::{Complete, Shared},
     policy_set::{Candidates, PolicySet},
+    session::Parts,
 };
 
 /// What a decision about one command under one action evaluates: only the policies
@@ -44,6 +45,10 @@ pub(crate) struct Prepared {
     has_walls: bool,
     /// Whether one of them permits, looks at grants, and may do so without any.
     has_loose_permits: bool,
+    /// Whether the schema gives the action's context a session.
+    declares_session: bool,
+    /// What one of the policies may look at of it.
+    looks_at_session: Parts,
 }
 
 /// The policies of a slice.
@@ -167,6 +172,21 @@ impl Slice {
             })
     }
 
+    /// What the schema gives the context of this action of a session: all or nothing.
+    pub(crate) fn declares_session(&self) -> Parts {
+        match &self.cedar {
+            Ok(cedar) if cedar.declares_session => Parts::ALL,
+            _ => Parts::NONE,
+        }
+    }
+
+    /// What a decision has to tell of the session: some policy may look at it.
+    pub(crate) fn looks_at_session(&self) -> Parts {
+        self.cedar
+            .as_ref()
+            .map_or(Parts::NONE, |cedar| cedar.looks_at_session)
+    }
+
     /// What a decision about this agent evaluates; `about_agent` holds its entity.
     pub(crate) fn policies_for(
         &self,
@@ -234,6 +254,7 @@ impl Slice {
             && self.target == other.target
             && own.action == others.action
             && own.entities.same(&others.entities)
+            && own.looks_at_session == others.looks_at_session
             && typed(self) == typed(other)
             && match (self.for_anyone(), other.for_anyone()) {
                 (Ok(own), Ok(others)) => own == others,
@@ -277,6 +298,10 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
             )));
         }
     };
+    let declares_session = match typed {
+        Some(typed) => typed.session,
+        None => policies.declares_session(&name),
+    };
     let action = entities::action_uid(&name);
     let resource = entities::command_uid(&target.key);
     let zones = target
@@ -299,6 +324,13 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
     Ok(Prepared {
         has_walls: candidates.have_walls(),
         has_loose_permits: candidates.have_loose_permits(),
+        declares_session,
+        // What the schema does not declare was not checked at load, and is not told.
+        looks_at_session: if declares_session {
+            candidates.look_at_session()
+        } else {
+            Parts::NONE
+        },
         policies: Policies::Candidates {
             count: candidates.len(),
             common: candidates.of(&[])?.into(),
@@ -312,172 +344,4 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-    use crate::{Agent, Risk, Service, decide::Call, fixtures::*, typed};
-
-    /// Scopes over a small world, so that they often match and often do not.
-    fn scope() -> impl Strategy<Value = String> {
-        let principal = prop_oneof![
-            Just("principal"),
-            Just("principal is Agent"),
-            Just("principal is User"),
-            Just("principal in Role::\"reader\""),
-            Just("principal in Team::\"none\""),
-            Just("principal is Agent in Role::\"reader\""),
-            Just("principal == User::\"dan\""),
-            Just("principal == Agent::\"6f1b8a52-9f0d-4a4e-8f11-1d2c3b4a5e6f\""),
-            Just("principal in Agent::\"6f1b8a52-9f0d-4a4e-8f11-1d2c3b4a5e6f\""),
-            Just("principal == Agent::\"00000000-0000-0000-0000-000000000000\""),
-            Just("principal == Role::\"reader\""),
-            Just("principal is User in Role::\"reader\""),
-            Just("principal in Team::\"ops\""),
-        ];
-        let action = prop_oneof![
-            Just("action"),
-            Just("action == Action::\"read\""),
-            Just("action in Action::\"write\""),
-            Just("action in Action::\"invoke\""),
-            Just("action in [Action::\"destroy\", Action::\"list\", Action::\"read\"]"),
-            Just("action in [Action::\"approve\", Action::\"escalate\"]"),
-            Just("action == Action::\"coolify/deploy\""),
-            Just("action in [Action::\"list\", Action::\"coolify/deploy\"]"),
-        ];
-        let resource = prop_oneof![
-            Just("resource"),
-            Just("resource is Command"),
-            Just("resource is Escalation"),
-            Just("resource == Command::\"coolify/deploy\""),
-            Just("resource == Command::\"coolify/other\""),
-            Just("resource in Command::\"coolify/deploy\""),
-            Just("resource in Service::\"coolify\""),
-            Just("resource == Service::\"coolify\""),
-            Just("resource in Service::\"github\""),
-            Just("resource in Zone::\"pci\""),
-            Just("resource is Command in Zone::\"both\""),
-            Just("resource is Agent in Team::\"ops\""),
-        ];
-        // The last three fail, each for a few requests or for all.
-        let condition = prop_oneof![
-            4 => Just("true"),
-            2 => Just("false"),
-            1 => Just("resource in Zone::\"pci\""),
-            1 => Just("User::\"gone\".active"),
-            1 => Just("principal in Role::\"reader\" && User::\"gone\".active"),
-            1 => Just("9223372036854775807 + 1 > 0"),
-        ];
-        (any::<bool>(), principal, action, resource, condition).prop_map(
-            |(forbid, principal, action, resource, condition)| {
-                let effect = if forbid { "forbid" } else { "permit" };
-                format!("{effect} ({principal}, {action}, {resource}) when {{ {condition} }};")
-            },
-        )
-    }
-
-    /// Without validation, which would refuse most of these.
-    fn unchecked(policies: &[String]) -> Arc<PolicySet> {
-        let text = |(n, policy): (usize, &String)| format!("@id(\"p{n}\")\n{policy}\n");
-        let text: String = policies.iter().enumerate().map(text).collect();
-        let mut sources = only(&text);
-        // The command may have a typed action of its own.
-        let typed = typed::fragment(
-            &"coolify/deploy".parse().unwrap(),
-            Risk::Write,
-            &json!({"type": "object"}),
-        );
-        sources.schema.text.push_str(&typed.text);
-        Arc::new(PolicySet::unchecked(&sources))
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
-
-        #[test]
-        fn a_slice_decides_as_the_whole_set(
-            policies in prop::collection::vec(scope(), 1..40),
-            reader in any::<bool>(),
-            pci in any::<bool>(),
-            service_zone in any::<bool>(),
-            typed in any::<bool>(),
-        ) {
-            let policies = unchecked(&policies);
-            let mut agent: Agent = agent();
-            if reader {
-                agent.roles = ["reader".parse().unwrap()].into();
-                agent.teams = ["ops".parse().unwrap(), "unheard-of".parse().unwrap()].into();
-            }
-            let bot = principal(agent, Vec::new());
-            for risk in [Risk::Read, Risk::Write, Risk::Destroy] {
-                let mut target = target(if typed { "coolify/deploy" } else { "coolify/other" }, risk);
-                if pci {
-                    target.zones = ["pci".parse().unwrap(), "both".parse().unwrap()].into();
-                }
-                if service_zone {
-                    let zones = ["both".parse().unwrap()].into();
-                    target.service = Arc::new(Service { zones, ..Service::clone(&target.service) });
-                }
-                let command = command(target, json!({}));
-                let call = Call::new(&command, at(NOON)).unwrap();
-                for action in [Action::Invoke, Action::Escalate, Action::List] {
-                    let answer = |slice: &Slice| call.evaluate(slice, bot.uid(), &bot.entity().unwrap());
-                    let slice = Slice::new(&policies, &command.target, action);
-                    let whole = Slice::whole(&policies, &command.target, action);
-                    prop_assert!(slice.len() <= whole.len());
-                    prop_assert_eq!(answer(&slice), answer(&whole), "{:?} {:?}", risk, action);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_slice_of_many_policies_holds_the_few_that_can_match() {
-        let policies: Vec<String> = (0..400)
-            .map(|n| format!("permit (principal in Role::\"r\", action in Action::\"read\", resource in Service::\"s{n}\");"))
-            .collect();
-        let policies = unchecked(&policies);
-        let slice = |key, risk, action| Slice::new(&policies, &Arc::new(target(key, risk)), action);
-        assert_eq!(slice("s7/list", Risk::Read, Action::Invoke).len(), 1);
-        assert_eq!(slice("s7/stop", Risk::Write, Action::Invoke).len(), 0);
-        assert!(slice("other/list", Risk::Read, Action::Invoke).is_empty());
-        assert!(slice("s7/list", Risk::Read, Action::List).is_empty());
-    }
-
-    #[test]
-    fn policies_about_others_are_not_evaluated() {
-        let policies: Vec<String> = (0..3_000)
-            .map(|n| {
-                format!(
-                    "permit (principal in Team::\"t{n}\", action in Action::\"read\", resource);"
-                )
-            })
-            .collect();
-        let policies = unchecked(&policies);
-        let slice = Slice::new(
-            &policies,
-            &Arc::new(target("s/list", Risk::Read)),
-            Action::Invoke,
-        );
-        assert_eq!(slice.len(), 3_000);
-        let evaluated = |teams: &[String]| {
-            let agent = Agent {
-                teams: teams.iter().map(|team| team.parse().unwrap()).collect(),
-                ..agent()
-            };
-            let bot = principal(agent, Vec::new());
-            let policies = slice.policies_for(bot.uid(), &bot.entity().unwrap());
-            policies.unwrap().num_of_policies()
-        };
-        assert_eq!(evaluated(&[]), 0);
-        assert_eq!(evaluated(&["unheard-of".to_owned()]), 0);
-        let two = ["t7".to_owned(), "t2999".to_owned()];
-        assert_eq!((evaluated(&two), evaluated(&two)), (2, 2));
-        // More combinations than it keeps: none is forgotten wrongly.
-        for n in 0..2 * MAX_NARROWED {
-            assert_eq!(evaluated(&[format!("t{n}")]), 1, "{n}");
-        }
-        assert_eq!(evaluated(&two), 2);
-    }
-}
+mod tests;

@@ -204,6 +204,23 @@ fn a_hole_in_a_wall_is_found_and_told_as_a_test() {
 }
 
 #[test]
+fn a_wall_that_a_tainted_session_gets_round_is_found() {
+    let hole = |folder: &Folder| {
+        folder.edit(
+            "policies/walls.cedar",
+            "when { context.session.tainted }",
+            "when { context.session.tainted && context.session.calls < 3 && context.session.startedAt < context.now }",
+        );
+    };
+    round_trip(
+        "never.changes-on-untrusted-advice",
+        hole,
+        &["never.changes-on-untrusted-advice"],
+        1,
+    );
+}
+
+#[test]
 fn a_guard_that_is_gone_is_found_for_sending_seeing_and_asking() {
     let gone = |folder: &Folder| {
         folder.edit(
@@ -632,6 +649,17 @@ fn what_the_documentation_shows_works() {
             .collect();
         let (code, out, err) = folder.run(&arguments);
         assert_eq!(code, 0, "{command}\n{out}{err}");
+    }
+    // What it puts into CI proves the folder, too.
+    let ci = snippets("text").concat();
+    let steps: Vec<&str> = ci
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- run: cedargate policy "))
+        .collect();
+    assert_eq!(steps.len(), 1, "{ci}");
+    for step in steps {
+        let (code, out, err) = folder.run(&step.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(code, 0, "{step}\n{out}{err}");
     }
     // Its test passes, and fails with its hole.
     folder.write("policies/night-shift.test.yaml", test);

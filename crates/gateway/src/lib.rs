@@ -24,6 +24,7 @@ mod reported;
 mod routes;
 mod server;
 mod service;
+mod sessions;
 mod shadow;
 mod status;
 mod waiting;
@@ -64,6 +65,7 @@ use crate::{
     refusal::Refusal,
     routes::Route,
     service::{RequestId, millis},
+    sessions::Sessions,
     waiting::Patience,
 };
 
@@ -151,6 +153,7 @@ pub(crate) struct Gateway {
     policies: Arc<Policies>,
     authenticator: Arc<Authenticator>,
     authorizer: Authorizer,
+    sessions: Arc<Sessions>,
     journal: Journal,
     connected: Arc<Connected>,
     changes: broadcast::Sender<contract::feed::Change>,
@@ -226,6 +229,14 @@ impl Gateway {
             source,
         })?;
 
+        let sessions = Sessions::new(config.session_idle, monotonic.clone());
+        // What an answer that was long on its way tainted began before.
+        let tainted_since = config.session_idle.saturating_add(config.deadline);
+        sessions.remember(journal::tainted(
+            &config.journal,
+            clock.now().minus(tainted_since),
+        ));
+        let sessions = Arc::new(sessions);
         let facts = Arc::new(FactsCache::new(
             orchestrator.clone(),
             config.max_staleness,
@@ -272,6 +283,7 @@ impl Gateway {
             facts,
             policies: Arc::clone(&policies),
             metrics: Arc::clone(&metrics),
+            sessions: Arc::clone(&sessions),
             clock: clock.clone(),
             latest: AtomicI64::new(0),
             approvals_url: config.approvals_url.clone(),
@@ -287,6 +299,7 @@ impl Gateway {
             policies,
             authenticator: Arc::new(authenticator),
             authorizer,
+            sessions,
             journal,
             connected,
             changes,
@@ -391,16 +404,20 @@ impl Gateway {
                 .await;
             let mut denied = match tried {
                 Ok((decision, answer)) => {
+                    let mut metadata = json!({
+                        "executionTime": millis(began.elapsed()),
+                        "service": key.service,
+                        "operation": key.name,
+                        "timestamp": self.clock.now(),
+                        "decision_id": decision,
+                    });
+                    if answer.untrusted {
+                        answer::put(&mut metadata, "untrusted", true);
+                    }
                     return Ok(json!({
                         "status": "success",
                         "data": answer.data,
-                        "metadata": {
-                            "executionTime": millis(began.elapsed()),
-                            "service": key.service,
-                            "operation": key.name,
-                            "timestamp": self.clock.now(),
-                            "decision_id": decision,
-                        },
+                        "metadata": metadata,
                     }));
                 }
                 Err(Refusal::Denied(denied)) => denied,
@@ -507,7 +524,8 @@ impl Gateway {
         };
         let arguments = self.catalog.redacted(&command);
         let digest = command.arguments.digest().clone();
-        let record = journal::Sent::new(&command, arguments.clone());
+        let untrusted = self.catalog.is_untrusted(&subject.command);
+        let record = journal::Sent::new(&command, arguments.clone()).with_untrusted(untrusted);
         let case = Case {
             decision: subject.decision,
             caller,
@@ -523,12 +541,20 @@ impl Gateway {
                 &witness.principal.basis(&subject.command, &digest),
                 caller.ip,
             )
+            .with_session(&witness.session)
             .with_shadow(witness.difference);
         let outcome = match authorized {
             Ok(permit) => match self.journal.open(subject.clone(), &permit, record).await {
                 Ok(entry) => {
                     let sent = Instant::now();
                     let outcome = self.catalog.handle(permit).await;
+                    // Before the answer leaves. What a service says of a failure is its content, too.
+                    if outcome
+                        .as_ref()
+                        .map_or(untrusted, |answer| answer.untrusted)
+                    {
+                        self.sessions.taint(subject.agent);
+                    }
                     self.metrics
                         .carried_out(&subject.command, outcome.is_ok(), sent.elapsed());
                     close(entry, &outcome);

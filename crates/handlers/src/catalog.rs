@@ -123,6 +123,8 @@ pub struct Catalog {
 #[derive(Debug)]
 struct Entry {
     handler: ServiceHandler,
+    /// Of commands that the description does not name.
+    untrusted: bool,
     /// In the order of [`ServiceInfo::commands`].
     commands: Vec<CommandEntry>,
     /// Every spelling of every command, words joined by `-` → index of the command.
@@ -135,6 +137,8 @@ struct Entry {
 struct CommandEntry {
     arguments: ArgumentSet,
     redaction: Redaction,
+    /// Whether its answers hold what anybody may have written.
+    untrusted: bool,
 }
 
 /// A description, and where it comes from.
@@ -384,6 +388,19 @@ impl Catalog {
         shown
     }
 
+    /// Whether what this command answers may hold what anybody has written, as its
+    /// description says; so is whatever comes of a command that no description knows.
+    #[must_use]
+    pub fn is_untrusted(&self, key: &CommandKey) -> bool {
+        let service = self.names.get(key.service.as_str());
+        let service = service.and_then(|&index| self.entries.get(index));
+        match (self.entry(key), service) {
+            (Some(command), _) => command.untrusted,
+            (None, Some(service)) => service.untrusted,
+            (None, None) => true,
+        }
+    }
+
     /// Carries out a permitted command.
     ///
     /// # Errors
@@ -396,7 +413,12 @@ impl Catalog {
             .get(service.as_str())
             .and_then(|&index| self.entries.get(index))
         {
-            Some(entry) => entry.handler.handle(permit).await,
+            Some(entry) => {
+                let untrusted = self.is_untrusted(&permit.command().target.key);
+                let mut answer = entry.handler.handle(permit).await?;
+                answer.untrusted |= untrusted;
+                Ok(answer)
+            }
             None => Err(HandlerError::NotConfigured {
                 service: service.to_string(),
                 reason: "this gateway has no description of it".to_owned(),
@@ -501,6 +523,7 @@ impl Entry {
             commands.push(CommandEntry {
                 arguments,
                 redaction: description.redaction(command),
+                untrusted: command.untrusted.unwrap_or(description.untrusted),
             });
         }
         let spellings = spellings(&description.commands)?;
@@ -511,6 +534,7 @@ impl Entry {
             .unwrap_or(0);
         Ok(Self {
             handler,
+            untrusted: description.untrusted,
             commands,
             spellings,
             longest,

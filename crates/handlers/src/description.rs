@@ -85,6 +85,10 @@ pub(crate) struct Description {
     /// Fields of answers that sound secret and are not.
     #[serde(default)]
     pub(crate) public: Vec<String>,
+    /// Answers hold what anybody may have written: issues, messages, web pages, logs. For all
+    /// commands that do not say otherwise.
+    #[serde(default)]
+    pub(crate) untrusted: bool,
     /// An answer with a good status that says that it failed.
     pub(crate) failed_when: Option<FailedWhen>,
     /// Refusals of the service whose status does not say what they mean.
@@ -203,6 +207,8 @@ pub(crate) struct Command {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) zones: BTreeSet<ZoneName>,
+    /// Its answers hold what anybody may have written, or do not, whatever the service says.
+    pub(crate) untrusted: Option<bool>,
     /// `GET /servers/{uuid}`; `{+path}` may be several segments.
     #[schemars(with = "String")]
     pub(crate) request: RequestLine,

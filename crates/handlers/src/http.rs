@@ -233,7 +233,10 @@ impl HttpService {
                 | HandlerError::Broken { .. }
                 | HandlerError::Failed { .. })
         ));
-        outcome.map(|data| Answer { data })
+        outcome.map(|data| Answer {
+            data,
+            untrusted: false,
+        })
     }
 
     fn closed(&self, closed: Closed) -> HandlerError {

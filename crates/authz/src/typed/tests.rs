@@ -69,6 +69,7 @@ fn a_fragment_types_what_can_be_typed_and_lists_the_rest() {
     ip: ipaddr,
     args: Args,
     callKey: String,
+    session: Session,
     input: {
       "env"?: String,
       "force"?: Bool,
@@ -331,6 +332,12 @@ fn declarations_that_do_not_fit_are_refused_with_their_place() {
         (
             "in [Action::\"write\"]",
             "in [Action::\"write\", Action::\"read\"]",
+            "must be in one of",
+        ),
+        (
+            // By a group of the operator's own.
+            "action \"coolify/deploy-application\" in [Action::\"write\"]",
+            "action own in [Action::\"destroy\"];\naction \"coolify/deploy-application\" in [Action::\"write\", Action::\"own\"]",
             "must be in one of",
         ),
         (

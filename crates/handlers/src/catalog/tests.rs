@@ -683,6 +683,47 @@ request = "GET /tickets"
 answer = { list = "tickets" }
 "#;
 
+/// What anybody may have written: for a whole service, or for some of its commands.
+#[test]
+fn descriptions_say_whose_answers_are_untrusted() {
+    let key = |text: &str| text.parse().unwrap();
+    let coolify = catalog();
+    let untrusted: Vec<&str> = coolify
+        .service("coolify")
+        .unwrap()
+        .commands
+        .iter()
+        .filter(|command| coolify.is_untrusted(&command.target.key))
+        .map(|command| command.name.as_str())
+        .collect();
+    assert_eq!(
+        untrusted,
+        [
+            "get-application-logs",
+            "get-application-task-executions",
+            "get-database-logs",
+            "get-service-logs",
+            "get-service-task-executions",
+            "get-deployment-logs",
+        ]
+    );
+    assert!(coolify.is_untrusted(&key("unheard-of/list")), "to be safe");
+
+    let says = |text: String, command: &str| {
+        let catalog = Catalog::load_with(&[("own.toml", &text)], &|_| None).unwrap();
+        catalog.is_untrusted(&key(command))
+    };
+    let list = "tickets/list-tickets";
+    let whole = OWN.replace("kind =", "untrusted = true\nkind =");
+    let but_one = whole.replace("risk = \"read\"", "risk = \"read\"\nuntrusted = false");
+    assert!(!says(OWN.to_owned(), list));
+    assert!(!says(OWN.to_owned(), "tickets/found-later"));
+    assert!(says(whole.clone(), list));
+    assert!(says(whole, "tickets/found-later"));
+    assert!(!says(but_one.clone(), list));
+    assert!(says(but_one, "tickets/found-later"));
+}
+
 #[test]
 fn an_operators_own_services_stand_beside_ours() {
     let load = |own: &[(&str, &str)]| Catalog::load_with(own, &|_| None);
