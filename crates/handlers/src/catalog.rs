@@ -21,11 +21,29 @@ use crate::{
 };
 use handler::ServiceHandler;
 
+pub use crate::http::Preview;
+
+macro_rules! built_in {
+    ($name:literal) => {
+        (
+            concat!("services/", $name, ".toml"),
+            include_str!(concat!("../services/", $name, ".toml")),
+        )
+    };
+}
+
 /// The descriptions that come with the binary: file name and text.
-const BUILT_IN: &[(&str, &str)] = &[(
-    "services/coolify.toml",
-    include_str!("../services/coolify.toml"),
-)];
+const BUILT_IN: &[(&str, &str)] = &[
+    built_in!("airtable"),
+    built_in!("cloudflare"),
+    built_in!("context7"),
+    built_in!("coolify"),
+    built_in!("firecrawl"),
+    built_in!("github"),
+    built_in!("mem0"),
+    built_in!("n8n"),
+    built_in!("stripe"),
+];
 
 /// How long a service may take to answer, unless `HTTP_TIMEOUT_MS` or its description says.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,6 +74,22 @@ pub struct ServiceInfo {
     pub aliases: Vec<ServiceName>,
     /// Its commands, in the order of its description.
     pub commands: Vec<CommandInfo>,
+}
+
+/// How a service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answers, or was not asked yet.
+    Well,
+    /// Its last commands failed; it is still asked.
+    Failing,
+    /// It failed so often in a row that it is left alone for a while.
+    Resting,
+    /// It cannot be asked.
+    NotConfigured {
+        /// What to set.
+        reason: String,
+    },
 }
 
 /// What people may read of a command.
@@ -223,9 +257,10 @@ impl Catalog {
         for Described {
             file,
             text,
-            description,
+            mut description,
         } in described
         {
+            description.configure(variable);
             let error = |message: String| format!("{file}: {message}");
             for name in std::iter::once(description.name()).chain(&description.aliases) {
                 if catalog
@@ -389,6 +424,36 @@ impl Catalog {
                 reason: "this gateway has no description of it".to_owned(),
             }),
         }
+    }
+
+    /// The request that a command would send, with every secret masked; none when the
+    /// service sends none.
+    ///
+    /// # Errors
+    ///
+    /// When an argument cannot be sent.
+    pub fn preview(&self, command: &Command) -> Result<Option<Preview>, String> {
+        self.names
+            .get(command.target.key.service.as_str())
+            .and_then(|&index| self.entries.get(index))
+            .map_or(Ok(None), |entry| entry.handler.preview(command))
+    }
+
+    /// Reads the addresses and credentials of all services again; the names of those of
+    /// which something changed. Commands under way keep what they have.
+    pub fn refresh(&self, variable: &dyn Fn(&str) -> Option<String>) -> Vec<ServiceName> {
+        self.services
+            .iter()
+            .zip(&self.entries)
+            .filter(|(_, entry)| entry.handler.refresh(variable))
+            .map(|(service, _)| service.name.clone())
+            .collect()
+    }
+
+    /// How each service is, as far as its last commands showed.
+    pub fn health(&self) -> impl Iterator<Item = (&ServiceName, Health)> {
+        let entries = self.services.iter().zip(&self.entries);
+        entries.map(|(service, entry)| (&service.name, entry.handler.health()))
     }
 
     /// Carries a command out without a permit: for tests of what comes after the decision.
@@ -604,7 +669,7 @@ fn service_info(
             "error"
         }
         .to_owned(),
-        error_message: unavailable.map(str::to_owned),
+        error_message: unavailable,
         aliases: description.aliases.clone(),
         commands,
     })

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-#[cfg(test)]
-use authz::Command;
-use authz::Permit;
+use authz::{AgentId, Command, Permit};
 
 use crate::{
     Answer, Handler, HandlerError,
     description::{Description, Kind},
-    http::HttpService,
+    http::{HttpService, Preview},
 };
+
+use super::Health;
 
 /// The handler of one service.
 #[derive(Debug)]
@@ -34,9 +34,30 @@ impl ServiceHandler {
     }
 
     /// What to set, if it cannot be reached as it is.
-    pub(super) fn unavailable(&self) -> Option<&str> {
+    pub(super) fn unavailable(&self) -> Option<String> {
         match self {
             Self::Http(service) => service.unavailable(),
+        }
+    }
+
+    /// The request that a command would send for the built-in agent.
+    pub(super) fn preview(&self, command: &Command) -> Result<Option<Preview>, String> {
+        match self {
+            Self::Http(service) => service.preview(AgentId::LOCAL, command).map(Some),
+        }
+    }
+
+    /// Reads address and credentials again. Whether anything changed.
+    pub(super) fn refresh(&self, variable: &dyn Fn(&str) -> Option<String>) -> bool {
+        match self {
+            Self::Http(service) => service.refresh(variable),
+        }
+    }
+
+    /// How it is.
+    pub(super) fn health(&self) -> Health {
+        match self {
+            Self::Http(service) => service.health(),
         }
     }
 
@@ -50,7 +71,7 @@ impl ServiceHandler {
     #[cfg(test)]
     pub(super) async fn carry_out(&self, command: &Command) -> Result<Answer, HandlerError> {
         match self {
-            Self::Http(service) => service.carry_out(command).await,
+            Self::Http(service) => service.carry_out(AgentId::LOCAL, command).await,
         }
     }
 }
