@@ -865,7 +865,7 @@ impl Client {
         let mut path = format!("/api/audit?order=newest&limit={limit}");
         for (name, value) in filter.as_object().into_iter().flatten() {
             if let Some(value) = value.as_str() {
-                path.push_str(&format!("&{name}={}", encoded(value)));
+                path = format!("{path}&{name}={}", encoded(value));
             }
         }
         self.more_audit(&path).await

@@ -21,7 +21,7 @@ use crate::{
     answer::{Body, put},
     parse::RPC_METHODS,
     routes::Route,
-    status::{Health, Info, Readiness, Services},
+    status::{Health, Info, Readiness, ServiceList},
 };
 
 const DESCRIPTION: &str = "\
@@ -127,14 +127,14 @@ fn described(route: &Route) -> Described {
         Route::OpenApi => Described::open("This document", json!({"type": "object"})),
         Route::Catalog => Described::agents(
             "What there is for this agent; without a credential, the services alone",
-            json!({"oneOf": [reference("Catalog"), reference(&Services::name())]}),
+            json!({"oneOf": [reference("Catalog"), reference(&ServiceList::name())]}),
         ),
         Route::Service(_) => Described {
             parameter: service(),
             besides: vec![("404", "There is no such service for this agent")],
             ..Described::agents(
                 "One service",
-                members(json!({"service": reference("Service")})),
+                members(&json!({"service": reference("Service")})),
             )
         },
         Route::Execute => Described {
@@ -157,7 +157,7 @@ fn described(route: &Route) -> Described {
             besides: of_commands(),
             ..Described::agents(
                 "Carry out the `health` command of a service, under policy",
-                members(json!({
+                members(&json!({
                     "service": reference(&ServiceName::name()), "status": {"const": "success"},
                     "result": {}, "timestamp": time(),
                 })),
@@ -165,7 +165,7 @@ fn described(route: &Route) -> Described {
         },
         Route::Approvals => Described::agents(
             "The open requests of this agent, newest first",
-            members(json!({"approvals": {"type": "array", "items": reference("Approval")}})),
+            members(&json!({"approvals": {"type": "array", "items": reference("Approval")}})),
         ),
         Route::Approval(_) => Described {
             parameter: request(),
@@ -303,7 +303,7 @@ fn time() -> Value {
 }
 
 /// An object with all of these members, and perhaps others.
-fn members(properties: Value) -> Value {
+fn members(properties: &Value) -> Value {
     let required: Vec<_> = properties
         .as_object()
         .into_iter()
@@ -314,7 +314,7 @@ fn members(properties: Value) -> Value {
 }
 
 /// An object that may have these members and no others.
-fn only(required: &[&str], properties: Value) -> Value {
+fn only(required: &[&str], properties: &Value) -> Value {
     json!({
         "type": "object", "properties": properties, "required": required,
         "additionalProperties": false,
@@ -336,7 +336,7 @@ fn schemas() -> Value {
     add::<Health>(&mut schemas);
     add::<Readiness>(&mut schemas);
     add::<Info>(&mut schemas);
-    add::<Services>(&mut schemas);
+    add::<ServiceList>(&mut schemas);
     add::<ApprovalSummary>(&mut schemas);
     add::<AgentId>(&mut schemas);
     add::<AgentRef>(&mut schemas);
@@ -350,15 +350,15 @@ fn schemas() -> Value {
         "Approval",
         json!({"allOf": [
             reference(&ApprovalSummary::name()),
-            members(json!({"url": {"type": "string", "description": "Where people log in and decide it"}})),
+            members(&json!({"url": {"type": "string", "description": "Where people log in and decide it"}})),
         ]}),
     );
     named(
         "Error",
-        members(json!({
+        members(&json!({
             "jsonrpc": {"const": "2.0"},
             "id": {"type": ["string", "number", "null"]},
-            "error": members(json!({
+            "error": members(&json!({
                 "code": {"type": "integer"}, "message": text(), "data": reference("ErrorData"),
             })),
         })),
@@ -366,14 +366,14 @@ fn schemas() -> Value {
     named("ErrorData", error_data());
     named(
         "Success",
-        members(json!({
+        members(&json!({
             "jsonrpc": {"const": "2.0"},
             "id": {"type": ["string", "number"]},
             "result": {
                 "type": "object", "required": ["status", "data"],
                 "properties": {
                     "status": {"const": "success"}, "data": {},
-                    "metadata": members(json!({
+                    "metadata": members(&json!({
                         "executionTime": count(), "service": reference(&ServiceName::name()),
                         "operation": text(), "timestamp": time(), "decision_id": text(),
                     })),
@@ -398,23 +398,23 @@ fn schemas() -> Value {
         "capabilities",
         json!({"type": "array", "items": reference("Capability")}),
     );
-    named("Service", members(alone));
+    named("Service", members(&alone));
     named(
         "Capability",
-        members(json!({
+        members(&json!({
             "name": text(), "description": text(), "usage": text(), "risk": reference("Risk"),
             "requiresAuth": {"type": "boolean"},
-            "parameters": {"type": "array", "items": members(json!({
+            "parameters": {"type": "array", "items": members(&json!({
                 "name": text(), "type": {"type": ["string", "array"]}, "description": text(), "required": {"type": "boolean"},
             }))},
         })),
     );
     named(
         "Catalog",
-        members(json!({
+        members(&json!({
             "version": text(), "timestamp": time(),
-            "services": {"type": "array", "items": members(in_catalog)},
-            "statistics": members(json!({
+            "services": {"type": "array", "items": members(&in_catalog)},
+            "statistics": members(&json!({
                 "total": count(), "active": count(), "inactive": count(), "error": count(),
                 "serverSide": count(), "local": count(), "services": {"type": "array"},
             })),
@@ -459,14 +459,14 @@ fn bodies() -> (Value, Value) {
     let arguments = json!({"type": ["object", "array", "null"]});
     let line = only(
         &["command"],
-        json!({
+        &json!({
             "command": {"type": "string", "examples": ["/mcp-coolify servers list"]},
             "id": id, "reason": reason, "options": options,
         }),
     );
     let fields = only(
         &["service", "operation"],
-        json!({
+        &json!({
             "service": {"type": "string", "examples": ["coolify"]},
             "operation": {"type": "string", "examples": ["list-servers"]},
             "args": arguments, "arguments": arguments,
@@ -475,7 +475,7 @@ fn bodies() -> (Value, Value) {
     );
     let rpc = only(
         &["jsonrpc", "method", "id"],
-        json!({
+        &json!({
             "jsonrpc": {"const": "2.0"}, "method": {"enum": RPC_METHODS},
             "id": {"type": ["string", "number"]},
             "params": {

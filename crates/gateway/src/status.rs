@@ -77,7 +77,7 @@ pub(crate) struct Info {
 
 /// `GET /mcp/catalog` for who shows no identity.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Services {
+pub(crate) struct ServiceList {
     version: &'static str,
     services: Vec<ServiceThere>,
     message: &'static str,
@@ -111,7 +111,7 @@ impl Gateway {
             version: service.version.clone(),
             status: service.status.clone(),
         });
-        let body = Services {
+        let body = ServiceList {
             version: env!("CARGO_PKG_VERSION"),
             services: services.collect(),
             message: "Commands are shown to agents: send a credential.",

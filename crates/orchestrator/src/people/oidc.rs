@@ -150,7 +150,7 @@ pub(crate) struct Metadata {
     authorization_endpoint: String,
     token_endpoint: String,
     jwks_uri: String,
-    /// Where a browser logs out there (OpenID Connect RP-Initiated Logout 1.0).
+    /// Where a browser logs out there (RP-initiated logout).
     #[serde(default)]
     end_session_endpoint: Option<String>,
     #[serde(default)]
