@@ -10,6 +10,7 @@ mod description;
 pub mod error;
 pub mod grammar;
 mod http;
+pub mod mcp;
 mod nearest;
 mod redaction;
 pub mod strict_json;
