@@ -1,6 +1,6 @@
 //! One request of an agent's: decided, recorded, sent on, answered.
 
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use authz::{AgentId, Command, Risk, Target, decide};
 use bytes::Bytes;
@@ -79,7 +79,7 @@ impl Ask {
                 let target = visit.service.target(&name).ok_or_else(unknown)?;
                 let arguments = method::tool_arguments(params).map_err(|error| wrong(&error))?;
                 if era == Era::Modern
-                    && let Some(tool) = visit.service.tool(&target.key.name)
+                    && let Some(tool) = visit.service.tool(target.key.name.as_str())
                 {
                     let schema = tool.definition.value().get("inputSchema");
                     let schema = schema.unwrap_or(&serde_json::Value::Null);
@@ -426,9 +426,10 @@ impl Sight for AgentSight {
         }
     }
 
-    fn observe(&mut self, listed: Listed, items: &[&str]) {
+    fn observe(&mut self, listed: Listed, items: &[(Cow<'_, str>, &str)]) {
         if listed == Listed::Tools {
-            self.visit.service.observe(items.iter().copied());
+            let tools = items.iter().map(|(name, tool)| (name.as_ref(), *tool));
+            self.visit.service.observe(tools);
         }
     }
 }

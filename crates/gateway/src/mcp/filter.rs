@@ -1,5 +1,7 @@
 //! Lists, without what an agent may not see. What stays is the upstream's own text.
 
+use std::borrow::Cow;
+
 use handlers::jsonrpc::{self, Members, ScanError};
 
 use super::method::Listed;
@@ -15,11 +17,11 @@ pub(crate) enum Filtered {
 
 /// Which of a list's items an agent may see, by what they are called.
 pub(crate) trait Sight {
-    /// Whether anything was listed that must not be seen. `items` are the exact texts.
+    /// Whether one of a list is to be seen.
     fn sees(&mut self, listed: Listed, name: &str) -> bool;
 
-    /// What there is, before any of it is hidden.
-    fn observe(&mut self, listed: Listed, items: &[&str]);
+    /// What there is, before any of it is hidden: names, and the exact texts.
+    fn observe(&mut self, listed: Listed, items: &[(Cow<'_, str>, &str)]);
 }
 
 /// How a result may be kept by whoever receives it.
@@ -102,16 +104,16 @@ fn items(
     sight: &mut impl Sight,
 ) -> Result<Option<String>, ScanError> {
     let items = jsonrpc::elements(list)?;
-    sight.observe(listed, &items);
-    let mut kept = Vec::with_capacity(items.len());
-    for item in &items {
-        let members = jsonrpc::members(item)?;
-        let name = members.text(naming(listed)).ok().flatten();
+    let mut named = Vec::with_capacity(items.len());
+    for &item in &items {
         // What cannot be named cannot be asked for either.
-        if name.is_some_and(|name| sight.sees(listed, &name)) {
-            kept.push(*item);
+        if let Ok(Some(name)) = jsonrpc::members(item)?.text(naming(listed)) {
+            named.push((name, item));
         }
     }
+    sight.observe(listed, &named);
+    let seen = named.iter().filter(|(name, _)| sight.sees(listed, name));
+    let kept: Vec<&str> = seen.map(|(_, item)| *item).collect();
     Ok((kept.len() < items.len()).then(|| format!("[{}]", kept.join(","))))
 }
 
@@ -191,7 +193,7 @@ mod tests {
             self.0.contains(&name)
         }
 
-        fn observe(&mut self, _: Listed, items: &[&str]) {
+        fn observe(&mut self, _: Listed, items: &[(Cow<'_, str>, &str)]) {
             self.1 += items.len();
         }
     }

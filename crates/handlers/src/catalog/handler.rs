@@ -1,0 +1,102 @@
+//! What carries out the commands of one service: a variant for each kind.
+
+use std::{sync::Arc, time::Duration};
+
+#[cfg(test)]
+use authz::Command;
+use authz::Permit;
+
+use crate::{
+    Answer, Handler, HandlerError,
+    description::{Description, Kind},
+    http::{self, HttpService},
+    mcp::{self, McpService},
+};
+
+/// The handler of one service.
+#[derive(Debug)]
+pub(super) enum ServiceHandler {
+    Http(Box<HttpService>),
+    Mcp(Arc<McpService>),
+}
+
+/// What services share.
+pub(super) struct Clients<'a> {
+    http: reqwest::Client,
+    mcp: mcp::Connections,
+    /// For descriptions that name none.
+    timeout: Duration,
+    /// Looks up an environment variable.
+    variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl<'a> Clients<'a> {
+    pub(super) fn new(
+        timeout: Duration,
+        variable: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            http: http::client()?,
+            mcp: mcp::Connections::default(),
+            timeout,
+            variable,
+        })
+    }
+}
+
+impl ServiceHandler {
+    pub(super) fn new(description: &Description, clients: &Clients<'_>) -> Result<Self, String> {
+        match description.kind {
+            Kind::Http => {
+                let client = clients.http.clone();
+                let service =
+                    HttpService::new(description, client, clients.timeout, clients.variable)?;
+                Ok(Self::Http(Box::new(service)))
+            }
+            Kind::Mcp => {
+                let service = McpService::new(description, &clients.mcp, clients.variable)?;
+                Ok(Self::Mcp(Arc::new(service)))
+            }
+        }
+    }
+
+    /// What to set, if it cannot be reached as it is.
+    pub(super) fn unavailable(&self) -> Option<&str> {
+        match self {
+            Self::Http(service) => service.unavailable(),
+            Self::Mcp(service) => service.unavailable(),
+        }
+    }
+
+    /// `server`, or `local` when the agent's own machine runs it.
+    pub(super) const fn location(&self) -> &'static str {
+        match self {
+            Self::Http(_) | Self::Mcp(_) => "server",
+        }
+    }
+
+    /// The MCP server, if it is one.
+    pub(super) const fn mcp(&self) -> Option<&Arc<McpService>> {
+        match self {
+            Self::Mcp(service) => Some(service),
+            Self::Http(_) => None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) async fn carry_out(&self, command: &Command) -> Result<Answer, HandlerError> {
+        match self {
+            Self::Http(service) => service.carry_out(command).await,
+            Self::Mcp(service) => service.carry_out(command).await,
+        }
+    }
+}
+
+impl Handler for ServiceHandler {
+    async fn handle(&self, permit: Permit) -> Result<Answer, HandlerError> {
+        match self {
+            Self::Http(service) => service.handle(permit).await,
+            Self::Mcp(service) => service.handle(&permit).await,
+        }
+    }
+}
