@@ -208,8 +208,8 @@ impl Gateway {
         clock: Clock,
         monotonic: Monotonic,
     ) -> Result<(Arc<Self>, Background), StartError> {
-        let services: Vec<_> = catalog
-            .services()
+        let services = catalog.services();
+        let services: Vec<_> = services
             .iter()
             .map(|service| service.name.as_str())
             .collect();

@@ -501,7 +501,7 @@ impl Visit {
     }
 
     /// Ready when the agent may not have a stream any more.
-    fn revoked(self: &Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
+    fn revoked(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
         let visit = Arc::clone(self);
         // Before the stream begins, so that no change falls between the two.
         let mut changes = self.gateway.changes.subscribe();

@@ -376,7 +376,7 @@ impl Visit {
     }
 
     /// As [`Visit::revoked`], for a request.
-    fn watching(ask: &Arc<Ask>) -> impl Future<Output = ()> + Send + 'static {
+    fn watching(ask: &Arc<Ask>) -> impl Future<Output = ()> + Send + use<> {
         let visit = Arc::new(Visit {
             gateway: Arc::clone(&ask.visit.gateway),
             service: Arc::clone(&ask.visit.service),

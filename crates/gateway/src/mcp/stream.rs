@@ -303,15 +303,14 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        match &mut this.revoked {
-            Some(revoked) if revoked.as_mut().poll(context).is_pending() => {
-                Pin::new(&mut this.inner).poll_frame(context)
-            }
-            _ => {
-                this.revoked = None;
-                Poll::Ready(None)
-            }
+        let pending = |revoked: &mut Pin<Box<dyn Future<Output = ()> + Send>>| {
+            revoked.as_mut().poll(context).is_pending()
+        };
+        if this.revoked.as_mut().is_some_and(pending) {
+            return Pin::new(&mut this.inner).poll_frame(context);
         }
+        this.revoked = None;
+        Poll::Ready(None)
     }
 }
 
