@@ -10,6 +10,7 @@
 //! another way. An upstream that is a child process is spoken to in the same manner.
 
 mod answer;
+mod child;
 mod client;
 mod definition;
 mod events;
@@ -25,7 +26,6 @@ use std::{
 use arc_swap::ArcSwap;
 use authz::{Command, CommandName, Permit, Risk, Service, Target};
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 
 pub use definition::{Definition, MAX_DEFINITION_BYTES};
@@ -187,9 +187,8 @@ impl McpService {
     /// Takes note of definitions that the upstream just told: the name of each tool, and all
     /// of it as it was written. Afterwards [`McpService::target`] says of a changed one that
     /// it is not pinned. It costs next to nothing when nothing changed.
-    pub fn observe<'a>(&self, definitions: impl IntoIterator<Item = (&'a str, &'a RawValue)>) {
-        let definitions = definitions.into_iter();
-        self.take(definitions.map(|(name, tool)| (name, tool.get())), false);
+    pub fn observe<'a>(&self, definitions: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        self.take(definitions.into_iter(), false);
     }
 
     /// Has the upstream asked for its tools soon: something said that they changed.
