@@ -235,7 +235,7 @@ impl Catalog {
             let handler = ServiceHandler::new(&description, &clients).map_err(error)?;
             let known = match &handler {
                 ServiceHandler::Mcp(_) => None,
-                described => {
+                described @ ServiceHandler::Http(_) => {
                     let facts = ServiceFacts::new(&description, described.location());
                     let known = Known::described(&facts, &description, described.unavailable());
                     Some(Arc::new(known.map_err(error)?))

@@ -43,16 +43,16 @@ pub(crate) use upstream::Connections;
 use upstream::Upstream;
 
 /// How long the first byte of an answer may take, and an exchange of ours as a whole.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How often an upstream is asked for its tools when nothing says that they changed.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 
 /// However often something says that they changed, it is asked no sooner than this.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 
 /// The longest pause after failures.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// One MCP server.
 #[derive(Debug)]
