@@ -10,6 +10,7 @@
 //! another way. An upstream that is a child process is spoken to in the same manner.
 
 mod answer;
+mod child;
 mod client;
 mod definition;
 mod events;
@@ -23,9 +24,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use authz::{AgentId, Command, CommandName, Permit, Risk, Service, Target};
+use authz::{Command, CommandName, Permit, Risk, Service, Target};
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 
 pub use definition::{Definition, MAX_DEFINITION_BYTES};
@@ -400,3 +400,6 @@ impl McpService {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use http_body::Frame;
 pub(crate) use http_server::Connections;
 use http_server::HttpServer;
 
+use super::child::Children;
 use crate::{HandlerError, description::McpTable};
 
 /// What lets an agent's message pass to an upstream.
@@ -39,7 +40,9 @@ impl Body {
     ) -> Self {
         Self(Box::pin(body))
     }
+}
 
+impl Body {
     /// A body that is there at once.
     pub(super) fn full(bytes: Bytes) -> Self {
         use http_body_util::BodyExt as _;
@@ -78,6 +81,7 @@ impl http_body::Body for Body {
 #[derive(Debug)]
 pub(super) enum Upstream {
     Http(Box<HttpServer>),
+    Child(Children),
     /// Nowhere yet: what to set.
     Unconfigured {
         service: String,
@@ -93,13 +97,16 @@ impl Upstream {
         connections: &Connections,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        match HttpServer::new(service, table, timeout, connections, variable)? {
-            Ok(server) => Ok(Self::Http(Box::new(server))),
-            Err(reason) => Ok(Self::Unconfigured {
-                service: service.to_owned(),
-                reason,
-            }),
-        }
+        let made = if table.command.is_empty() {
+            HttpServer::new(service, table, timeout, connections, variable)?
+                .map(|server| Self::Http(Box::new(server)))
+        } else {
+            Children::new(service, table, timeout, variable).map(Self::Child)
+        };
+        Ok(made.unwrap_or_else(|reason| Self::Unconfigured {
+            service: service.to_owned(),
+            reason,
+        }))
     }
 
     /// Sends one HTTP request, as the protocol has it; `agent` is none for calls of ours.
@@ -108,9 +115,9 @@ impl Upstream {
         agent: Option<AgentId>,
         request: Request<Bytes>,
     ) -> Result<Response<Body>, HandlerError> {
-        let _ = agent;
         match self {
             Self::Http(server) => server.send(request).await,
+            Self::Child(children) => children.send(agent, request).await,
             Self::Unconfigured { service, reason } => Err(HandlerError::NotConfigured {
                 service: service.clone(),
                 reason: reason.clone(),
@@ -121,7 +128,7 @@ impl Upstream {
     /// Why nothing can be sent, if so.
     pub(super) fn unavailable(&self) -> Option<&str> {
         match self {
-            Self::Http(_) => None,
+            Self::Http(_) | Self::Child(_) => None,
             Self::Unconfigured { reason, .. } => Some(reason),
         }
     }
