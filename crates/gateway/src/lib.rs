@@ -227,10 +227,7 @@ impl Gateway {
             clock.clone(),
             Arc::clone(&metrics),
         )
-        .map_err(|source| StartError::Journal {
-            path: config.journal.clone(),
-            source,
-        })?;
+        .map_err(|source| unwritable(&config, source))?;
 
         let facts = Arc::new(FactsCache::new(
             orchestrator.clone(),
@@ -297,8 +294,8 @@ impl Gateway {
             approvals_url: config.approvals_url.clone(),
         };
         let gateway = Self {
-            places: Arc::new(Semaphore::new(config.max_concurrent)),
-            waits: Arc::new(Semaphore::new(config.max_concurrent.div_ceil(WAITING_PART))),
+            places: places(config.max_concurrent),
+            waits: places(config.max_concurrent.div_ceil(WAITING_PART)),
             mcp: mcp::Door::new(&config.mcp),
             config,
             catalog,
@@ -521,8 +518,8 @@ impl Gateway {
         reason: &str,
     ) -> Result<(DecisionId, Answer), Refusal> {
         let began = Instant::now();
-        let (subject, begun) = self.begin(caller, command, reason).await;
-        let outcome = match begun {
+        let (subject, decided) = self.begin(caller, command, reason).await;
+        let outcome = match decided {
             Ok((permit, entry)) => {
                 let sent = Instant::now();
                 let outcome = self.catalog.handle(permit).await;
@@ -665,6 +662,17 @@ fn close<T>(entry: journal::Entry, outcome: &Result<T, HandlerError>) {
         }
         Err(error) => entry.close("error", Some(&error.to_string())),
     }
+}
+
+fn unwritable(config: &Config, source: std::io::Error) -> StartError {
+    StartError::Journal {
+        path: config.journal.clone(),
+        source,
+    }
+}
+
+fn places(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count))
 }
 
 fn unknown_service(listing: &Listing<'_>, name: &str) -> Refusal {
