@@ -34,7 +34,7 @@ pub use upstream::{Body, Passage};
 
 use crate::{
     Answer, HandlerError,
-    catalog::{Known, ServiceFacts},
+    catalog::{Health, Known, ServiceFacts},
     description::Description,
 };
 use client::Client;
@@ -131,6 +131,17 @@ impl McpService {
     /// What to set, if the server cannot be reached as it is.
     pub(crate) fn unavailable(&self) -> Option<&str> {
         self.upstream.unavailable()
+    }
+
+    /// How it is: by whether its tools could be learnt.
+    pub(crate) fn health(&self) -> Health {
+        match (self.unavailable(), &self.state.load().problem) {
+            (Some(reason), _) => Health::NotConfigured {
+                reason: reason.to_owned(),
+            },
+            (None, Some(_)) => Health::Failing,
+            (None, None) => Health::Well,
+        }
     }
 
     /// What policy is told of the service.
