@@ -14,6 +14,7 @@ mod policy_sets;
 mod serve;
 mod services;
 mod tokens;
+mod tools;
 mod users;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use clap::CommandFactory;
 
 use crate::{
-    arguments::{Command, CommandLine, Global, Plane},
+    arguments::{Command, CommandLine, Global, Plane, Services},
     client::{Remote, settings},
     config::Environment,
     exit,
@@ -80,6 +81,9 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
             users::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Tokens(command) => tokens::run(&global, environment, command).await?,
+        Command::Services(Services::Tools(command)) => {
+            tools::run(&Context::new(&global, environment)?, command).await?;
+        }
         Command::Services(command) => services::run(&global, environment, &command).await?,
         Command::Policy(command) => return policy::run(&global, environment, command).await,
         Command::Audit(command) => return audit::run(&global, environment, command).await,

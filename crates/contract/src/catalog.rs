@@ -67,6 +67,9 @@ pub struct CatalogCommand {
     /// Arguments of an example call: an object.
     #[schema(value_type = Object)]
     pub example: Value,
+    /// Of an MCP server's tool: its definition as the server tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Value>,
 }
 
 impl CatalogService {

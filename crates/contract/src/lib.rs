@@ -18,6 +18,7 @@ pub mod health;
 pub mod notifications;
 pub mod overview;
 pub mod policy_sets;
+pub mod tools;
 pub mod users;
 
 pub use client::Client;

@@ -16,12 +16,14 @@ mod follow;
 pub mod journal;
 mod last_known_good;
 mod listing;
+mod mcp;
 mod metrics;
 mod openapi;
 mod parse;
 mod policy;
 mod refusal;
 mod reported;
+mod reviews;
 mod routes;
 mod server;
 mod service;
@@ -32,12 +34,12 @@ mod waiting;
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicI64},
     time::{Duration, Instant},
 };
 
-use authz::{Clock, Command, DecisionId};
+use authz::{Clock, Command, DecisionId, Permit};
 use bytes::Bytes;
 use contract::approvals::ApprovalStatus;
 use handlers::{Answer, Catalog, HandlerError, Parsed};
@@ -50,6 +52,7 @@ use tower::{BoxError, service_fn, util::BoxCloneSyncService};
 use tracing::Instrument;
 
 pub use config::{Config, StartError};
+pub use mcp::Settings as McpSettings;
 pub use openapi::openapi;
 
 use crate::{
@@ -65,6 +68,7 @@ use crate::{
     parse::{Asked, Question},
     policy::Policies,
     refusal::Refusal,
+    reviews::Reviews,
     routes::Route,
     service::{RequestId, millis},
     sessions::Sessions,
@@ -162,7 +166,8 @@ pub(crate) struct Gateway {
     /// Places for commands under way: those whose client hung up count as well.
     places: Arc<Semaphore>,
     /// Places for those who wait for people, so that they leave room for commands.
-    waits: Semaphore,
+    waits: Arc<Semaphore>,
+    mcp: mcp::Door,
     under_way: TaskTracker,
     started: Instant,
 }
@@ -172,6 +177,7 @@ struct Background {
     stop: CancellationToken,
     stop_shipping: CancellationToken,
     follower: tokio::task::JoinHandle<()>,
+    learning: tokio::task::JoinHandle<()>,
     shipper: tokio::task::JoinHandle<()>,
     writer: journal::WriterThread,
 }
@@ -198,7 +204,7 @@ impl Background {
         {
             shipper.abort();
         }
-        let _ = self.follower.await;
+        let _ = tokio::join!(self.follower, self.learning);
     }
 }
 
@@ -210,8 +216,8 @@ impl Gateway {
         clock: Clock,
         monotonic: Monotonic,
     ) -> Result<(Arc<Self>, Background), StartError> {
-        let services: Vec<_> = catalog
-            .services()
+        let services = catalog.services();
+        let services: Vec<_> = services
             .iter()
             .map(|service| service.name.as_str())
             .collect();
@@ -226,19 +232,9 @@ impl Gateway {
             clock.clone(),
             Arc::clone(&metrics),
         )
-        .map_err(|source| StartError::Journal {
-            path: config.journal.clone(),
-            source,
-        })?;
+        .map_err(|source| unwritable(&config, source))?;
 
-        let sessions = Sessions::new(config.session_idle, monotonic.clone());
-        // What an answer that was long on its way tainted began before.
-        let tainted_since = config.session_idle.saturating_add(config.deadline);
-        sessions.remember(journal::tainted(
-            &config.journal,
-            clock.now().minus(tainted_since),
-        ));
-        let sessions = Arc::new(sessions);
+        let sessions = remembered(&config, &clock, &monotonic);
         let facts = Arc::new(FactsCache::new(
             orchestrator.clone(),
             config.max_staleness,
@@ -258,12 +254,17 @@ impl Gateway {
             facts: Arc::clone(&facts),
             policies: Arc::clone(&policies),
             gateway: journal.gateway().to_owned(),
-            catalog: reported::catalog(&catalog, journal.gateway()),
+            catalog: Arc::clone(&catalog),
+            reviews: Reviews::new(
+                Arc::clone(&catalog),
+                config.last_known_good.with_file_name("tool-reviews.json"),
+            ),
             metrics: Arc::clone(&metrics),
             connected: Arc::clone(&connected),
             changes: changes.clone(),
         };
         let background = Background {
+            learning: learn(&catalog, &stop),
             follower: tokio::spawn(follower.run(stop.clone())),
             shipper: journal.ship(
                 orchestrator.clone(),
@@ -291,8 +292,9 @@ impl Gateway {
             approvals_url: config.approvals_url.clone(),
         };
         let gateway = Self {
-            places: Arc::new(Semaphore::new(config.max_concurrent)),
-            waits: Semaphore::new(config.max_concurrent.div_ceil(WAITING_PART)),
+            places: places(config.max_concurrent),
+            waits: places(config.max_concurrent.div_ceil(WAITING_PART)),
+            mcp: mcp::Door::new(&config.mcp),
             config,
             catalog,
             clock,
@@ -353,7 +355,12 @@ impl Gateway {
                 };
                 (asked, headers, peer)
             }
-            Route::Health | Route::Ready | Route::Info | Route::OpenApi => {
+            Route::Health
+            | Route::Ready
+            | Route::Info
+            | Route::OpenApi
+            | Route::Mcp(_)
+            | Route::McpAll => {
                 return Err(Refusal::Internal);
             }
         };
@@ -397,7 +404,7 @@ impl Gateway {
         mut caller: Caller,
         command: Command,
         reason: String,
-        (patience, headers, peer): (Option<&Patience<'_>>, &http::HeaderMap, Peer),
+        (patience, headers, peer): (Option<&Patience>, &http::HeaderMap, Peer),
     ) -> Result<Value, Refusal> {
         let began = Instant::now();
         let key = command.target.key.clone();
@@ -520,6 +527,33 @@ impl Gateway {
         reason: &str,
     ) -> Result<(DecisionId, Answer), Refusal> {
         let began = Instant::now();
+        let (subject, decided) = self.begin(caller, command, reason).await;
+        let outcome = match decided {
+            Ok((permit, entry)) => {
+                let sent = Instant::now();
+                let outcome = self.catalog.handle(permit).await;
+                if outcome.as_ref().is_ok_and(|answer| answer.untrusted) {
+                    self.sessions.taint(subject.agent);
+                }
+                self.metrics
+                    .carried_out(&subject.command, outcome.is_ok(), sent.elapsed());
+                close(entry, &outcome);
+                outcome.map_err(Refusal::Handler)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        log(&subject, caller.ip, &outcome, began.elapsed());
+        outcome.map(|answer| (subject.decision, answer))
+    }
+
+    /// Decides a command, by whichever door it came, and records that it is about to leave,
+    /// or that it is refused.
+    async fn begin(
+        &self,
+        caller: &Caller,
+        command: Command,
+        reason: &str,
+    ) -> (Subject, Result<(Permit, journal::Entry), Refusal>) {
         let agent = caller.held.principal.agent();
         let subject = Subject {
             decision: DecisionId::generate(self.clock.now()),
@@ -548,29 +582,20 @@ impl Gateway {
             )
             .with_session(&witness.session)
             .with_shadow(witness.difference);
-        let outcome = match authorized {
+        let begun = match authorized {
             Ok(permit) => match self.journal.open(subject.clone(), &permit, record).await {
                 Ok(entry) => {
-                    let sent = Instant::now();
-                    let outcome = self.catalog.handle(permit).await;
-                    // Before the answer leaves. What a service says of a failure is its content, too.
-                    if outcome
-                        .as_ref()
-                        .map_or(untrusted, |answer| answer.untrusted)
-                    {
+                    // Before anything of the answer can reach the agent.
+                    if untrusted {
                         self.sessions.taint(subject.agent);
                     }
-                    self.metrics
-                        .carried_out(&subject.command, outcome.is_ok(), sent.elapsed());
-                    close(entry, &outcome);
-                    outcome.map_err(Refusal::Handler)
+                    Ok((permit, entry))
                 }
                 Err(_) => Err(Refusal::Journal),
             },
             Err(refusal) => self.record_refusal(&subject, record, refusal).await,
         };
-        Self::log(&subject, caller, &outcome, began.elapsed());
-        outcome.map(|answer| (subject.decision, answer))
+        (subject, begun)
     }
 
     async fn record_refusal<T>(
@@ -606,32 +631,6 @@ impl Gateway {
         }
     }
 
-    /// The one log line of a command.
-    fn log(subject: &Subject, caller: &Caller, outcome: &Result<Answer, Refusal>, took: Duration) {
-        let duration_ms = millis(took);
-        let Subject {
-            decision: id,
-            agent,
-            agent_name,
-            command,
-        } = subject;
-        match outcome {
-            Ok(_) => {
-                tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, ip = %caller.ip, duration_ms, "command carried out");
-            }
-            Err(Refusal::Denied(denied)) => {
-                let approval = denied.approval().map(|id| id.to_string());
-                tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = denied.outcome(), decision.id = %id, ip = %caller.ip, policies = ?denied.policies, approval, duration_ms, "permission denied");
-            }
-            Err(Refusal::Handler(error)) => {
-                tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, ip = %caller.ip, %error, duration_ms, "command failed");
-            }
-            Err(refusal) => {
-                tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "refused", decision.id = %id, ip = %caller.ip, error = %refusal, duration_ms, "command not carried out");
-            }
-        }
-    }
-
     /// `POST /mcp/test/{service}`: the service's `health` command, under policy.
     async fn test(self: &Arc<Self>, caller: Caller, name: &str) -> Result<Response<Body>, Refusal> {
         let parsed = self
@@ -648,7 +647,33 @@ impl Gateway {
     }
 }
 
-fn close(entry: journal::Entry, outcome: &Result<Answer, HandlerError>) {
+/// The one log line of a command.
+fn log<T>(subject: &Subject, ip: IpAddr, outcome: &Result<T, Refusal>, took: Duration) {
+    let duration_ms = millis(took);
+    let Subject {
+        decision: id,
+        agent,
+        agent_name,
+        command,
+    } = subject;
+    match outcome {
+        Ok(_) => {
+            tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, %ip, duration_ms, "command carried out");
+        }
+        Err(Refusal::Denied(denied)) => {
+            let approval = denied.approval().map(|id| id.to_string());
+            tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = denied.outcome(), decision.id = %id, %ip, policies = ?denied.policies, approval, duration_ms, "permission denied");
+        }
+        Err(Refusal::Handler(error)) => {
+            tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, %ip, %error, duration_ms, "command failed");
+        }
+        Err(refusal) => {
+            tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "refused", decision.id = %id, %ip, error = %refusal, duration_ms, "command not carried out");
+        }
+    }
+}
+
+fn close<T>(entry: journal::Entry, outcome: &Result<T, HandlerError>) {
     match outcome {
         Ok(_) => entry.close("success", None),
         // Whether it was carried out is not known, and the record does not pretend.
@@ -657,6 +682,40 @@ fn close(entry: journal::Entry, outcome: &Result<Answer, HandlerError>) {
         }
         Err(error) => entry.close("error", Some(&error.to_string())),
     }
+}
+
+fn unwritable(config: &Config, source: std::io::Error) -> StartError {
+    StartError::Journal {
+        path: config.journal.clone(),
+        source,
+    }
+}
+
+fn places(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count))
+}
+
+/// Learns what MCP servers offer, until told to stop.
+fn learn(catalog: &Arc<Catalog>, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
+    let (catalog, stop) = (Arc::clone(catalog), stop.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = catalog.keep() => {}
+            () = stop.cancelled() => {}
+        }
+    })
+}
+
+/// The sessions that were tainted before this gateway was started anew.
+fn remembered(config: &Config, clock: &Clock, monotonic: &Monotonic) -> Arc<Sessions> {
+    let sessions = Sessions::new(config.session_idle, monotonic.clone());
+    // What an answer that was long on its way tainted began before.
+    let tainted_since = config.session_idle.saturating_add(config.deadline);
+    sessions.remember(journal::tainted(
+        &config.journal,
+        clock.now().minus(tainted_since),
+    ));
+    Arc::new(sessions)
 }
 
 fn unknown_service(listing: &Listing<'_>, name: &str) -> Refusal {

@@ -7,6 +7,7 @@
 
 mod check;
 mod credential;
+mod mcp;
 mod pages;
 pub(crate) mod template;
 
@@ -21,6 +22,7 @@ use self::check::suggestion;
 pub(crate) use self::{
     check::located,
     credential::{App, Credential},
+    mcp::McpTable,
     pages::{PageBy, Pages},
 };
 use crate::redaction::Redaction;
@@ -99,6 +101,8 @@ pub(crate) struct Description {
     pub(crate) groups: BTreeMap<String, Vec<Argument>>,
     #[serde(default)]
     pub(crate) commands: Vec<Command>,
+    /// Of kind `mcp`, which needs it.
+    pub(crate) mcp: Option<McpTable>,
 }
 
 const fn four_mebibytes() -> usize {
@@ -139,12 +143,15 @@ pub(crate) struct FailedWhen {
 pub(crate) enum Kind {
     /// Requests that the file describes.
     Http,
+    /// A server of the Model Context Protocol.
+    Mcp,
 }
 
 impl Kind {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Mcp => "mcp",
         }
     }
 }

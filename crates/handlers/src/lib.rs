@@ -10,8 +10,11 @@ mod description;
 pub mod error;
 pub mod grammar;
 mod http;
+pub mod jsonrpc;
+pub mod mcp;
 mod nearest;
 mod redaction;
+pub mod sse;
 pub mod strict_json;
 
 pub use catalog::Catalog;

@@ -144,6 +144,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "inbox",
         include_str!("../../../migrations/0008_inbox.sql"),
     ),
+    (
+        9,
+        "mcp tools",
+        include_str!("../../../migrations/0009_mcp_tools.sql"),
+    ),
 ];
 
 pub(crate) fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {

@@ -1,7 +1,7 @@
 //! `cedargate services`: what the descriptions say, with this machine's configuration; or
 //! what gateways told the orchestrator.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use authz::{CommandKey, ServiceName, typed};
 use contract::catalog::ServiceView;
@@ -129,11 +129,13 @@ fn configured(
         }),
         Services::Show { name, .. } => {
             let service = known(&catalog, name)?;
-            output.print(&as_json(service), |output| detail(output, service))
+            output.print(&as_json(&service), |output| detail(output, &service))
         }
+        // Of the orchestrator, not of this machine: see `tools.rs`.
+        Services::Tools(_) => Ok(()),
         Services::Schema { name, command } => {
             let service = known(&catalog, name)?;
-            let fragments = fragments(service, command.as_deref())?;
+            let fragments = fragments(&service, command.as_deref())?;
             output.print(&fragments, |_| {
                 fragments
                     .iter()
@@ -145,7 +147,7 @@ fn configured(
     }
 }
 
-fn known<'a>(catalog: &'a Catalog, name: &str) -> anyhow::Result<&'a ServiceInfo> {
+fn known(catalog: &Catalog, name: &str) -> anyhow::Result<Arc<ServiceInfo>> {
     let missing = || {
         NotFound(format!(
             "there is no service `{name}`; `cedargate services list` has them"

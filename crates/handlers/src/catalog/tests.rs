@@ -122,15 +122,16 @@ fn the_operations_of_the_old_gateway_exist() {
 #[test]
 fn every_spelling_leads_to_its_own_command() {
     let catalog = catalog();
-    let services = catalog.services.iter().zip(&catalog.entries);
-    let commands = services.flat_map(|(service, entry)| {
-        service
+    let known: Vec<_> = catalog.entries.iter().filter_map(Entry::known).collect();
+    let commands = known.iter().flat_map(|known| {
+        known
+            .info
             .commands
             .iter()
             .enumerate()
-            .map(move |at| (entry, at))
+            .map(move |at| (known, at))
     });
-    for (entry, (index, command)) in commands {
+    for (known, (index, command)) in commands {
         let phrase: Vec<&str> = command
             .usage
             .split(" <")
@@ -150,7 +151,7 @@ fn every_spelling_leads_to_its_own_command() {
             verb_first,
         ] {
             assert_eq!(
-                entry.spellings.get(&folded(&spelling)),
+                known.find_operation(&spelling).as_ref(),
                 Some(&index),
                 "{spelling}"
             );
@@ -520,8 +521,11 @@ fn a_service_without_settings_says_what_to_set() {
                 .map(|(_, value)| (*value).to_owned())
         };
         let catalog = Catalog::load(&lookup).unwrap();
-        let service = catalog.service("coolify").unwrap().clone();
-        (service.status, service.error_message.unwrap_or_default())
+        let service = catalog.service("coolify").unwrap();
+        (
+            service.status.clone(),
+            service.error_message.clone().unwrap_or_default(),
+        )
     };
     assert_eq!(
         status(&[]).1,
@@ -646,7 +650,7 @@ proptest! {
     fn what_is_accepted_is_what_the_published_schema_accepts(arguments in nearly_arguments()) {
         let catalog = catalog();
         for name in ["get-application-logs", "deploy-application"] {
-            let info = catalog.service("coolify").unwrap().commands.iter().find(|command| command.name == name).unwrap();
+            let info = catalog.service("coolify").unwrap().commands.iter().find(|command| command.name == name).unwrap().clone();
             let published = jsonschema::validator_for(&info.arguments).unwrap();
             let value = Value::Object(arguments.clone());
             prop_assert_eq!(catalog.command("coolify", name, value.clone()).is_ok(), published.is_valid(&value), "{} {}", name, value);
