@@ -352,7 +352,7 @@ impl Gateway {
                 };
                 (asked, headers, peer)
             }
-            Route::Health | Route::Ready | Route::Info | Route::Mcp(_) => {
+            Route::Health | Route::Ready | Route::Info | Route::Mcp(_) | Route::McpAll => {
                 return Err(Refusal::Internal);
             }
         };

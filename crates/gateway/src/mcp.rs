@@ -9,6 +9,7 @@
 //! `ask.rs` what becomes of a request, `hold.rs` how it waits for people, `filter.rs` and
 //! `stream.rs` what becomes of the answer, `session.rs` whose sessions and tasks are.
 
+mod all;
 mod ask;
 mod fault;
 mod filter;

@@ -1,5 +1,6 @@
 //! The door between clients and a server that does as a test tells it.
 
+mod all;
 mod calls;
 mod http_rules;
 mod lists;
@@ -233,6 +234,12 @@ impl House {
                 world.gateway.ready().status() == StatusCode::OK
             })
             .await;
+        let known = |gateway: &crate::Gateway| {
+            gateway.catalog.service("everything").unwrap().status == "active"
+        };
+        world
+            .until("its tools are known", || known(&world.gateway))
+            .await;
         let house = Self { world, server };
         house.review(TOOLS);
         house
@@ -261,8 +268,14 @@ impl House {
         *self.server.script.lock().unwrap() = Box::new(script);
     }
 
+    /// What agents sent: the gateway itself asks for tools as well.
     fn seen(&self) -> Vec<Seen> {
-        self.server.seen.lock().unwrap().clone()
+        let seen = self.server.seen.lock().unwrap();
+        let ours = |seen: &&Seen| {
+            let id = &seen.json()["id"];
+            !id.as_str().is_some_and(|id| id.starts_with("cedargate-"))
+        };
+        seen.iter().filter(ours).cloned().collect()
     }
 
     /// Which methods reached the server.
