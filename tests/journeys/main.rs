@@ -41,6 +41,7 @@ mod escalated;
 mod expired;
 mod identity;
 mod killed;
+mod mcp_conformance;
 mod outage;
 mod people;
 mod policies;

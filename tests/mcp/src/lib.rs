@@ -11,11 +11,13 @@
 mod asked;
 mod http;
 mod jobs;
+mod relay;
 mod server;
 mod tools;
 
 pub use crate::{
     http::{Arrived, Fixture},
+    relay::{Exchange, Relay},
     server::Server,
 };
 
