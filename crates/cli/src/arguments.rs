@@ -671,6 +671,7 @@ impl<const GATEWAY: bool, const ORCHESTRATOR: bool> ServerFlags<GATEWAY, ORCHEST
                 _ => match setting.key {
                     "data" => false,
                     "policies" | "schema" => ORCHESTRATOR,
+                    "services" => GATEWAY,
                     _ => true,
                 },
             })

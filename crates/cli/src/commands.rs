@@ -79,7 +79,7 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
             users::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Tokens(command) => tokens::run(&global, environment, command).await?,
-        Command::Services(command) => services::run(&global, &environment, &command)?,
+        Command::Services(command) => services::run(&global, environment, &command)?,
         Command::Policy(command) => return policy::run(&global, environment, command).await,
         Command::Audit(command) => return audit::run(&global, environment, command).await,
         Command::Health { plane } => return health::run(&global, environment, plane).await,

@@ -99,6 +99,8 @@ pub struct Config {
     pub log: Log,
     /// Which policy set.
     pub policies: PolicyPaths,
+    /// The folder of the operator's own services.
+    pub services: Option<PathBuf>,
     /// What both planes know, to recognise each other.
     pub control_token: Option<SecretString>,
     /// Of the gateway.
@@ -199,6 +201,7 @@ impl Config {
                 format: settings.optional("log.format", log_format)?,
             },
             policies: policy_paths(settings)?,
+            services: settings.services()?,
             control_token,
             gateway,
             orchestrator_url,

@@ -1,6 +1,6 @@
 //! The wiring: which parts run in this process, and how they end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use authz::{Clock, Timestamp};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, Environment},
     data_folder::DataFolder,
-    server,
+    server, service_folder,
 };
 
 /// How long open connections may last after everything else has ended.
@@ -174,7 +174,7 @@ impl Planes {
         environment: &Environment,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let catalog = catalog(environment)?;
+        let catalog = catalog(environment, config.services.as_deref())?;
         let data = DataFolder::open(&config.data)?;
         // Nobody else needs to know it, unless the operator says so for further gateways.
         let control_token = config.control_token.clone().unwrap_or_else(random_secret);
@@ -218,7 +218,7 @@ impl Planes {
         let Some(control_token) = &config.control_token else {
             return Err(missing(CONTROL_TOKEN_MISSING));
         };
-        let catalog = catalog(environment)?;
+        let catalog = catalog(environment, config.services.as_deref())?;
         DataFolder::open(&config.data)?;
         let client = contract::Client::http(
             url,
@@ -327,12 +327,24 @@ fn missing(message: &str) -> anyhow::Error {
     crate::config::ConfigError::Missing(message.to_owned()).into()
 }
 
-/// Every service, with addresses and credentials of the environment.
+/// Every service, with addresses and credentials of the environment; `services` is the
+/// folder of the operator's own descriptions.
 ///
 /// # Errors
 ///
-/// When a `…_FILE` cannot be read, or a description is wrong.
-pub fn catalog(environment: &Environment) -> anyhow::Result<Arc<handlers::Catalog>> {
+/// When a `…_FILE` or the folder cannot be read, or a description is wrong.
+pub fn catalog(
+    environment: &Environment,
+    services: Option<&Path>,
+) -> anyhow::Result<Arc<handlers::Catalog>> {
+    let own = services
+        .map(service_folder::read)
+        .transpose()?
+        .unwrap_or_default();
+    let own: Vec<(&str, &str)> = own
+        .iter()
+        .map(|file| (file.name.as_str(), file.text.as_str()))
+        .collect();
     // The catalog asks by name and takes no error, so the first is kept for afterwards.
     let failed = std::cell::RefCell::new(None);
     let variable = |name: &str| match environment.get_or_file(name) {
@@ -342,7 +354,7 @@ pub fn catalog(environment: &Environment) -> anyhow::Result<Arc<handlers::Catalo
             None
         }
     };
-    let catalog = handlers::Catalog::load(&variable);
+    let catalog = handlers::Catalog::load_with(&own, &variable);
     if let Some(error) = failed.into_inner() {
         return Err(error.into());
     }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use jsonschema::Validator;
+use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Number, Value};
 
 use crate::{
@@ -35,6 +35,12 @@ struct Parameter {
     validator: Arc<Validator>,
 }
 
+/// How large a compiled pattern may be.
+const PATTERN_BYTES: usize = 1 << 20;
+
+/// How often a pattern may go back; one that goes back more often does not match.
+const PATTERN_STEPS: usize = 100_000;
+
 /// Compiled schemas by their text: commands of one service share most of their arguments.
 #[derive(Debug, Default)]
 pub(crate) struct Validators(HashMap<String, Arc<Validator>>);
@@ -45,7 +51,14 @@ impl Validators {
         if let Some(known) = self.0.get(&text) {
             return Ok(Arc::clone(known));
         }
-        let validator = Arc::new(Validator::new(schema).map_err(|error| error.to_string())?);
+        let patterns = PatternOptions::fancy_regex()
+            .size_limit(PATTERN_BYTES)
+            .backtrack_limit(PATTERN_STEPS);
+        let validator = jsonschema::options()
+            .with_pattern_options(patterns)
+            .build(schema)
+            .map_err(|error| error.to_string())?;
+        let validator = Arc::new(validator);
         self.0.insert(text, Arc::clone(&validator));
         Ok(validator)
     }

@@ -1,5 +1,7 @@
 //! The catalog: every service and command, and what each is called.
 
+mod handler;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -12,12 +14,12 @@ use serde_json::{Map, Value};
 use crate::{
     Answer, CommandError, Handler, HandlerError, Parsed,
     arguments::{ArgumentSet, Validators},
-    description::{self, Description, to_json},
-    grammar,
-    http::{self, HttpService},
+    description::{self, Description, located, to_json},
+    grammar, http,
     nearest::nearest,
     redaction::Redaction,
 };
+use handler::ServiceHandler;
 
 /// The descriptions that come with the binary: file name and text.
 const BUILT_IN: &[(&str, &str)] = &[(
@@ -86,7 +88,7 @@ pub struct Catalog {
 /// What a service needs beside what people may read; in the order of [`Catalog::services`].
 #[derive(Debug)]
 struct Entry {
-    handler: HttpService,
+    handler: ServiceHandler,
     /// In the order of [`ServiceInfo::commands`].
     commands: Vec<CommandEntry>,
     /// Every spelling of every command, words joined by `-` → index of the command.
@@ -101,6 +103,24 @@ struct CommandEntry {
     redaction: Redaction,
 }
 
+/// A description, and where it comes from.
+struct Described<'a> {
+    file: &'a str,
+    text: &'a str,
+    description: Description,
+}
+
+fn read<'a>(files: &[(&'a str, &'a str)]) -> Result<Vec<Described<'a>>, String> {
+    let described = files.iter().map(|&(file, text)| {
+        Ok(Described {
+            file,
+            text,
+            description: Description::read(file, text)?,
+        })
+    });
+    described.collect()
+}
+
 impl Catalog {
     /// Reads the built-in descriptions, with addresses and credentials from `variable`,
     /// which looks up an environment variable.
@@ -109,7 +129,55 @@ impl Catalog {
     ///
     /// A text that names file, line and the nearest valid key, when a description is wrong.
     pub fn load(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
-        Self::from_descriptions(BUILT_IN, variable)
+        Self::load_with(&[], variable)
+    }
+
+    /// As [`Catalog::load`], with an operator's own descriptions beside the built-in ones:
+    /// file names, which errors mention, and texts. One that is called as a built-in one
+    /// takes its place only if it says so (`replaces = true`).
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::from_descriptions`]; also when one replaces what is not built in.
+    pub fn load_with(
+        own: &[(&str, &str)],
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        let mut described = read(own)?;
+        let mut built_in = read(BUILT_IN)?;
+        for Described {
+            file,
+            text,
+            description,
+        } in &described
+        {
+            let name = description.name();
+            let at_name =
+                |message: &str| located(file, text, Some(description.name.span()), message);
+            let others = built_in.len();
+            built_in.retain(|other| other.description.name() != name);
+            match (description.replaces, built_in.len() < others) {
+                (true, true) | (false, false) => {}
+                (false, true) => {
+                    return Err(at_name(&format!(
+                        "`{name}` is built in; `replaces = true` makes this its replacement"
+                    )));
+                }
+                (true, false) => {
+                    let names = built_in
+                        .iter()
+                        .map(|other| other.description.name().as_str());
+                    let hint = nearest(name.as_str(), names)
+                        .map(|name| format!("; did you mean `{name}`?"))
+                        .unwrap_or_default();
+                    return Err(at_name(&format!(
+                        "`{name}` replaces nothing: no built-in service is called so{hint}"
+                    )));
+                }
+            }
+        }
+        described.append(&mut built_in);
+        Self::of(described, variable)
     }
 
     /// Reads descriptions: file names, which errors mention, and texts.
@@ -120,6 +188,13 @@ impl Catalog {
     /// `HTTP_TIMEOUT_MS` is not a number of milliseconds.
     pub fn from_descriptions(
         files: &[(&str, &str)],
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        Self::of(read(files)?, variable)
+    }
+
+    fn of(
+        mut described: Vec<Described<'_>>,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
         let timeout = match variable("HTTP_TIMEOUT_MS").filter(|text| !text.trim().is_empty()) {
@@ -134,33 +209,35 @@ impl Catalog {
             },
         };
         let client = http::client()?;
-        let mut described = Vec::new();
-        for &(file, text) in files {
-            described.push((file, Description::read(file, text)?));
-        }
-        described.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
+        described.sort_by(|one, other| one.description.name().cmp(other.description.name()));
 
         let mut catalog = Self {
             services: Vec::new(),
             entries: Vec::new(),
             names: BTreeMap::new(),
         };
-        for (file, description) in described {
+        for Described {
+            file,
+            text,
+            description,
+        } in described
+        {
             let error = |message: String| format!("{file}: {message}");
-            for name in std::iter::once(&description.name).chain(&description.aliases) {
+            for name in std::iter::once(description.name()).chain(&description.aliases) {
                 if catalog
                     .names
                     .insert(name.to_string(), catalog.services.len())
                     .is_some()
                 {
-                    return Err(error(format!("another service is called `{name}`, too")));
+                    let message = format!("another service is called `{name}`, too");
+                    return Err(located(file, text, Some(description.name.span()), &message));
                 }
             }
             let handler =
-                HttpService::new(&description, client.clone(), timeout, variable).map_err(error)?;
+                ServiceHandler::new(&description, &client, timeout, variable).map_err(error)?;
             catalog
                 .services
-                .push(service_info(&description, handler.unavailable()).map_err(error)?);
+                .push(service_info(&description, &handler).map_err(error)?);
             catalog
                 .entries
                 .push(Entry::new(&description, handler).map_err(error)?);
@@ -344,7 +421,7 @@ fn shown(text: &str) -> String {
 }
 
 impl Entry {
-    fn new(description: &Description, handler: HttpService) -> Result<Self, String> {
+    fn new(description: &Description, handler: ServiceHandler) -> Result<Self, String> {
         let mut commands = Vec::new();
         let mut validators = Validators::default();
         for command in &description.commands {
@@ -460,10 +537,11 @@ fn spellings(commands: &[description::Command]) -> Result<HashMap<String, usize>
 
 fn service_info(
     description: &Description,
-    unavailable: Option<&str>,
+    handler: &ServiceHandler,
 ) -> Result<ServiceInfo, String> {
+    let unavailable = handler.unavailable();
     let service = Arc::new(Service {
-        name: description.name.clone(),
+        name: description.name().clone(),
         env: description.environment,
         owners: description.owners.clone(),
         zones: description.zones.clone(),
@@ -474,7 +552,7 @@ fn service_info(
             name: name.to_string(),
             target: Arc::new(Target {
                 key: CommandKey {
-                    service: description.name.clone(),
+                    service: description.name().clone(),
                     name,
                 },
                 service: Arc::clone(&service),
@@ -491,11 +569,11 @@ fn service_info(
     let commands = commands.collect::<Result<_, String>>()?;
     Ok(ServiceInfo {
         service,
-        kind: "http",
-        name: description.name.clone(),
+        kind: description.kind.as_str(),
+        name: description.name().clone(),
         version: description.version.clone(),
         description: description.about.clone(),
-        location: "server".to_owned(),
+        location: handler.location().to_owned(),
         status: if unavailable.is_none() {
             "active"
         } else {

@@ -1,6 +1,8 @@
-//! Descriptions: services of kind `http` as data, one TOML file each.
+//! Descriptions: services as data, one TOML file each.
 //!
 //! Everything that a service needs is said in its file; no code knows a service by name.
+//! What is true of every service stands at the top; so do the keys of kind `http`, which is
+//! what most services are. Each other kind has a table of its own name.
 //! Unknown keys are errors that name the line and the nearest key that is valid.
 
 mod check;
@@ -12,20 +14,23 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 
-use self::check::{located, suggestion};
+pub(crate) use self::check::located;
+use self::check::suggestion;
 use crate::redaction::Redaction;
 
 /// One service.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Description {
-    pub(crate) name: ServiceName,
+    pub(crate) name: Spanned<ServiceName>,
+    /// It takes the place of the service of this name that comes with the binary.
+    #[serde(default)]
+    pub(crate) replaces: bool,
     /// Other names that agents may use for it.
     #[serde(default)]
     pub(crate) aliases: Vec<ServiceName>,
     /// Of this description.
     pub(crate) version: String,
-    #[expect(dead_code, reason = "read only to refuse other kinds")]
     pub(crate) kind: Kind,
     #[serde(rename = "description")]
     pub(crate) about: String,
@@ -35,7 +40,8 @@ pub(crate) struct Description {
     pub(crate) zones: BTreeSet<ZoneName>,
     #[serde(default)]
     pub(crate) owners: Option<TeamName>,
-    pub(crate) address: Address,
+    /// Of kind `http`, which needs it.
+    pub(crate) address: Option<Address>,
     pub(crate) credential: Option<Credential>,
     /// Fixed headers of every request.
     #[serde(default)]
@@ -57,6 +63,7 @@ pub(crate) struct Description {
     /// Arguments that several commands share; a command takes them by `use`.
     #[serde(default)]
     pub(crate) groups: BTreeMap<String, Vec<Argument>>,
+    #[serde(default)]
     pub(crate) commands: Vec<Command>,
 }
 
@@ -68,7 +75,16 @@ const fn four_mebibytes() -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
+    /// Requests that the file describes.
     Http,
+}
+
+impl Kind {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+        }
+    }
 }
 
 /// Where the service is.
@@ -351,6 +367,10 @@ impl Description {
             .complete()
             .map_err(|(span, message)| located(file, text, span, &message))?;
         Ok(description)
+    }
+
+    pub(crate) fn name(&self) -> &ServiceName {
+        self.name.get_ref()
     }
 
     /// What nobody gets to see of one command and its answer.

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::redaction::Redaction;
 use crate::{
     Answer, Handler, HandlerError,
-    description::{AnswerShape, Argument, Description, ErrorRule, RequestLine},
+    description::{Address, AnswerShape, Argument, Description, ErrorRule, RequestLine},
 };
 use scrub::Scrubber;
 
@@ -107,6 +107,7 @@ impl HttpService {
                 .map_err(|_| format!("`{name}` has a value that no header may"))?;
             headers.insert(name, value);
         }
+        let address = address_of(description)?;
         let commands = description.commands.iter().map(|command| {
             let name = command.name.get_ref().clone();
             let operation = name.as_str().replace('-', "_");
@@ -125,7 +126,7 @@ impl HttpService {
             (name, command)
         });
         Ok(Self {
-            name: description.name.clone(),
+            name: description.name().clone(),
             client,
             headers,
             timeout: description
@@ -134,14 +135,14 @@ impl HttpService {
             max_answer_bytes: description.max_answer_bytes,
             rules: description.errors.clone(),
             variables: Variables {
-                address: description.address.variable.clone(),
+                address: address.variable.clone(),
                 credential: description
                     .credential
                     .as_ref()
                     .map(|credential| credential.variable.clone()),
             },
             commands: commands.collect(),
-            ready: Ready::new(description, variable),
+            ready: Ready::new(description, address, variable),
         })
     }
 
@@ -268,6 +269,7 @@ impl Handler for HttpService {
 impl Ready {
     fn new(
         description: &Description,
+        address: &Address,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
         // Files and shells add newlines to values; no address or token has any of its own.
@@ -276,7 +278,6 @@ impl Ready {
                 .map(|value| value.trim().to_owned())
                 .filter(|value| !value.is_empty())
         };
-        let address = &description.address;
         let given = read(&address.variable).or_else(|| address.default.clone());
         let credential = description.credential.as_ref();
         let secret = credential
@@ -318,6 +319,14 @@ impl Ready {
             scrubber,
         })
     }
+}
+
+/// Which every description of this kind has.
+fn address_of(description: &Description) -> Result<&Address, String> {
+    description
+        .address
+        .as_ref()
+        .ok_or_else(|| "kind `http` needs an `address`".to_owned())
 }
 
 /// The address with its suffix and without `/` at its end.

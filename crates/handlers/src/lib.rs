@@ -10,8 +10,10 @@ mod description;
 pub mod error;
 pub mod grammar;
 mod http;
+pub mod jsonrpc;
 mod nearest;
 mod redaction;
+pub mod sse;
 pub mod strict_json;
 
 pub use catalog::Catalog;

@@ -19,8 +19,8 @@ pub(super) fn run(
     match command {
         ConfigCommand::Check(flags) => {
             let settings = settings(global, environment, flags.0)?;
-            Config::from_settings(&settings)?;
-            planes::catalog(settings.environment())?;
+            let config = Config::from_settings(&settings)?;
+            planes::catalog(settings.environment(), config.services.as_deref())?;
             output.print(&json!({"valid": true}), |_| {
                 "the configuration is valid".to_owned()
             })

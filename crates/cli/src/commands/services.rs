@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     arguments::{Global, Services},
+    client::settings,
     config::Environment,
     exit::NotFound,
     output::{Output, printable},
@@ -17,11 +18,12 @@ use crate::{
 
 pub(super) fn run(
     global: &Global,
-    environment: &Environment,
+    environment: Environment,
     command: &Services,
 ) -> anyhow::Result<()> {
     let output = Output::new(global.json);
-    let catalog = planes::catalog(environment)?;
+    let settings = settings(global, environment, BTreeMap::new())?;
+    let catalog = planes::catalog(settings.environment(), settings.services()?.as_deref())?;
     match command {
         Services::List => output.print(&catalog.services(), |output| {
             output.table(

@@ -87,6 +87,13 @@ pub const SETTINGS: &[Setting] = &[
         None,
         "where people reach the orchestrator, for links",
     ),
+    plain(
+        "services",
+        "CEDARGATE_SERVICES",
+        "--services",
+        None,
+        "folder of *.toml that describe services of your own, beside the built-in ones",
+    ),
     secret(
         "control_token_file",
         "CEDARGATE_CONTROL_TOKEN",
@@ -512,6 +519,15 @@ impl Settings {
         Ok(self
             .path("data")?
             .unwrap_or_else(|| PathBuf::from("./data")))
+    }
+
+    /// The folder of the operator's own services, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When a variable is not UTF-8.
+    pub fn services(&self) -> Result<Option<PathBuf>, ConfigError> {
+        self.path("services")
     }
 
     fn setting(key: &'static str) -> Result<&'static Setting, ConfigError> {

@@ -632,3 +632,129 @@ proptest! {
         prop_assert_eq!(&arguments["name"], &json!(name));
     }
 }
+
+/// A small service of an operator's own.
+const OWN: &str = r#"
+name = "tickets"
+version = "1"
+kind = "http"
+description = "For tests."
+address = { variable = "TICKETS_URL" }
+
+[[commands]]
+name = "list-tickets"
+phrase = "tickets list"
+summary = "All tickets"
+risk = "read"
+request = "GET /tickets"
+answer = { list = "tickets" }
+"#;
+
+#[test]
+fn an_operators_own_services_stand_beside_ours() {
+    let load = |own: &[(&str, &str)]| Catalog::load_with(own, &|_| None);
+    let catalog = load(&[("own.toml", OWN)]).unwrap();
+    assert!(catalog.service("coolify").is_some() && catalog.service("tickets").is_some());
+
+    let coolify = OWN.replace("\"tickets\"\nversion", "\"coolify\"\nversion");
+    let replacing = format!("replaces = true\n{coolify}");
+    let catalog = load(&[("own.toml", &replacing)]).unwrap();
+    assert_eq!(catalog.service("coolify").unwrap().commands.len(), 1);
+
+    let cases = [
+        (
+            vec![("own.toml", coolify.clone())],
+            "own.toml:2:8: `coolify` is built in; `replaces = true`",
+        ),
+        (
+            vec![(
+                "own.toml",
+                format!("replaces = true\n{}", coolify.replace("coolify", "coolfy")),
+            )],
+            "own.toml:3:8: `coolfy` replaces nothing: no built-in service is called so; did you mean `coolify`?",
+        ),
+        (
+            vec![("a.toml", OWN.to_owned()), ("b.toml", OWN.to_owned())],
+            "b.toml:2:8: another service is called `tickets`, too",
+        ),
+        (
+            vec![("own.toml", format!("aliases = [\"coolify\"]\n{OWN}"))],
+            "another service is called `coolify`, too",
+        ),
+        (
+            vec![("a.toml", replacing.clone()), ("b.toml", replacing.clone())],
+            "replaces nothing",
+        ),
+    ];
+    for (own, expected) in cases {
+        let own: Vec<(&str, &str)> = own
+            .iter()
+            .map(|(file, text)| (*file, text.as_str()))
+            .collect();
+        let error = load(&own).err().expect(expected);
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn a_description_that_is_a_trap_is_refused() {
+    let argument = |pattern: &str| {
+        OWN.replace(
+            "request =",
+            &format!("arguments = [{{ name = \"a\", description = \"A\", pattern = '{pattern}' }}]\nrequest ="),
+        )
+    };
+    let deep = format!("example = {}1{}", "{ a = ".repeat(1000), " }".repeat(1000));
+    let cases = [
+        (OWN.replace("GET /tickets", "GET tickets"), "is not a path"),
+        (
+            OWN.replace("\"read\"", "\"harmless\""),
+            "unknown variant `harmless`",
+        ),
+        (
+            OWN.replace("kind = \"http\"", "kind = \"htpp\""),
+            "did you mean `http`?",
+        ),
+        (
+            OWN.replace("address = { variable = \"TICKETS_URL\" }", ""),
+            "own.toml:2:8: kind `http` needs an `address`",
+        ),
+        // Groups hold arguments, never other groups, so that they cannot go in circles.
+        (
+            OWN.replace(
+                "[[commands]]",
+                "[groups]\none = [{ use = [\"two\"] }]\ntwo = [{ use = [\"one\"] }]\n[[commands]]",
+            ),
+            "unknown field `use`",
+        ),
+        (argument(&"(a+)".repeat(200)), "longer than 512 bytes"),
+        (argument("("), "argument `a`"),
+        (argument(r"(?=a)\w{900}{900}"), "argument `a`"),
+        (format!("{OWN}\n{deep}"), "own.toml"),
+        (OWN.replace("\n[[commands]]", "\n[[commands]"), "own.toml:8"),
+        (
+            OWN.split("[[commands]]").next().unwrap().to_owned(),
+            "a service without commands",
+        ),
+    ];
+    for (text, expected) in cases {
+        let error = Catalog::load_with(&[("own.toml", &text)], &|_| None).err();
+        let error = error.unwrap_or_else(|| panic!("{expected}: accepted"));
+        let shown: String = error.chars().take(300).collect();
+        assert!(error.contains(expected), "{expected}: {shown}");
+    }
+}
+
+#[test]
+fn a_pattern_that_could_take_forever_is_given_up() {
+    let text = OWN.replace(
+        "request =",
+        "arguments = [{ name = \"a\", description = \"A\", positional = true, \
+         pattern = '^(?=((a+)+)+b).*$' }]\nrequest =",
+    );
+    let catalog = Catalog::load_with(&[("own.toml", &text)], &|_| None).unwrap();
+    let began = std::time::Instant::now();
+    let line = format!("/mcp-tickets tickets list {}", "a".repeat(100_000));
+    assert!(catalog.parse_slash(&line).is_err());
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
-use super::{ArgumentType, Command, Description, Place};
+use super::{ArgumentType, Command, Description, Kind, Place};
 use crate::nearest::nearest;
+
+/// Longer patterns are programs, not formats; in bytes.
+const LONGEST_PATTERN: usize = 512;
 
 impl Description {
     /// Puts the groups' arguments and the default places in, and checks each command.
@@ -31,8 +34,21 @@ impl Description {
                 )
             })?;
         }
-        if self.commands.is_empty() {
-            return Err((None, "a service without commands".to_owned()));
+        self.check_kind()
+    }
+
+    /// Each kind has what it needs and nothing that only another understands.
+    fn check_kind(&self) -> Result<(), (Option<Range<usize>>, String)> {
+        let at_name = |message: &str| (Some(self.name.span()), message.to_owned());
+        match self.kind {
+            Kind::Http => {
+                if self.address.is_none() {
+                    return Err(at_name("kind `http` needs an `address`"));
+                }
+                if self.commands.is_empty() {
+                    return Err(at_name("a service without commands"));
+                }
+            }
         }
         Ok(())
     }
@@ -97,6 +113,15 @@ impl Command {
             } else if let (Some(earlier), true) = (optional_positional, argument.required) {
                 return Err(format!(
                     "required `{name}` comes after optional positional `{earlier}`"
+                ));
+            }
+            if argument
+                .pattern
+                .as_ref()
+                .is_some_and(|pattern| pattern.len() > LONGEST_PATTERN)
+            {
+                return Err(format!(
+                    "the pattern of `{name}` is longer than {LONGEST_PATTERN} bytes"
                 ));
             }
             let scalar = !matches!(argument.kind, ArgumentType::Array | ArgumentType::Object);
@@ -177,7 +202,7 @@ impl Command {
 }
 
 /// `file:line:column: message`.
-pub(super) fn located(file: &str, text: &str, span: Option<Range<usize>>, message: &str) -> String {
+pub(crate) fn located(file: &str, text: &str, span: Option<Range<usize>>, message: &str) -> String {
     let Some(before) = span.and_then(|span| text.get(..span.start)) else {
         return format!("{file}: {message}");
     };

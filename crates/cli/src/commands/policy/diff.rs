@@ -33,7 +33,13 @@ pub(super) async fn run(
     let before = side(global, &environment, &arguments.before).await?;
     let after = side(global, &environment, &arguments.after).await?;
     let recorded = arguments.audit || !arguments.journals.is_empty();
-    let fixtures = fixtures(arguments.fixtures.as_deref(), [&after, &before], recorded)?;
+    let fixtures = fixtures(
+        global,
+        &environment,
+        arguments.fixtures.as_deref(),
+        [&after, &before],
+        recorded,
+    )?;
     let mut parts = Parts {
         before: &before,
         after: &after,
@@ -47,7 +53,7 @@ pub(super) async fn run(
     if recorded {
         let fixtures = match fixtures {
             Some((fixtures, _)) => fixtures,
-            None => Fixtures::new(&source::catalog()?),
+            None => Fixtures::new(&source::catalog(global, &environment)?),
         };
         let mut calls = Recorded::default();
         for path in &arguments.journals {
@@ -73,6 +79,8 @@ pub(super) async fn run(
 
 /// The fixtures that were named, or those of a folder. Recorded calls can do without.
 fn fixtures(
+    global: &Global,
+    environment: &Environment,
     named: Option<&Path>,
     sides: [&Side; 2],
     recorded: bool,
@@ -84,7 +92,7 @@ fn fixtures(
         None => places.find(|path| path.is_file()),
     };
     match found {
-        Some(path) => source::fixtures_of(Some(&path), "").map(Some),
+        Some(path) => source::fixtures_of(global, environment, Some(&path), "").map(Some),
         None if recorded => Ok(None),
         None => Err(Usage(
             "nothing is there to compare by: name agents with --fixtures, or recorded calls with --journal or --audit"

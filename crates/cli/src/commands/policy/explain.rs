@@ -40,7 +40,7 @@ async fn asked(
     let (loaded, fixtures, now, mut facts) = if arguments.live {
         let context = Context::new(global, environment.clone())?;
         let loaded = if arguments.from.policies.is_some() {
-            source::load(global, environment, &arguments.from)?
+            source::load(global, environment.clone(), &arguments.from)?
         } else {
             stored(&context, &in_force(&context).await?).await?
         };
@@ -51,11 +51,16 @@ async fn asked(
             grants: view.grants,
             version: 0,
         };
-        let fixtures = Fixtures::new(&source::catalog()?);
+        let fixtures = Fixtures::new(&source::catalog(global, &environment)?);
         (loaded, fixtures, system_clock().now(), facts)
     } else {
-        let loaded = source::load(global, environment, &arguments.from)?;
-        let (fixtures, now) = source::fixtures_of(arguments.fixtures.as_deref(), &loaded.name)?;
+        let loaded = source::load(global, environment.clone(), &arguments.from)?;
+        let (fixtures, now) = source::fixtures_of(
+            global,
+            &environment,
+            arguments.fixtures.as_deref(),
+            &loaded.name,
+        )?;
         let AgentRef::Name(name) = &arguments.agent else {
             let message = "agents of the fixtures have names: an id needs --live";
             return Err(Usage(message.to_owned()).into());

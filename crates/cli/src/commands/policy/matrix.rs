@@ -19,8 +19,13 @@ pub(super) fn matrix(
     environment: Environment,
     arguments: &PolicyMatrix,
 ) -> anyhow::Result<u8> {
-    let loaded = source::load(global, environment, &arguments.from)?;
-    let (fixtures, now) = source::fixtures_of(arguments.fixtures.as_deref(), &loaded.name)?;
+    let loaded = source::load(global, environment.clone(), &arguments.from)?;
+    let (fixtures, now) = source::fixtures_of(
+        global,
+        &environment,
+        arguments.fixtures.as_deref(),
+        &loaded.name,
+    )?;
     let matrix =
         Matrix::new(&loaded.set, &fixtures, now).map_err(|error| anyhow::anyhow!(error))?;
     if let Some(path) = &arguments.write {

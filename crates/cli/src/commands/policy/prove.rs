@@ -85,7 +85,7 @@ pub(super) fn run(
         usize::from,
     );
     let settled = settle(&theory, &chosen, &solver, jobs);
-    let catalog = source::catalog()?;
+    let catalog = source::catalog(global, environment)?;
     let workshop = Workshop::new(&sources).map_err(|findings| source::wrong(&findings))?;
     let mut outcomes = Vec::new();
     for (claim, results) in chosen.iter().zip(settled) {

@@ -15,6 +15,7 @@ use crate::{
     config::{Config, Environment, PolicyPaths},
     data_folder::shipped_sources,
     exit::Usage,
+    planes,
     policy_test::{Fixtures, SUFFIX, fixtures},
 };
 
@@ -146,9 +147,9 @@ pub(super) fn beside(from: &PolicyFrom, paths: &[PathBuf]) -> PolicyFrom {
 }
 
 /// What the gateway knows of services, without their addresses and credentials.
-pub(super) fn catalog() -> anyhow::Result<Arc<Catalog>> {
-    let catalog = Catalog::load(&|_| None).map_err(|error| anyhow::anyhow!(error))?;
-    Ok(Arc::new(catalog))
+pub(super) fn catalog(global: &Global, environment: &Environment) -> anyhow::Result<Arc<Catalog>> {
+    let settings = settings(global, environment.clone(), BTreeMap::new())?;
+    planes::catalog(&Environment::default(), settings.services()?.as_deref())
 }
 
 /// The fixtures that were named, or those beside the policies.
@@ -157,6 +158,8 @@ pub(super) fn catalog() -> anyhow::Result<Arc<Catalog>> {
 ///
 /// A [`Usage`] that says where they were looked for, or what is wrong with them.
 pub(super) fn fixtures_of(
+    global: &Global,
+    environment: &Environment,
     named: Option<&Path>,
     folder: &str,
 ) -> anyhow::Result<(Fixtures, authz::Timestamp)> {
@@ -168,5 +171,5 @@ pub(super) fn fixtures_of(
         );
         return Err(Usage(message).into());
     }
-    fixtures(&path, &catalog()?).map_err(|finding| wrong(&[*finding]).into())
+    fixtures(&path, &catalog(global, environment)?).map_err(|finding| wrong(&[*finding]).into())
 }

@@ -29,7 +29,7 @@ pub(super) fn bench(
 ) -> anyhow::Result<Bench> {
     // What is not there is said first, whatever is wrong with the policies.
     policy_test::find(paths).map_err(Usage)?;
-    let loaded = source::load(global, environment, &source::beside(from, paths))?;
+    let loaded = source::load(global, environment.clone(), &source::beside(from, paths))?;
     let folder = [PathBuf::from(&loaded.name)];
     let places = if paths.is_empty() { &folder[..] } else { paths };
     let files = policy_test::find(places).map_err(Usage)?;
@@ -44,8 +44,12 @@ pub(super) fn bench(
         );
         return Err(Usage(message).into());
     }
-    let mut cases = policy_test::cases(&files, &source::catalog()?, &loaded.workshop)
-        .map_err(|findings| source::wrong(&findings))?;
+    let mut cases = policy_test::cases(
+        &files,
+        &source::catalog(global, &environment)?,
+        &loaded.workshop,
+    )
+    .map_err(|findings| source::wrong(&findings))?;
     let all = cases.len();
     if let Some(filter) = filter {
         cases.retain(|case| case.name.contains(filter) || case.file.contains(filter));
