@@ -193,6 +193,7 @@ impl Config {
                 .clone()
                 .or_else(|| orchestrator_url.clone())
                 .unwrap_or_default(),
+            mcp: gateway::McpSettings::default(),
         };
         Ok(Self {
             log: Log {

@@ -1,13 +1,81 @@
-//! Answers: how JSON goes out.
+//! Answers: how JSON goes out, and what streams.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use serde::Serialize;
 use serde_json::Value;
+use tower::BoxError;
 
-/// Every answer is whole before it begins.
-pub(crate) type Body = Full<Bytes>;
+/// What an answer says.
+pub(crate) enum Body {
+    /// It is whole before it begins.
+    Whole(Full<Bytes>),
+    /// It comes from elsewhere, as it comes. An error ends the connection, so that nobody
+    /// takes a part for the whole.
+    Streamed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
+}
+
+impl Body {
+    /// One that is whole.
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Self::Whole(Full::new(bytes))
+    }
+
+    /// One that streams.
+    pub(crate) fn streamed(
+        body: impl http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
+    ) -> Self {
+        Self::Streamed(Box::pin(body))
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole(_) => "Whole",
+            Self::Streamed(_) => "Streamed",
+        })
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body)
+                .poll_frame(context)
+                .map_err(|never| match never {}),
+            Self::Streamed(body) => body.as_mut().poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Streamed(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A JSON answer that no cache keeps.
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
@@ -15,7 +83,7 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> 
         tracing::error!(%error, "an answer cannot be written as JSON");
         Vec::new()
     });
-    let mut response = Response::new(Full::new(bytes.into()));
+    let mut response = Response::new(Body::new(bytes.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(

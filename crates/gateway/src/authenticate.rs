@@ -298,7 +298,7 @@ fn is_agent_credential(text: &str) -> bool {
     })
 }
 
-fn is_loopback_origin(origin: &str) -> bool {
+pub(crate) fn is_loopback_origin(origin: &str) -> bool {
     origin.parse::<http::Uri>().is_ok_and(|uri| {
         uri.host().is_some_and(|host| {
             let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -312,7 +312,7 @@ fn is_loopback_origin(origin: &str) -> bool {
 
 /// Whether a `Host` is this machine's, or a name without dots, which nobody can register
 /// for the whole world and then point here.
-fn is_local_name(host: &str) -> bool {
+pub(crate) fn is_local_name(host: &str) -> bool {
     host.parse::<http::uri::Authority>().is_ok_and(|authority| {
         let host = authority.host().to_ascii_lowercase();
         let bare = host.trim_start_matches('[').trim_end_matches(']');

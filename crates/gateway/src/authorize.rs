@@ -395,16 +395,20 @@ fn opening(
     }
 }
 
-/// Which commands of a service an agent may see.
-pub(crate) fn listed<'a>(
+/// Which commands of a service an agent may see: their places in the list.
+pub(crate) fn listed(
     policies: &crate::policy::Active,
     principal: &Principal,
-    commands: &'a [handlers::catalog::CommandInfo],
+    commands: &[handlers::catalog::CommandInfo],
     now: authz::Timestamp,
-) -> Vec<&'a handlers::catalog::CommandInfo> {
-    let may_list = |command: &&handlers::catalog::CommandInfo| {
+) -> Vec<usize> {
+    let may_list = |command: &handlers::catalog::CommandInfo| {
         let slices: Arc<Slices> = policies.slices(&command.target);
         decide::may_list(slices.list(), principal, now)
     };
-    commands.iter().filter(may_list).collect()
+    let places = commands.iter().enumerate();
+    places
+        .filter(|(_, command)| may_list(command))
+        .map(|(place, _)| place)
+        .collect()
 }

@@ -38,6 +38,8 @@ pub struct Config {
     pub last_known_good: PathBuf,
     /// Where approval requests are decided: put before `/approvals/{id}` in refusals.
     pub approvals_url: String,
+    /// How the doors for clients of the Model Context Protocol behave.
+    pub mcp: crate::McpSettings,
 }
 
 /// Why a gateway did not start.

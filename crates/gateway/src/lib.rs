@@ -16,6 +16,7 @@ mod follow;
 pub mod journal;
 mod last_known_good;
 mod listing;
+mod mcp;
 mod metrics;
 mod parse;
 mod policy;
@@ -30,12 +31,12 @@ mod waiting;
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicI64},
     time::{Duration, Instant},
 };
 
-use authz::{Clock, Command, DecisionId};
+use authz::{Clock, Command, DecisionId, Permit};
 use bytes::Bytes;
 use contract::approvals::ApprovalStatus;
 use handlers::{Answer, Catalog, HandlerError, Parsed};
@@ -48,6 +49,7 @@ use tower::{BoxError, service_fn, util::BoxCloneSyncService};
 use tracing::Instrument;
 
 pub use config::{Config, StartError};
+pub use mcp::Settings as McpSettings;
 
 use crate::{
     answer::Body,
@@ -157,7 +159,8 @@ pub(crate) struct Gateway {
     /// Places for commands under way: those whose client hung up count as well.
     places: Arc<Semaphore>,
     /// Places for those who wait for people, so that they leave room for commands.
-    waits: Semaphore,
+    waits: Arc<Semaphore>,
+    mcp: mcp::Door,
     under_way: TaskTracker,
     started: Instant,
 }
@@ -205,8 +208,8 @@ impl Gateway {
         clock: Clock,
         monotonic: Monotonic,
     ) -> Result<(Arc<Self>, Background), StartError> {
-        let services: Vec<_> = catalog
-            .services()
+        let services = catalog.services();
+        let services: Vec<_> = services
             .iter()
             .map(|service| service.name.as_str())
             .collect();
@@ -278,7 +281,10 @@ impl Gateway {
         };
         let gateway = Self {
             places: Arc::new(Semaphore::new(config.max_concurrent)),
-            waits: Semaphore::new(config.max_concurrent.div_ceil(WAITING_PART)),
+            waits: Arc::new(Semaphore::new(
+                config.max_concurrent.div_ceil(WAITING_PART),
+            )),
+            mcp: mcp::Door::new(&config.mcp),
             config,
             catalog,
             clock,
@@ -337,7 +343,9 @@ impl Gateway {
                 };
                 (asked, headers, peer)
             }
-            Route::Health | Route::Ready | Route::Info => return Err(Refusal::Internal),
+            Route::Health | Route::Ready | Route::Info | Route::Mcp(_) => {
+                return Err(Refusal::Internal);
+            }
         };
         let id = asked.id.unwrap_or_default();
         let mut patience = None;
@@ -379,7 +387,7 @@ impl Gateway {
         mut caller: Caller,
         command: Command,
         reason: String,
-        (patience, headers, peer): (Option<&Patience<'_>>, &http::HeaderMap, Peer),
+        (patience, headers, peer): (Option<&Patience>, &http::HeaderMap, Peer),
     ) -> Result<Value, Refusal> {
         let began = Instant::now();
         let key = command.target.key.clone();
@@ -498,6 +506,30 @@ impl Gateway {
         reason: &str,
     ) -> Result<(DecisionId, Answer), Refusal> {
         let began = Instant::now();
+        let (subject, begun) = self.begin(caller, command, reason).await;
+        let outcome = match begun {
+            Ok((permit, entry)) => {
+                let sent = Instant::now();
+                let outcome = self.catalog.handle(permit).await;
+                self.metrics
+                    .carried_out(&subject.command, outcome.is_ok(), sent.elapsed());
+                close(entry, &outcome);
+                outcome.map_err(Refusal::Handler)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        log(&subject, caller.ip, &outcome, began.elapsed());
+        outcome.map(|answer| (subject.decision, answer))
+    }
+
+    /// Decides a command, by whichever door it came, and records that it is about to leave,
+    /// or that it is refused.
+    async fn begin(
+        &self,
+        caller: &Caller,
+        command: Command,
+        reason: &str,
+    ) -> (Subject, Result<(Permit, journal::Entry), Refusal>) {
         let agent = caller.held.principal.agent();
         let subject = Subject {
             decision: DecisionId::generate(self.clock.now()),
@@ -524,22 +556,14 @@ impl Gateway {
                 caller.ip,
             )
             .with_shadow(witness.difference);
-        let outcome = match authorized {
+        let begun = match authorized {
             Ok(permit) => match self.journal.open(subject.clone(), &permit, record).await {
-                Ok(entry) => {
-                    let sent = Instant::now();
-                    let outcome = self.catalog.handle(permit).await;
-                    self.metrics
-                        .carried_out(&subject.command, outcome.is_ok(), sent.elapsed());
-                    close(entry, &outcome);
-                    outcome.map_err(Refusal::Handler)
-                }
+                Ok(entry) => Ok((permit, entry)),
                 Err(_) => Err(Refusal::Journal),
             },
             Err(refusal) => self.record_refusal(&subject, record, refusal).await,
         };
-        Self::log(&subject, caller, &outcome, began.elapsed());
-        outcome.map(|answer| (subject.decision, answer))
+        (subject, begun)
     }
 
     async fn record_refusal<T>(
@@ -575,32 +599,6 @@ impl Gateway {
         }
     }
 
-    /// The one log line of a command.
-    fn log(subject: &Subject, caller: &Caller, outcome: &Result<Answer, Refusal>, took: Duration) {
-        let duration_ms = millis(took);
-        let Subject {
-            decision: id,
-            agent,
-            agent_name,
-            command,
-        } = subject;
-        match outcome {
-            Ok(_) => {
-                tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, ip = %caller.ip, duration_ms, "command carried out");
-            }
-            Err(Refusal::Denied(denied)) => {
-                let approval = denied.approval().map(|id| id.to_string());
-                tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = denied.outcome(), decision.id = %id, ip = %caller.ip, policies = ?denied.policies, approval, duration_ms, "permission denied");
-            }
-            Err(Refusal::Handler(error)) => {
-                tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, ip = %caller.ip, %error, duration_ms, "command failed");
-            }
-            Err(refusal) => {
-                tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "refused", decision.id = %id, ip = %caller.ip, error = %refusal, duration_ms, "command not carried out");
-            }
-        }
-    }
-
     /// `POST /mcp/test/{service}`: the service's `health` command, under policy.
     async fn test(self: &Arc<Self>, caller: Caller, name: &str) -> Result<Response<Body>, Refusal> {
         let parsed = self
@@ -617,7 +615,33 @@ impl Gateway {
     }
 }
 
-fn close(entry: journal::Entry, outcome: &Result<Answer, HandlerError>) {
+/// The one log line of a command.
+fn log<T>(subject: &Subject, ip: IpAddr, outcome: &Result<T, Refusal>, took: Duration) {
+    let duration_ms = millis(took);
+    let Subject {
+        decision: id,
+        agent,
+        agent_name,
+        command,
+    } = subject;
+    match outcome {
+        Ok(_) => {
+            tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, %ip, duration_ms, "command carried out");
+        }
+        Err(Refusal::Denied(denied)) => {
+            let approval = denied.approval().map(|id| id.to_string());
+            tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = denied.outcome(), decision.id = %id, %ip, policies = ?denied.policies, approval, duration_ms, "permission denied");
+        }
+        Err(Refusal::Handler(error)) => {
+            tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, %ip, %error, duration_ms, "command failed");
+        }
+        Err(refusal) => {
+            tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "refused", decision.id = %id, %ip, error = %refusal, duration_ms, "command not carried out");
+        }
+    }
+}
+
+fn close<T>(entry: journal::Entry, outcome: &Result<T, HandlerError>) {
     match outcome {
         Ok(_) => entry.close("success", None),
         // Whether it was carried out is not known, and the record does not pretend.

@@ -20,27 +20,28 @@ pub(crate) struct Listing<'a> {
 }
 
 /// A service with what the agent may see of it.
-struct Seen<'a> {
-    service: &'a ServiceInfo,
-    commands: Vec<&'a CommandInfo>,
+struct Seen {
+    service: Arc<ServiceInfo>,
+    /// Places in its list of commands.
+    commands: Vec<usize>,
 }
 
-impl<'a> Listing<'a> {
-    fn seen(&self, service: &'a ServiceInfo) -> Option<Seen<'a>> {
+impl Listing<'_> {
+    fn seen(&self, service: Arc<ServiceInfo>) -> Option<Seen> {
         let commands = listed(&self.policies, self.principal, &service.commands, self.now);
         // A service of which nothing may be seen does not exist for this agent.
         (!commands.is_empty() || service.commands.is_empty()).then_some(Seen { service, commands })
     }
 
-    fn all(&self) -> Vec<Seen<'a>> {
+    fn all(&self) -> Vec<Seen> {
         self.catalog
             .services()
-            .iter()
+            .into_iter()
             .filter_map(|service| self.seen(service))
             .collect()
     }
 
-    fn one(&self, name: &str) -> Option<Seen<'a>> {
+    fn one(&self, name: &str) -> Option<Seen> {
         self.seen(self.catalog.service(name)?)
     }
 
@@ -103,8 +104,7 @@ impl<'a> Listing<'a> {
     pub(crate) fn help(&self, name: &str) -> Option<Value> {
         let seen = self.one(name)?;
         let commands: Vec<_> = seen
-            .commands
-            .iter()
+            .commands()
             .map(|command| {
                 json!({
                     "name": command.name,
@@ -124,15 +124,19 @@ impl<'a> Listing<'a> {
     }
 }
 
-impl Seen<'_> {
+impl Seen {
+    fn commands(&self) -> impl Iterator<Item = &CommandInfo> {
+        let places = self.commands.iter();
+        places.filter_map(|&place| self.service.commands.get(place))
+    }
+
     fn is_local(&self) -> bool {
         self.service.location == "local"
     }
 
     fn summary(&self) -> Value {
         let names: Vec<_> = self
-            .commands
-            .iter()
+            .commands()
             .map(|command| command.name.as_str())
             .collect();
         let mut summary = json!({
@@ -150,10 +154,7 @@ impl Seen<'_> {
     }
 
     fn capabilities(&self) -> Value {
-        self.commands
-            .iter()
-            .map(|command| capability(command))
-            .collect()
+        self.commands().map(capability).collect()
     }
 }
 
@@ -199,7 +200,7 @@ fn parameters(schema: &Value) -> Vec<Value> {
         .collect()
 }
 
-fn statistics(all: &[Seen<'_>]) -> Value {
+fn statistics(all: &[Seen]) -> Value {
     let with_status = |status: &str| {
         all.iter()
             .filter(|seen| seen.service.status == status)

@@ -139,7 +139,12 @@ fn reason(members: &Map<String, Value>) -> Result<String, String> {
     let reason = string(members, "reason")?
         .or(from_options)
         .unwrap_or_default();
-    Ok(reason.chars().map(plain).take(MAX_REASON_CHARS).collect())
+    Ok(readable(&reason))
+}
+
+/// Why an agent wants something, fit to be shown to people.
+pub(crate) fn readable(reason: &str) -> String {
+    reason.chars().map(plain).take(MAX_REASON_CHARS).collect()
 }
 
 /// A letter that a terminal or a page shows as it is. Escape sequences and marks that turn

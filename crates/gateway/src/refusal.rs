@@ -196,7 +196,7 @@ impl Denied {
     }
 
     /// When the same call is worth another try, if ever.
-    fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match &self.asked {
             Asked::Useless => None,
             Asked::Failed => Some(PENDING_RETRY),
@@ -211,7 +211,7 @@ impl Denied {
         }
     }
 
-    fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let service = &self.command.service;
         let denied =
             format!("Permission denied: Agent does not have access to service '{service}'.");
@@ -265,7 +265,7 @@ impl Denied {
     }
 
     /// What an agent should do now, in a sentence.
-    fn guidance(&self) -> String {
+    pub(crate) fn guidance(&self) -> String {
         match &self.asked {
             Asked::Request { approval, .. } => match approval.status {
                 ApprovalStatus::Pending | ApprovalStatus::Approved => {
@@ -306,7 +306,7 @@ impl Denied {
         }
     }
 
-    fn data(&self) -> Value {
+    pub(crate) fn data(&self) -> Value {
         let outcome = self.outcome();
         let retry_after = self.retry_after().map(seconds);
         let mut data = json!({
@@ -342,7 +342,7 @@ impl Denied {
 }
 
 /// Whole seconds, rounded up: a client that waits so long has waited enough.
-fn seconds(span: Duration) -> u64 {
+pub(crate) fn seconds(span: Duration) -> u64 {
     span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
 
@@ -621,6 +621,18 @@ impl Refusal {
     /// Why, in one word: for metrics and the journal.
     pub(crate) fn kind(&self) -> &'static str {
         self.shape().kind
+    }
+
+    /// More about it, for programs: what `/execute` says in `error.data`.
+    pub(crate) fn details(&self) -> Value {
+        let shape = self.shape();
+        let mut data = shape.data;
+        answer::put(&mut data, "reason", shape.kind);
+        if let Some(after) = shape.retry_after {
+            answer::put(&mut data, "retryable", true);
+            answer::put(&mut data, "retry_after_seconds", seconds(after).max(1));
+        }
+        data
     }
 
     /// The answer, with the caller's `id`.

@@ -28,6 +28,8 @@ pub(crate) enum Route {
     Approval(String),
     /// `DELETE /approvals/{id}`.
     Withdraw(String),
+    /// `POST`, `GET` and `DELETE /mcp/{service}`: one MCP server, through policy.
+    Mcp(String),
 }
 
 /// Why a request is for nothing.
@@ -47,6 +49,7 @@ pub(crate) enum Missing {
 const GET: &str = "GET, HEAD";
 const POST: &str = "POST";
 const GET_DELETE: &str = "GET, HEAD, DELETE";
+const MCP: &str = "POST, GET, DELETE";
 
 impl Route {
     /// Finds the route of a request.
@@ -75,9 +78,12 @@ impl Route {
                 };
                 (route, GET_DELETE)
             }
+            // After every other path below `/mcp`: a service of such a name has no door.
+            ["mcp", name] if !name.is_empty() => (Self::Mcp((*name).to_owned()), MCP),
             _ => return Err(Missing::Path),
         };
         let allowed = match allow {
+            MCP => matches!(*method, Method::POST | Method::GET | Method::DELETE),
             POST => *method == Method::POST,
             GET_DELETE if *method == Method::DELETE => true,
             _ => *method == Method::GET || *method == Method::HEAD,
@@ -104,6 +110,7 @@ impl Route {
             Self::Rpc => "/mcp/rpc",
             Self::Test(_) => "/mcp/test/{service}",
             Self::Approval(_) | Self::Withdraw(_) => "/approvals/{id}",
+            Self::Mcp(_) => "/mcp/{service}",
         }
     }
 }
@@ -162,6 +169,10 @@ mod tests {
             found(Method::DELETE, "/approvals/apr_1"),
             Ok(Route::Withdraw("apr_1".to_owned()))
         );
+        for method in [Method::POST, Method::GET, Method::DELETE] {
+            let door = Route::Mcp("everything".to_owned());
+            assert_eq!(found(method, "/mcp/everything"), Ok(door));
+        }
         for path in [
             "/",
             "//execute",
@@ -180,6 +191,8 @@ mod tests {
             (Method::DELETE, "/mcp/catalog"),
             (Method::POST, "/approvals/apr_1"),
             (Method::OPTIONS, "/mcp/rpc"),
+            (Method::PUT, "/mcp/everything"),
+            (Method::OPTIONS, "/mcp/everything"),
         ] {
             assert!(
                 matches!(found(method, path), Err(Missing::Method { .. })),

@@ -56,14 +56,44 @@ where
             async move { gateway.answer(request).await }
         }));
 
+    let visiting = Arc::clone(gateway);
+    let visited = ServiceBuilder::new()
+        .load_shed()
+        .concurrency_limit(gateway.config.max_concurrent)
+        // No time limit: what an MCP server answers may take as long as it says that it
+        // works. Reading the request and reaching the server have limits of their own.
+        .layer(Authenticate {
+            authenticator: Arc::clone(&gateway.authenticator),
+        })
+        .service(service_fn(move |request: AgentRequest<B>| {
+            let gateway = Arc::clone(&visiting);
+            async move {
+                let path = request.http.uri().path();
+                match Route::find(request.http.method(), path) {
+                    Ok(Route::Mcp(service)) => gateway.mcp(request, &service).await,
+                    _ => Err(Refusal::Internal),
+                }
+            }
+        }));
+
     let open = Arc::clone(gateway);
     let routed = service_fn(move |request: Request<B>| {
-        let (open, guarded) = (Arc::clone(&open), guarded.clone());
+        let (open, guarded, visited) = (Arc::clone(&open), guarded.clone(), visited.clone());
         async move {
             match Route::find(request.method(), request.uri().path()) {
                 Ok(Route::Health) => Ok(open.health()),
                 Ok(Route::Ready) => Ok(open.ready()),
                 Ok(Route::Info) => Ok(open.info()),
+                Ok(Route::Mcp(_)) => {
+                    if let Some(refused) = open.mcp_admits(request.headers()) {
+                        return Ok(refused);
+                    }
+                    let credential = request.headers().contains_key(header::AUTHORIZATION)
+                        || request.headers().contains_key(X_MCP_KEY);
+                    Ok(visited.oneshot(request).await.unwrap_or_else(|error| {
+                        Gateway::mcp_guarded(&refusal_of(error), credential)
+                    }))
+                }
                 Ok(route) => {
                     let stranger =
                         matches!(route, Route::Catalog) && claims_nothing(request.headers());
@@ -141,6 +171,11 @@ fn is_unauthenticated(error: &BoxError) -> bool {
 
 /// Turns what the guards refused into an answer.
 fn answer_error(error: BoxError) -> Response<Body> {
+    refusal_of(error).into_response(&Value::Null)
+}
+
+/// Why the guards refused; told to operators here.
+fn refusal_of(error: BoxError) -> Refusal {
     let refusal = match error.downcast::<Refusal>() {
         Ok(refusal) => *refusal,
         Err(error) if error.is::<tower::load_shed::error::Overloaded>() => Refusal::Overloaded,
@@ -156,7 +191,7 @@ fn answer_error(error: BoxError) -> Response<Body> {
     ) {
         tracing::info!(reason = %refusal, "not authenticated");
     }
-    refusal.into_response(&Value::Null)
+    refusal
 }
 
 /// Reads a whole body of at most `limit` bytes.

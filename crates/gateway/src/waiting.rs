@@ -10,7 +10,7 @@ use contract::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use tokio::{
-    sync::{SemaphorePermit, broadcast},
+    sync::{OwnedSemaphorePermit, broadcast},
     time::Instant,
 };
 
@@ -30,13 +30,18 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 
 /// How long a request may be kept waiting for people, and the place that it holds as long.
 #[derive(Debug)]
-pub(crate) struct Patience<'a> {
+pub(crate) struct Patience {
     seconds: u64,
     until: Instant,
-    _place: SemaphorePermit<'a>,
+    _place: OwnedSemaphorePermit,
 }
 
-impl Patience<'_> {
+impl Patience {
+    /// When it ends.
+    pub(crate) fn until(&self) -> Instant {
+        self.until
+    }
+
     /// Says in the answer how long it would have been waited for.
     pub(crate) fn applied(&self, response: &mut Response<Body>) {
         if let Ok(value) = HeaderValue::try_from(format!("wait={}", self.seconds)) {
@@ -48,10 +53,14 @@ impl Patience<'_> {
 impl Gateway {
     /// How long these headers ask to be kept waiting, as far as there is time and room.
     /// Half of a request's time at most: what people permit must still be carried out.
-    pub(crate) fn patience(&self, headers: &HeaderMap) -> Option<Patience<'_>> {
+    pub(crate) fn patience(&self, headers: &HeaderMap) -> Option<Patience> {
         let wanted = preferred_wait(headers)?;
-        let place = self.waits.try_acquire().ok()?;
-        let longest = wanted.min(MAX_WAIT).min(self.config.deadline / 2);
+        self.patient(wanted.min(MAX_WAIT).min(self.config.deadline / 2))
+    }
+
+    /// To wait so long, if there is room.
+    pub(crate) fn patient(&self, longest: Duration) -> Option<Patience> {
+        let place = Arc::clone(&self.waits).try_acquire_owned().ok()?;
         Some(Patience {
             seconds: longest.as_secs(),
             until: Instant::now() + longest,
@@ -65,7 +74,7 @@ impl Gateway {
         &self,
         agent: AgentId,
         id: ApprovalRequestId,
-        patience: Option<&Patience<'_>>,
+        patience: Option<&Patience>,
         changes: &mut broadcast::Receiver<Change>,
     ) -> Result<ApprovalSummary, Refusal> {
         loop {
@@ -164,7 +173,7 @@ impl Gateway {
 }
 
 /// Waits until something changes about an agent.
-async fn news_of(agent: AgentId, changes: &mut broadcast::Receiver<Change>) {
+pub(crate) async fn news_of(agent: AgentId, changes: &mut broadcast::Receiver<Change>) {
     loop {
         match changes.recv().await {
             Ok(change) if change.agent() == Some(agent) => return,
@@ -178,7 +187,7 @@ async fn news_of(agent: AgentId, changes: &mut broadcast::Receiver<Change>) {
 
 /// How long a client is ready to wait: `Prefer: wait=30`, RFC 7240. Only the first such
 /// preference counts; one that is no number is none.
-fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
     let mut preferences = headers
         .get_all(PREFER)
         .iter()

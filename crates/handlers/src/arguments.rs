@@ -22,6 +22,18 @@ pub(crate) struct ArgumentSet {
     /// Folded name → index of the parameter.
     names: BTreeMap<String, usize>,
     at_least_one: Vec<Vec<String>>,
+    /// Of a tool: what all arguments together must fit. Its arguments are taken as they are.
+    whole: Option<Whole>,
+}
+
+/// The JSON Schema of all arguments of a tool.
+#[derive(Debug)]
+enum Whole {
+    /// Not to be relied on: nobody reviewed it.
+    Unknown,
+    Checked(Box<Validator>),
+    /// Why it cannot be used.
+    Broken(String),
 }
 
 #[derive(Debug)]
@@ -32,7 +44,8 @@ struct Parameter {
     /// May be given without its name.
     positional: bool,
     default: Option<Value>,
-    validator: Arc<Validator>,
+    /// Of a tool's, the whole is checked.
+    validator: Option<Arc<Validator>>,
 }
 
 /// How large a compiled pattern may be.
@@ -85,7 +98,51 @@ impl ArgumentSet {
             parameters,
             names,
             at_least_one: command.at_least_one.clone(),
+            whole: None,
         })
+    }
+
+    /// Of a tool whose upstream says this of its arguments. Only a schema that somebody
+    /// `reviewed` is put to use.
+    pub(crate) fn of_tool(schema: &Value, reviewed: bool) -> Self {
+        let parameters = parameters(schema);
+        let named = parameters.iter().enumerate();
+        let whole = if reviewed {
+            match validator(schema) {
+                Ok(validator) => Whole::Checked(Box::new(validator)),
+                Err(reason) => Whole::Broken(reason),
+            }
+        } else {
+            Whole::Unknown
+        };
+        Self {
+            names: named
+                .map(|(index, parameter)| (folded(&parameter.name), index))
+                .collect(),
+            parameters,
+            at_least_one: Vec::new(),
+            whole: Some(whole),
+        }
+    }
+
+    /// `<path> [--head <integer>] [--all]`: as a person would type them.
+    pub(crate) fn usage(&self) -> String {
+        let mut usage = String::new();
+        for Parameter {
+            name,
+            kind,
+            required,
+            ..
+        } in &self.parameters
+        {
+            let part = match (required, kind) {
+                (true, _) => format!(" <{name}>"),
+                (false, ArgumentType::Boolean) => format!(" [--{name}]"),
+                (false, kind) => format!(" [--{name} <{}>]", kind.as_str()),
+            };
+            usage.push_str(&part);
+        }
+        usage
     }
 
     /// Arguments as a person types them.
@@ -166,6 +223,8 @@ impl ArgumentSet {
         };
         match value {
             Value::Null => {}
+            // What goes to a tool is what was sent, whatever its schema makes of names.
+            Value::Object(named) if self.whole.is_some() => taken.values = named,
             Value::Object(named) => taken.take_named(named),
             Value::Array(values) => {
                 let mut positional = self
@@ -210,6 +269,24 @@ impl ArgumentSet {
 
     fn check(&self, values: &Map<String, Value>) -> Vec<String> {
         let mut problems = Vec::new();
+        match &self.whole {
+            None => {}
+            // Policy refuses what nobody reviewed, and says why.
+            Some(Whole::Unknown) => return problems,
+            Some(Whole::Broken(reason)) => {
+                problems.push(format!("its JSON Schema cannot be used: {reason}"));
+                return problems;
+            }
+            Some(Whole::Checked(validator)) => {
+                let arguments = Value::Object(values.clone());
+                let errors = validator.iter_errors(&arguments).take(MAX_PROBLEMS);
+                problems.extend(errors.map(|error| match error.instance_path().to_string() {
+                    path if path.is_empty() => missing_or(&error),
+                    path => format!("`{}`: {}", path.trim_start_matches('/'), error.masked()),
+                }));
+                return problems;
+            }
+        }
         for parameter in &self.parameters {
             match values.get(&parameter.name) {
                 Some(value) => problems.extend(parameter.check(value)),
@@ -344,7 +421,7 @@ impl Parameter {
             required: argument.required,
             positional: argument.required || argument.positional,
             default,
-            validator,
+            validator: Some(validator),
         })
     }
 
@@ -393,6 +470,171 @@ impl Parameter {
         // Masked: what an agent sends may be a secret, and problems are logged.
         let problem =
             |error: jsonschema::ValidationError<'_>| format!("`{}`: {}", self.name, error.masked());
-        self.validator.iter_errors(value).map(problem).collect()
+        let validator = self.validator.iter();
+        validator
+            .flat_map(|validator| validator.iter_errors(value))
+            .map(problem)
+            .collect()
     }
 }
+
+/// A tool's schema may be wrong in a thousand ways; nobody reads them all.
+const MAX_PROBLEMS: usize = 8;
+
+/// A pattern of an upstream's may try so often before it gives up.
+const BACKTRACKS: usize = 20_000;
+
+fn missing_or(error: &jsonschema::ValidationError<'_>) -> String {
+    match error.kind() {
+        jsonschema::error::ValidationErrorKind::Required { property } => {
+            format!("`{}` is missing", property.as_str().unwrap_or_default())
+        }
+        _ => error.masked().to_string(),
+    }
+}
+
+/// A validator of an upstream's schema. It fetches nothing, and its patterns end.
+fn validator(schema: &Value) -> Result<Validator, String> {
+    if !refers_plainly(schema) {
+        return Err("it refers by other ways than `#/…`".to_owned());
+    }
+    if refers_to_itself(schema) {
+        return Err("a `$ref` leads back to itself".to_owned());
+    }
+    jsonschema::options()
+        .with_pattern_options(jsonschema::PatternOptions::fancy_regex().backtrack_limit(BACKTRACKS))
+        .build(schema)
+        .map_err(|error| error.masked().to_string())
+}
+
+/// Whether every reference is one that [`refers_to_itself`] can follow.
+fn refers_plainly(schema: &Value) -> bool {
+    fn plainly(schema: &Value, root: bool) -> bool {
+        match schema {
+            Value::Object(members) => members.iter().all(|(key, member)| {
+                let fine = match (key.as_str(), member) {
+                    ("$ref", Value::String(target)) => {
+                        (target == "#" || target.starts_with("#/")) && !target.contains('%')
+                    }
+                    ("$id", Value::String(_)) => root,
+                    ("$dynamicRef" | "$recursiveRef" | "$anchor" | "$dynamicAnchor", Value::String(_)) => false,
+                    _ => true,
+                };
+                fine && plainly(member, false)
+            }),
+            Value::Array(items) => items.iter().all(|item| plainly(item, false)),
+            _ => true,
+        }
+    }
+    plainly(schema, true)
+}
+
+/// Whether following `$ref` alone, without going deeper into a value, comes round: a
+/// validator would follow it for ever.
+fn refers_to_itself(schema: &Value) -> bool {
+    fn every<'a>(schema: &'a Value, found: &mut Vec<&'a Value>) {
+        match schema {
+            Value::Object(members) => {
+                found.push(schema);
+                members.values().for_each(|member| every(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| every(item, found)),
+            _ => {}
+        }
+    }
+    /// What is checked of the very same value as `schema` is.
+    fn same_value<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
+        let mut found = Vec::new();
+        if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
+            let pointer = target.strip_prefix('#').unwrap_or(target);
+            found.extend(root.pointer(pointer));
+        }
+        for key in ["allOf", "anyOf", "oneOf"] {
+            found.extend(schema.get(key).and_then(Value::as_array).into_iter().flatten());
+        }
+        for key in ["not", "if", "then", "else"] {
+            found.extend(schema.get(key));
+        }
+        let dependent = schema.get("dependentSchemas").and_then(Value::as_object);
+        found.extend(dependent.into_iter().flat_map(Map::values));
+        found
+    }
+    let mut schemas = Vec::new();
+    every(schema, &mut schemas);
+    let at = |one: &Value| std::ptr::from_ref(one) as usize;
+    // Kahn's: what is left when everything without a way onward is gone, goes round.
+    let mut onward: HashMap<usize, Vec<usize>> = HashMap::new();
+    for one in &schemas {
+        let next = same_value(schema, one);
+        onward.insert(at(one), next.into_iter().map(at).collect());
+    }
+    loop {
+        let before = onward.len();
+        let known: std::collections::HashSet<usize> = onward.keys().copied().collect();
+        onward.retain(|_, next| next.iter().any(|next| known.contains(next)));
+        if onward.is_empty() {
+            return false;
+        }
+        if onward.len() == before {
+            return true;
+        }
+    }
+}
+
+/// What a tool's schema says of each argument, required ones first, each in their order.
+fn parameters(schema: &Value) -> Vec<Parameter> {
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let mut parameters: Vec<Parameter> = properties
+        .into_iter()
+        .flatten()
+        .map(|(name, property)| {
+            let required = required.contains(&name.as_str());
+            Parameter {
+                name: name.clone(),
+                kind: kind(property),
+                required,
+                positional: required,
+                default: None,
+                validator: None,
+            }
+        })
+        .collect();
+    parameters.sort_by_key(|parameter| !parameter.required);
+    parameters
+}
+
+/// The type of a property; whatever may be several things is written as JSON.
+fn kind(property: &Value) -> ArgumentType {
+    let named = |name: &str| match name {
+        "string" => ArgumentType::String,
+        "integer" => ArgumentType::Integer,
+        "number" => ArgumentType::Number,
+        "boolean" => ArgumentType::Boolean,
+        "array" => ArgumentType::Array,
+        _ => ArgumentType::Object,
+    };
+    match property.get("type") {
+        Some(Value::String(name)) => named(name),
+        Some(Value::Array(names)) => {
+            let mut names = names.iter().filter_map(Value::as_str).filter(|name| *name != "null");
+            match (names.next(), names.next()) {
+                (Some(name), None) => named(name),
+                _ => ArgumentType::Object,
+            }
+        }
+        _ => match property.get("enum").and_then(Value::as_array) {
+            Some(options) if options.iter().all(Value::is_string) => ArgumentType::String,
+            _ => ArgumentType::Object,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The catalog: every service and command, and what each is called.
 
 mod handler;
+mod known;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,18 +9,18 @@ use std::{
     time::Duration,
 };
 
-use authz::{Arguments, Command, CommandKey, Permit, Service, ServiceName, Target};
+use authz::{Command, CommandKey, Permit, Service, ServiceName, Target};
 use serde_json::{Map, Value};
 
 use crate::{
     Answer, CommandError, Handler, HandlerError, Parsed,
-    arguments::{ArgumentSet, Validators},
-    description::{self, Description, located, to_json},
-    grammar, http,
+    description::{self, Description, located},
+    grammar,
+    mcp::McpService,
     nearest::nearest,
-    redaction::Redaction,
 };
-use handler::ServiceHandler;
+use handler::{Clients, ServiceHandler};
+pub(crate) use known::{Known, ServiceFacts};
 
 /// The descriptions that come with the binary: file name and text.
 const BUILT_IN: &[(&str, &str)] = &[(
@@ -76,31 +77,30 @@ pub struct CommandInfo {
     pub example: Value,
 }
 
-/// Every service and command that this gateway knows. Made once, at start.
+/// Every service and command that this gateway knows. The services are known at start;
+/// what an MCP server offers is learnt by [`Catalog::keep`], and changes.
 #[derive(Debug)]
 pub struct Catalog {
-    services: Vec<ServiceInfo>,
+    /// By name.
     entries: Vec<Entry>,
-    /// Name or alias → index into both.
+    /// Name or alias → index.
     names: BTreeMap<String, usize>,
 }
 
-/// What a service needs beside what people may read; in the order of [`Catalog::services`].
+/// One service.
 #[derive(Debug)]
 struct Entry {
     handler: ServiceHandler,
-    /// In the order of [`ServiceInfo::commands`].
-    commands: Vec<CommandEntry>,
-    /// Every spelling of every command, words joined by `-` → index of the command.
-    spellings: HashMap<String, usize>,
-    /// The most words that a spelling has.
-    longest: usize,
+    /// Of a service whose commands do not change.
+    known: Option<Arc<Known>>,
 }
 
-#[derive(Debug)]
-struct CommandEntry {
-    arguments: ArgumentSet,
-    redaction: Redaction,
+impl Entry {
+    fn known(&self) -> Option<Arc<Known>> {
+        self.known
+            .clone()
+            .or_else(|| Some(self.handler.mcp()?.known()))
+    }
 }
 
 /// A description, and where it comes from.
@@ -208,11 +208,10 @@ impl Catalog {
                 }
             },
         };
-        let client = http::client()?;
+        let clients = Clients::new(timeout, variable)?;
         described.sort_by(|one, other| one.description.name().cmp(other.description.name()));
 
         let mut catalog = Self {
-            services: Vec::new(),
             entries: Vec::new(),
             names: BTreeMap::new(),
         };
@@ -226,35 +225,56 @@ impl Catalog {
             for name in std::iter::once(description.name()).chain(&description.aliases) {
                 if catalog
                     .names
-                    .insert(name.to_string(), catalog.services.len())
+                    .insert(name.to_string(), catalog.entries.len())
                     .is_some()
                 {
                     let message = format!("another service is called `{name}`, too");
                     return Err(located(file, text, Some(description.name.span()), &message));
                 }
             }
-            let handler =
-                ServiceHandler::new(&description, &client, timeout, variable).map_err(error)?;
-            catalog
-                .services
-                .push(service_info(&description, &handler).map_err(error)?);
-            catalog
-                .entries
-                .push(Entry::new(&description, handler).map_err(error)?);
+            let handler = ServiceHandler::new(&description, &clients).map_err(error)?;
+            let known = match &handler {
+                ServiceHandler::Mcp(_) => None,
+                described => {
+                    let facts = ServiceFacts::new(&description, described.location());
+                    let known = Known::described(&facts, &description, described.unavailable());
+                    Some(Arc::new(known.map_err(error)?))
+                }
+            };
+            catalog.entries.push(Entry { handler, known });
         }
         Ok(catalog)
     }
 
-    /// Every service, by name.
+    /// Every service, by name, as it is now.
     #[must_use]
-    pub fn services(&self) -> &[ServiceInfo] {
-        &self.services
+    pub fn services(&self) -> Vec<Arc<ServiceInfo>> {
+        let known = self.entries.iter().filter_map(Entry::known);
+        known.map(|known| Arc::clone(&known.info)).collect()
     }
 
-    /// One service, by name or alias.
+    /// One service, by name or alias, as it is now.
     #[must_use]
-    pub fn service(&self, name: &str) -> Option<&ServiceInfo> {
-        self.services.get(self.index(name)?)
+    pub fn service(&self, name: &str) -> Option<Arc<ServiceInfo>> {
+        let known = self.entries.get(self.index(name)?)?.known()?;
+        Some(Arc::clone(&known.info))
+    }
+
+    /// An MCP server, by name or alias.
+    #[must_use]
+    pub fn mcp(&self, name: &str) -> Option<&Arc<McpService>> {
+        self.entries.get(self.index(name)?)?.handler.mcp()
+    }
+
+    /// Every MCP server, by name.
+    pub fn mcp_services(&self) -> impl Iterator<Item = &Arc<McpService>> {
+        self.entries.iter().filter_map(|entry| entry.handler.mcp())
+    }
+
+    /// Asks MCP servers for their tools, at first and whenever those may have changed, for
+    /// as long as it is polled. Without MCP servers it ends at once.
+    pub async fn keep(&self) {
+        futures_util::future::join_all(self.mcp_services().map(|service| service.keep())).await;
     }
 
     /// Parses a slash command: `/mcp-coolify servers list --tag web`.
@@ -264,12 +284,14 @@ impl Catalog {
     /// See [`CommandError`].
     pub fn parse_slash(&self, text: &str) -> Result<Parsed, CommandError> {
         let line = grammar::split(text)?;
-        let (service, entry) = self.named(&line.service)?;
+        let known = self.named(&line.service)?;
+        let service = &known.info;
         let help = line
             .words
             .first()
             .is_none_or(|word| matches!(word.text.as_str(), "help" | "--help" | "-h"));
-        if help
+        if line.words.is_empty()
+            || (help && !known.has("help"))
             || line
                 .words
                 .iter()
@@ -280,32 +302,17 @@ impl Catalog {
                 service: service.name.clone(),
             });
         }
-        // The longest spelling wins: `applications envs list` before `applications`.
-        let mut spelling = String::new();
-        let mut found = None;
-        for (count, word) in line.words.iter().take(entry.longest).enumerate() {
-            if word.json.is_some() {
-                break;
-            }
-            if count > 0 {
-                spelling.push('-');
-            }
-            spelling.push_str(&folded(&word.text));
-            if let Some(&index) = entry.spellings.get(&spelling) {
-                found = Some((index, count + 1));
-            }
-        }
-        let Some((index, count)) = found else {
+        let Some((index, count)) = known.find(&line.words) else {
             let tried = line
                 .words
                 .iter()
                 .take(2)
                 .take_while(|word| word.json.is_none() && !word.text.starts_with("--"));
             let tried: Vec<&str> = tried.map(|word| word.text.as_str()).collect();
-            return Err(entry.unknown(service, &tried.join(" ")));
+            return Err(known.unknown(&tried.join(" ")));
         };
         let words = line.words.get(count..).unwrap_or_default();
-        entry.command(service, index, |arguments| arguments.read_words(words))
+        known.command(index, |arguments| arguments.read_words(words))
     }
 
     /// Makes a command of a structured body: service and operation in any spelling,
@@ -320,32 +327,31 @@ impl Catalog {
         operation: &str,
         arguments: Value,
     ) -> Result<Parsed, CommandError> {
-        let (service, entry) = self.named(service)?;
-        let spelling = operation
-            .split_whitespace()
-            .map(folded)
-            .collect::<Vec<_>>()
-            .join("-");
-        if spelling == "help" {
+        let known = self.named(service)?;
+        if folded(operation.trim()) == "help" && !known.has("help") {
             return Ok(Parsed::Help {
-                service: service.name.clone(),
+                service: known.info.name.clone(),
             });
         }
-        let Some(&index) = entry.spellings.get(&spelling) else {
-            return Err(entry.unknown(service, operation));
+        let Some(index) = known.find_operation(operation) else {
+            return Err(known.unknown(operation));
         };
-        entry.command(service, index, |set| set.read_value(arguments))
+        known.command(index, |set| set.read_value(arguments))
     }
 
     /// The arguments as people and records may see them.
     #[must_use]
     pub fn redacted(&self, command: &Command) -> Map<String, Value> {
         let values = command.arguments.values();
-        let Some(entry) = self.entry(&command.target.key) else {
+        let CommandKey { service, name } = &command.target.key;
+        let index = self.names.get(service.as_str());
+        let known = index.and_then(|&index| self.entries.get(index)?.known());
+        let Some(redaction) = known.as_ref().and_then(|known| known.redaction(name.as_str()))
+        else {
             return authz::redact::arguments(values, &[]);
         };
         let mut shown = values.clone();
-        entry.redaction.arguments(&mut shown);
+        redaction.arguments(&mut shown);
         shown
     }
 
@@ -384,26 +390,19 @@ impl Catalog {
             .copied()
     }
 
-    fn named(&self, name: &str) -> Result<(&ServiceInfo, &Entry), CommandError> {
+    fn named(&self, name: &str) -> Result<Arc<Known>, CommandError> {
         let index = self.index(name);
         index
-            .and_then(|index| Some((self.services.get(index)?, self.entries.get(index)?)))
+            .and_then(|index| self.entries.get(index)?.known())
             .ok_or_else(|| CommandError::UnknownService {
                 name: shown(name),
                 nearest: nearest(name, self.names.keys().map(String::as_str)).map(str::to_owned),
                 available: self
-                    .services
+                    .services()
                     .iter()
                     .map(|service| service.name.to_string())
                     .collect(),
             })
-    }
-
-    fn entry(&self, key: &CommandKey) -> Option<&CommandEntry> {
-        let entry = self.entries.get(*self.names.get(key.service.as_str())?)?;
-        entry
-            .commands
-            .get(*entry.spellings.get(&folded(key.name.as_str()))?)
     }
 }
 
@@ -418,82 +417,6 @@ fn shown(text: &str) -> String {
         .take(64)
         .flat_map(char::escape_default)
         .collect()
-}
-
-impl Entry {
-    fn new(description: &Description, handler: ServiceHandler) -> Result<Self, String> {
-        let mut commands = Vec::new();
-        let mut validators = Validators::default();
-        for command in &description.commands {
-            let problem =
-                |message: String| format!("command `{}`: {message}", command.name.get_ref());
-            let arguments = ArgumentSet::new(command, &mut validators).map_err(problem)?;
-            if !command.example.is_empty() {
-                arguments
-                    .read_value(to_json(&command.example)?)
-                    .map_err(|problems| problem(format!("its example: {}", problems.join("; "))))?;
-            }
-            commands.push(CommandEntry {
-                arguments,
-                redaction: description.redaction(command),
-            });
-        }
-        let spellings = spellings(&description.commands)?;
-        let longest = spellings
-            .keys()
-            .map(|spelling| spelling.split('-').count())
-            .max()
-            .unwrap_or(0);
-        Ok(Self {
-            handler,
-            commands,
-            spellings,
-            longest,
-        })
-    }
-
-    fn command(
-        &self,
-        service: &ServiceInfo,
-        index: usize,
-        arguments: impl FnOnce(&ArgumentSet) -> Result<Map<String, Value>, Vec<String>>,
-    ) -> Result<Parsed, CommandError> {
-        let (Some(entry), Some(info)) = (self.commands.get(index), service.commands.get(index))
-        else {
-            return Err(self.unknown(service, ""));
-        };
-        match arguments(&entry.arguments) {
-            Ok(values) => Ok(Parsed::Command(Command {
-                target: Arc::clone(&info.target),
-                arguments: Arguments::new(values),
-            })),
-            Err(problems) => Err(CommandError::Arguments {
-                command: info.target.key.clone(),
-                problems,
-                usage: format!("/mcp-{} {}", service.name, info.usage),
-            }),
-        }
-    }
-
-    fn unknown(&self, service: &ServiceInfo, name: &str) -> CommandError {
-        let available: Vec<String> = service
-            .commands
-            .iter()
-            .map(|command| command.name.clone())
-            .collect();
-        let mut words = name.split_whitespace().map(folded);
-        let first = words.next().unwrap_or_default();
-        let whole = words.fold(first.clone(), |whole, word| format!("{whole}-{word}"));
-        let spellings = || self.spellings.keys().map(String::as_str);
-        let near = nearest(&whole, spellings()).or_else(|| nearest(&first, spellings()));
-        let near = near.and_then(|spelling| available.get(*self.spellings.get(spelling)?));
-        CommandError::UnknownCommand {
-            service: service.name.to_string(),
-            name: shown(name),
-            nearest: near.cloned(),
-            available,
-        }
-    }
 }
 
 /// Every spelling of every command: name, phrase and aliases as they are, then both with the
@@ -533,57 +456,6 @@ fn spellings(commands: &[description::Command]) -> Result<HashMap<String, usize>
         }
     }
     Ok(spellings)
-}
-
-fn service_info(
-    description: &Description,
-    handler: &ServiceHandler,
-) -> Result<ServiceInfo, String> {
-    let unavailable = handler.unavailable();
-    let service = Arc::new(Service {
-        name: description.name().clone(),
-        env: description.environment,
-        owners: description.owners.clone(),
-        zones: description.zones.clone(),
-    });
-    let commands = description.commands.iter().map(|command| {
-        let name = command.name.get_ref().clone();
-        Ok(CommandInfo {
-            name: name.to_string(),
-            target: Arc::new(Target {
-                key: CommandKey {
-                    service: description.name().clone(),
-                    name,
-                },
-                service: Arc::clone(&service),
-                risk: command.risk,
-                zones: command.zones.clone(),
-                pinned: true,
-            }),
-            description: command.summary.clone(),
-            arguments: command.schema()?,
-            usage: usage(command),
-            example: to_json(&command.example)?,
-        })
-    });
-    let commands = commands.collect::<Result<_, String>>()?;
-    Ok(ServiceInfo {
-        service,
-        kind: description.kind.as_str(),
-        name: description.name().clone(),
-        version: description.version.clone(),
-        description: description.about.clone(),
-        location: handler.location().to_owned(),
-        status: if unavailable.is_none() {
-            "active"
-        } else {
-            "error"
-        }
-        .to_owned(),
-        error_message: unavailable.map(str::to_owned),
-        aliases: description.aliases.clone(),
-        commands,
-    })
 }
 
 /// `applications logs <uuid> [--lines <integer>] [--show_timestamps]`.

@@ -6,6 +6,7 @@
 //! Unknown keys are errors that name the line and the nearest key that is valid.
 
 mod check;
+mod mcp;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 use toml::Spanned;
 
 pub(crate) use self::check::located;
+pub(crate) use self::mcp::McpTable;
 use self::check::suggestion;
 use crate::redaction::Redaction;
 
@@ -65,6 +67,8 @@ pub(crate) struct Description {
     pub(crate) groups: BTreeMap<String, Vec<Argument>>,
     #[serde(default)]
     pub(crate) commands: Vec<Command>,
+    /// Of kind `mcp`, which needs it.
+    pub(crate) mcp: Option<McpTable>,
 }
 
 const fn four_mebibytes() -> usize {
@@ -77,12 +81,15 @@ const fn four_mebibytes() -> usize {
 pub(crate) enum Kind {
     /// Requests that the file describes.
     Http,
+    /// A server of the Model Context Protocol.
+    Mcp,
 }
 
 impl Kind {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Mcp => "mcp",
         }
     }
 }

@@ -487,6 +487,7 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         journal_file_bytes: 64 * 1024 * 1024,
         last_known_good: folder.join("policy-set.json"),
         approvals_url: "http://orchestrator.example/".to_owned(),
+        mcp: crate::McpSettings::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What carries out the commands of one service: a variant for each kind.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 #[cfg(test)]
 use authz::Command;
@@ -9,26 +9,53 @@ use authz::Permit;
 use crate::{
     Answer, Handler, HandlerError,
     description::{Description, Kind},
-    http::HttpService,
+    http::{self, HttpService},
+    mcp::{self, McpService},
 };
 
 /// The handler of one service.
 #[derive(Debug)]
 pub(super) enum ServiceHandler {
-    Http(HttpService),
+    Http(Box<HttpService>),
+    Mcp(Arc<McpService>),
+}
+
+/// What services share.
+pub(super) struct Clients<'a> {
+    http: reqwest::Client,
+    mcp: mcp::Connections,
+    /// For descriptions that name none.
+    timeout: Duration,
+    /// Looks up an environment variable.
+    variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl<'a> Clients<'a> {
+    pub(super) fn new(
+        timeout: Duration,
+        variable: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            http: http::client()?,
+            mcp: mcp::Connections::default(),
+            timeout,
+            variable,
+        })
+    }
 }
 
 impl ServiceHandler {
-    /// `timeout` is for descriptions that name none.
-    pub(super) fn new(
-        description: &Description,
-        client: &reqwest::Client,
-        timeout: Duration,
-        variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, String> {
+    pub(super) fn new(description: &Description, clients: &Clients<'_>) -> Result<Self, String> {
         match description.kind {
             Kind::Http => {
-                HttpService::new(description, client.clone(), timeout, variable).map(Self::Http)
+                let client = clients.http.clone();
+                let service =
+                    HttpService::new(description, client, clients.timeout, clients.variable)?;
+                Ok(Self::Http(Box::new(service)))
+            }
+            Kind::Mcp => {
+                let service = McpService::new(description, &clients.mcp, clients.variable)?;
+                Ok(Self::Mcp(Arc::new(service)))
             }
         }
     }
@@ -37,13 +64,22 @@ impl ServiceHandler {
     pub(super) fn unavailable(&self) -> Option<&str> {
         match self {
             Self::Http(service) => service.unavailable(),
+            Self::Mcp(service) => service.unavailable(),
         }
     }
 
     /// `server`, or `local` when the agent's own machine runs it.
     pub(super) const fn location(&self) -> &'static str {
         match self {
-            Self::Http(_) => "server",
+            Self::Http(_) | Self::Mcp(_) => "server",
+        }
+    }
+
+    /// The MCP server, if it is one.
+    pub(super) const fn mcp(&self) -> Option<&Arc<McpService>> {
+        match self {
+            Self::Mcp(service) => Some(service),
+            Self::Http(_) => None,
         }
     }
 
@@ -51,6 +87,7 @@ impl ServiceHandler {
     pub(super) async fn carry_out(&self, command: &Command) -> Result<Answer, HandlerError> {
         match self {
             Self::Http(service) => service.carry_out(command).await,
+            Self::Mcp(service) => service.carry_out(command).await,
         }
     }
 }
@@ -59,6 +96,7 @@ impl Handler for ServiceHandler {
     async fn handle(&self, permit: Permit) -> Result<Answer, HandlerError> {
         match self {
             Self::Http(service) => service.handle(permit).await,
+            Self::Mcp(service) => service.handle(&permit).await,
         }
     }
 }

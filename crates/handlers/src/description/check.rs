@@ -48,6 +48,27 @@ impl Description {
                 if self.commands.is_empty() {
                     return Err(at_name("a service without commands"));
                 }
+                if self.mcp.is_some() {
+                    return Err(at_name("`[mcp]` is of kind `mcp`"));
+                }
+            }
+            Kind::Mcp => {
+                let Some(mcp) = &self.mcp else {
+                    return Err(at_name("kind `mcp` needs a table `[mcp]`"));
+                };
+                let of_http = [
+                    ("address", self.address.is_some()),
+                    ("credential", self.credential.is_some()),
+                    ("headers", !self.headers.is_empty()),
+                    ("timeout_ms", self.timeout_ms.is_some()),
+                    ("errors", !self.errors.is_empty()),
+                    ("groups", !self.groups.is_empty()),
+                    ("commands", !self.commands.is_empty()),
+                ];
+                if let Some((key, _)) = of_http.iter().find(|(_, given)| *given) {
+                    return Err(at_name(&format!("`{key}` is of kind `http`; see `[mcp]`")));
+                }
+                mcp.check().map_err(|message| at_name(&message))?;
             }
         }
         Ok(())

@@ -1,0 +1,471 @@
+//! Requests that wait for people.
+//!
+//! The answer begins at once as a stream, so that clients see that something is under way;
+//! what was asked for is decided again when people have approved, and goes on in the same
+//! stream. A client that leaves, or calls it off, has asked for nothing any more.
+
+use std::{sync::Arc, time::Duration};
+
+use authz::{AgentId, Command, Timestamp};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use contract::{approvals::ApprovalStatus, feed::Change};
+use handlers::{jsonrpc, sse};
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderValue, Response, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::{Instant, MissedTickBehavior},
+};
+use tower::BoxError;
+use tracing::Instrument;
+
+use super::{
+    MAX_EVENT_BYTES,
+    ask::{Ask, is_json},
+    dress, fault, is_events,
+    method::Era,
+    stream::{Event, Looked},
+};
+use crate::{
+    answer::Body,
+    refusal::{Denied, Refusal},
+    waiting::{Patience, preferred_wait},
+};
+
+/// The longest that a client without progress is kept waiting: some give up at 60 seconds.
+const PLAIN: Duration = Duration::from_secs(55);
+
+/// The longest that a client that hears of progress is kept waiting.
+const WITH_PROGRESS: Duration = Duration::from_secs(300);
+
+/// Since 2026-07-28: after so long a client is told to ask again.
+const ROUND: Duration = Duration::from_secs(45);
+
+/// And so often: clients follow ten times.
+const ROUNDS: u8 = 8;
+
+/// Begins a state of ours.
+const OURS: &str = "gw1.";
+
+/// A state is good for so long.
+const STATE_LIFETIME: Duration = Duration::from_secs(120);
+
+/// Each message of ours counts so many thousandths, so that hardly any progress of the
+/// server's own is less.
+const STEP: f64 = 0.001;
+
+/// Which time a request comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// How often it was told to come again; none when it may not wait.
+    round: Option<u8>,
+}
+
+impl Turn {
+    pub(super) const fn first() -> Self {
+        Self { round: Some(0) }
+    }
+
+    pub(super) const fn none() -> Self {
+        Self { round: None }
+    }
+}
+
+/// Whether a state is one of ours, whoever wrote it.
+pub(super) fn is_ours(state: &str) -> bool {
+    state.starts_with(OURS)
+}
+
+/// Seals the states that clients carry. They give no right: a request that comes again is
+/// decided again. They only count.
+#[derive(Debug)]
+pub(super) struct Seal([u8; 32]);
+
+impl Seal {
+    pub(super) fn new() -> Self {
+        Self(rand::random())
+    }
+
+    fn mac(&self, agent: AgentId, command: &Command, round: u8, expires: i64) -> Hmac<Sha256> {
+        let mut mac: Hmac<Sha256> = Hmac::new_from_slice(&self.0)
+            .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+        let digest = command.arguments.digest();
+        let sealed = format!("{agent}\n{}\n{digest}\n{round}\n{expires}", command.target.key);
+        mac.update(sealed.as_bytes());
+        mac
+    }
+
+    fn close(&self, agent: AgentId, command: &Command, round: u8, now: Timestamp) -> String {
+        let expires = now.plus(STATE_LIFETIME).as_millis();
+        let mac = self.mac(agent, command, round, expires).finalize();
+        let mac = BASE64_URL_SAFE_NO_PAD.encode(mac.into_bytes());
+        format!("{OURS}{round}.{expires}.{mac}")
+    }
+
+    /// Which time a request comes; one whose state is not ours for just this call does not
+    /// wait.
+    pub(super) fn open(
+        &self,
+        state: &str,
+        agent: AgentId,
+        command: &Command,
+        now: Timestamp,
+    ) -> Turn {
+        let read = || {
+            let mut parts = state.strip_prefix(OURS)?.splitn(3, '.');
+            let round: u8 = parts.next()?.parse().ok()?;
+            let expires: i64 = parts.next()?.parse().ok()?;
+            let mac = BASE64_URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
+            self.mac(agent, command, round, expires).verify_slice(&mac).ok()?;
+            (now.as_millis() < expires).then_some(round)
+        };
+        Turn { round: read() }
+    }
+}
+
+impl Ask {
+    /// How long this request may wait now; zero when it may not.
+    pub(super) fn wait(&self) -> Duration {
+        let Some(round) = self.turn.round else {
+            return Duration::ZERO;
+        };
+        let headers = &self.visit.headers;
+        let wanted = preferred_wait(headers).unwrap_or(self.visit.gateway.config.mcp.hold);
+        if self.may_come_again() {
+            let left = wanted
+                .min(ROUND * u32::from(ROUNDS))
+                .saturating_sub(ROUND * u32::from(round));
+            return left.min(ROUND);
+        }
+        wanted.min(if self.token.is_some() && self.era == Era::Legacy {
+            WITH_PROGRESS
+        } else {
+            PLAIN
+        })
+    }
+
+    /// Whether a client may come again after this round.
+    fn next_round(&self) -> Option<u8> {
+        let round = self.turn.round? + 1;
+        let wanted = preferred_wait(&self.visit.headers)
+            .unwrap_or(self.visit.gateway.config.mcp.hold);
+        let more = self.may_come_again()
+            && round < ROUNDS
+            && wanted > ROUND * u32::from(round);
+        more.then_some(round)
+    }
+}
+
+/// The answer of a request that waits: a stream that begins now.
+pub(super) fn held(
+    ask: Arc<Ask>,
+    denied: Box<Denied>,
+    patience: Patience,
+    changes: broadcast::Receiver<Change>,
+) -> Response<Body> {
+    let (sender, mut receiver) = mpsc::channel(1);
+    let called_off = ask.hold();
+    let waiting = async move {
+        let held = ask.held();
+        let gateway = Arc::clone(&ask.visit.gateway);
+        let mut waiting = Waiting {
+            out: sender.clone(),
+            told: 0,
+            ask,
+        };
+        tokio::select! {
+            // The client left: what it asked for is not asked for any more.
+            () = sender.closed() => {}
+            () = called_off.cancelled() => {}
+            () = waiting.run(denied, patience, changes) => {}
+        }
+        gateway.mcp.held().remove(&held);
+    };
+    tokio::spawn(waiting.instrument(tracing::Span::current()));
+    let frames = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+    let mut response = Response::new(Body::streamed(Unpinned(Box::pin(StreamBody::new(frames)))));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    dress(headers);
+    response
+}
+
+type Out = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
+
+/// One request that waits.
+struct Waiting {
+    ask: Arc<Ask>,
+    out: Out,
+    /// How often the client was told that it waits, where it asked to be told of progress.
+    told: u32,
+}
+
+/// The client is gone.
+struct Gone;
+
+impl Waiting {
+    async fn run(
+        &mut self,
+        mut denied: Box<Denied>,
+        patience: Patience,
+        mut changes: broadcast::Receiver<Change>,
+    ) {
+        let ask = Arc::clone(&self.ask);
+        let gateway = &ask.visit.gateway;
+        let agent = denied.agent;
+        let mut caller = ask.visit.caller.clone();
+        loop {
+            let Some(pending) = denied.pending() else {
+                return self.end(&Refusal::Denied(denied)).await;
+            };
+            let decided = {
+                let decided = gateway.decided(agent, pending, Some(&patience), &mut changes);
+                tokio::pin!(decided);
+                let mut tick = tokio::time::interval(gateway.config.mcp.tick);
+                tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                loop {
+                    tokio::select! {
+                        decided = &mut decided => break decided,
+                        _ = tick.tick() => if self.tell(&denied).await.is_err() { return },
+                    }
+                }
+            };
+            match decided {
+                Ok(approval) if approval.status == ApprovalStatus::Approved => {}
+                Ok(approval) => {
+                    denied.update(approval, gateway.clock.now());
+                    return self.stop(denied).await;
+                }
+                // What was said before is still the best that can be said.
+                Err(_) => return self.end(&Refusal::Denied(denied)).await,
+            }
+            // The credential may be gone by now, and the grant is there.
+            caller = match gateway.caller_now(&caller, &ask.visit.headers, ask.visit.peer).await {
+                Ok(caller) => caller,
+                Err(refusal) => return self.end(&refusal).await,
+            };
+            match ask.attempt(caller.clone()).await {
+                Ok(response) => return self.relay(response).await,
+                Err(Refusal::Denied(again)) if Instant::now() < patience.until() => denied = again,
+                Err(refusal) => return self.end(&refusal).await,
+            }
+        }
+    }
+
+    async fn send(&self, bytes: impl Into<Bytes>) -> Result<(), Gone> {
+        let frame = Frame::data(bytes.into());
+        self.out.send(Ok(frame)).await.map_err(|_| Gone)
+    }
+
+    /// Says that it still waits, and for what.
+    async fn tell(&mut self, denied: &Denied) -> Result<(), Gone> {
+        let what = denied.approval().map(|id| id.to_string()).unwrap_or_default();
+        let Some(token) = &self.ask.token else {
+            return self.send(format!(": waiting for approval {what}\n\n")).await;
+        };
+        self.told += 1;
+        let token: Value = serde_json::from_str(token).unwrap_or_default();
+        let notification = json!({
+            "jsonrpc": "2.0",
+            "method": "notifications/progress",
+            "params": {
+                "progressToken": token,
+                "progress": f64::from(self.told) * STEP,
+                "message": format!("waiting for approval {what}"),
+            },
+        });
+        self.send(sse::message(notification.to_string().as_bytes())).await
+    }
+
+    /// Nobody decided in time, or people said no.
+    async fn stop(&mut self, denied: Box<Denied>) {
+        let again = self.ask.next_round().filter(|_| denied.pending().is_some());
+        let Some(round) = again else {
+            return self.end(&Refusal::Denied(denied)).await;
+        };
+        let ask = &self.ask;
+        let gateway = &ask.visit.gateway;
+        let now = gateway.clock.now();
+        let state = gateway.mcp.seal.close(denied.agent, &ask.command, round, now);
+        let result = json!({"resultType": "input_required", "requestState": state});
+        let reply = fault::reply(Some(&ask.id), "result", &result);
+        let _ = self.send(sse::message(&reply)).await;
+    }
+
+    /// The last thing that the client hears.
+    async fn end(&self, refusal: &Refusal) {
+        let _ = self.send(sse::message(&self.ask.refusal(refusal))).await;
+    }
+
+    /// Passes on what the server answers, in the stream that is open.
+    async fn relay(&self, response: Response<Body>) {
+        let (parts, body) = response.into_parts();
+        if is_events(&parts.headers) {
+            let mut body = match (&self.ask.token, self.told) {
+                (Some(token), told @ 1..) => {
+                    let look = lesser_progress_is_gone(token, f64::from(told) * STEP);
+                    let looked = Looked::new(body, MAX_EVENT_BYTES, Box::new(look));
+                    Body::streamed(looked.to_the_end())
+                }
+                _ => body,
+            };
+            while let Some(frame) = body.frame().await {
+                let broken = frame.is_err();
+                if self.out.send(frame).await.is_err() || broken {
+                    return;
+                }
+            }
+        } else if is_json(&parts.headers) {
+            if self.whole(body).await.is_err() {
+                tracing::debug!("a client left before the answer that it waited for");
+            }
+        } else {
+            let message = format!("the server answered with HTTP status {}", parts.status);
+            let error = json!({"code": fault::UPSTREAM, "message": message});
+            let reply = fault::reply(Some(&self.ask.id), "error", &error);
+            let _ = self.send(sse::message(&reply)).await;
+        }
+    }
+
+    /// A whole answer as one event.
+    async fn whole(&self, mut body: Body) -> Result<(), Gone> {
+        self.send("event: message\ndata: ").await?;
+        while let Some(frame) = body.frame().await {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => {
+                    // In JSON these stand between values only, where a space does as well.
+                    let mut data = Vec::from(data);
+                    for byte in &mut data {
+                        if matches!(byte, b'\n' | b'\r') {
+                            *byte = b' ';
+                        }
+                    }
+                    self.send(data).await?;
+                }
+                Ok(Err(_)) => {}
+                Err(error) => {
+                    self.out.send(Err(error)).await.map_err(|_| Gone)?;
+                    return Ok(());
+                }
+            }
+        }
+        self.send("\n\n").await
+    }
+}
+
+/// Progress must grow: what the server says first may be less than what we said.
+fn lesser_progress_is_gone(token: &str, told: f64) -> impl FnMut(&[u8]) -> Event + Send + use<> {
+    let token: Box<str> = token.into();
+    move |event| {
+        let Some(data) = sse::data(event) else {
+            return Event::Same;
+        };
+        let progress = || {
+            let members = jsonrpc::members(jsonrpc::utf8(&data).ok()?).ok()?;
+            if jsonrpc::string(members.raw("method")?)? != "notifications/progress" {
+                return None;
+            }
+            let params = jsonrpc::members(members.raw("params")?).ok()?;
+            let same = jsonrpc::Id::read(params.raw("progressToken")?) == jsonrpc::Id::read(&token);
+            let progress: f64 = params.raw("progress")?.parse().ok()?;
+            same.then_some(progress)
+        };
+        match progress() {
+            Some(progress) if progress <= told => Event::Gone,
+            Some(_) => Event::Last,
+            None => Event::Same,
+        }
+    }
+}
+
+/// A stream in a box.
+struct Unpinned<S>(std::pin::Pin<Box<S>>);
+
+impl<S: http_body::Body> http_body::Body for Unpinned<S> {
+    type Data = S::Data;
+    type Error = S::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<S::Data>, S::Error>>> {
+        self.0.as_mut().poll_frame(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use authz::{Arguments, Service, Target, command::Risk};
+
+    use super::*;
+
+    fn command(argument: &str) -> Command {
+        let service = Arc::new(Service {
+            name: "everything".parse().unwrap(),
+            env: authz::command::Environment::Prod,
+            owners: None,
+            zones: [].into(),
+        });
+        Command {
+            target: Arc::new(Target {
+                key: "everything/echo".parse().unwrap(),
+                service,
+                risk: Risk::Write,
+                zones: [].into(),
+                pinned: true,
+            }),
+            arguments: Arguments::new(
+                json!({"message": argument}).as_object().unwrap().clone(),
+            ),
+        }
+    }
+
+    #[test]
+    fn a_state_is_good_for_one_call_of_one_agent_for_a_while() {
+        let (seal, now) = (Seal::new(), Timestamp::from_millis(1_000));
+        let other: AgentId = "7a2c9b63-0e1f-4b5f-9022-2e3d4c5b6f70".parse().unwrap();
+        let state = seal.close(AgentId::LOCAL, &command("a"), 3, now);
+        let round = |state: &str, agent, argument: &str, now| {
+            seal.open(state, agent, &command(argument), now).round
+        };
+        assert_eq!(round(&state, AgentId::LOCAL, "a", now), Some(3));
+        assert_eq!(round(&state, other, "a", now), None);
+        assert_eq!(round(&state, AgentId::LOCAL, "b", now), None);
+        let late = now.plus(STATE_LIFETIME);
+        assert_eq!(round(&state, AgentId::LOCAL, "a", late), None);
+        let earlier = state.replacen("gw1.3", "gw1.0", 1);
+        assert_eq!(round(&earlier, AgentId::LOCAL, "a", now), None);
+        assert_eq!(round("gw1.", AgentId::LOCAL, "a", now), None);
+        assert_eq!(
+            Seal::new().open(&state, AgentId::LOCAL, &command("a"), now),
+            Turn::none()
+        );
+    }
+
+    #[test]
+    fn progress_grows() {
+        let mut look = lesser_progress_is_gone(r#""t""#, 0.003);
+        let mut event = |token: &str, progress: &str| {
+            let data = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress}}}}}"#
+            );
+            look(&sse::message(data.as_bytes()))
+        };
+        assert!(matches!(event(r#""t""#, "0"), Event::Gone));
+        assert!(matches!(event(r#""\u0074""#, "0.003"), Event::Gone));
+        assert!(matches!(event(r#""other""#, "0"), Event::Same));
+        assert!(matches!(event("7", "0"), Event::Same));
+        assert!(matches!(event(r#""t""#, "1"), Event::Last));
+        assert!(matches!(look(b": comment\n\n"), Event::Same));
+    }
+}

@@ -1,0 +1,164 @@
+//! Tools: what an upstream offers, judged by the operator's rules and by reviews.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use authz::{CommandKey, CommandName, Risk, Service, Target, ZoneName, command::ArgumentsDigest};
+
+use super::definition::Definition;
+
+/// Further tools of one service do not exist for us.
+pub const MAX_TOOLS: usize = 2048;
+
+/// Names that begin so are ours: what is no tool, such as reading a resource, is a command
+/// of such a name. A tool that is called so cannot be used.
+pub const RESERVED: &str = "mcp.";
+
+/// Which definitions somebody reviewed: by tool.
+pub type Reviews = BTreeMap<CommandName, ArgumentsDigest>;
+
+/// What the operator says of an upstream's tools.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// Of tools that nobody judged.
+    pub(crate) risk: Risk,
+    pub(crate) tools: BTreeMap<CommandName, Verdict>,
+    /// Tools that do not exist for agents; one that ends in `*` names all that begin so.
+    pub(crate) hidden: Vec<String>,
+}
+
+/// What the operator says of one tool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) risk: Option<Risk>,
+    pub(crate) zones: BTreeSet<ZoneName>,
+}
+
+impl Rules {
+    /// Whether a tool does not exist for agents.
+    pub(crate) fn hide(&self, tool: &str) -> bool {
+        tool.starts_with(RESERVED)
+            || self.hidden.iter().any(|hidden| match hidden.strip_suffix('*') {
+                Some(start) => tool.starts_with(start),
+                None => hidden == tool,
+            })
+    }
+
+    /// What policy is told of a tool.
+    pub(crate) fn target(
+        &self,
+        service: &Arc<Service>,
+        name: CommandName,
+        hinted: Option<Risk>,
+        pinned: bool,
+    ) -> Arc<Target> {
+        let verdict = self.tools.get(&name);
+        let risk = verdict.and_then(|verdict| verdict.risk).unwrap_or(self.risk);
+        Arc::new(Target {
+            key: CommandKey {
+                service: service.name.clone(),
+                name,
+            },
+            service: Arc::clone(service),
+            risk: hinted.map_or(risk, |hinted| risk.max(hinted)),
+            zones: verdict.map(|verdict| verdict.zones.clone()).unwrap_or_default(),
+            pinned,
+        })
+    }
+}
+
+/// One tool, as it was seen last.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    /// As the upstream wrote it: to see at a glance that nothing changed.
+    written: Box<str>,
+    /// What it says.
+    pub definition: Definition,
+    /// What policy is told of it.
+    pub target: Arc<Target>,
+}
+
+/// Every tool that was seen, by name, in the order of the upstream.
+#[derive(Clone, Debug, Default)]
+pub struct Tools {
+    tools: Vec<Arc<Tool>>,
+    names: HashMap<String, usize>,
+}
+
+impl Tools {
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Tool>> {
+        self.tools.get(*self.names.get(name)?)
+    }
+
+    /// All of them, also hidden ones.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Tool>> {
+        self.tools.iter()
+    }
+
+    /// Whether `written` is what is known of its tool, letter by letter.
+    pub(crate) fn knows(&self, name: &str, written: &str) -> bool {
+        self.get(name).is_some_and(|tool| *tool.written == *written)
+    }
+
+    /// These with what was just seen, and without what was `lost`. `whole` says that
+    /// nothing else exists.
+    pub(crate) fn seen(
+        &self,
+        seen: Vec<(Box<str>, Definition)>,
+        lost: &[String],
+        whole: bool,
+        judge: impl Fn(&Definition) -> Arc<Target>,
+    ) -> Self {
+        let mut next = Self::default();
+        if !whole {
+            let kept = self.tools.iter();
+            kept.filter(|tool| !lost.iter().any(|lost| lost == tool.definition.name().as_str()))
+                .for_each(|tool| next.put(Arc::clone(tool)));
+        }
+        for (written, definition) in seen {
+            let tool = match self.get(definition.name().as_str()) {
+                Some(known) if known.written == written => Arc::clone(known),
+                _ => Arc::new(Tool {
+                    target: judge(&definition),
+                    written,
+                    definition,
+                }),
+            };
+            next.put(tool);
+        }
+        next
+    }
+
+    /// These, judged anew.
+    pub(crate) fn judged(&self, judge: impl Fn(&Definition) -> Arc<Target>) -> Self {
+        let mut next = self.clone();
+        for tool in &mut next.tools {
+            let target = judge(&tool.definition);
+            if *tool.target != *target {
+                *tool = Arc::new(Tool {
+                    target,
+                    ..Tool::clone(tool)
+                });
+            }
+        }
+        next
+    }
+
+    fn put(&mut self, tool: Arc<Tool>) {
+        if let Some(place) = self
+            .names
+            .get(tool.definition.name().as_str())
+            .and_then(|&index| self.tools.get_mut(index))
+        {
+            *place = tool;
+        } else if self.tools.len() < MAX_TOOLS {
+            let name = tool.definition.name().to_string();
+            self.names.insert(name, self.tools.len());
+            self.tools.push(tool);
+        }
+    }
+}
