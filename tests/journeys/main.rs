@@ -41,6 +41,7 @@ mod escalated;
 mod expired;
 mod identity;
 mod killed;
+mod mcp_bridge;
 mod mcp_conformance;
 mod outage;
 mod people;

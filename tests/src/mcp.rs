@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::process::Command;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::Command,
+};
 
 /// The folder with the packages of `tests/mcp/package.json`.
 ///
@@ -155,4 +159,237 @@ pub fn failures(results: &Path, scenario: &str) -> anyhow::Result<String> {
         }
     }
     Ok(told)
+}
+
+/// The SDKs whose clients the journeys drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sdk {
+    /// `@modelcontextprotocol/sdk` 1.x: the older revisions.
+    TypeScript1,
+    /// `@modelcontextprotocol/client` 2.x: whichever the server offers.
+    TypeScript2,
+    /// `mcp` 1.x: the older revisions.
+    Python1,
+    /// `mcp` 2.x: whichever the server offers.
+    Python2,
+}
+
+impl Sdk {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [
+        Self::TypeScript1,
+        Self::TypeScript2,
+        Self::Python1,
+        Self::Python2,
+    ];
+
+    fn command(self) -> anyhow::Result<Command> {
+        let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("mcp/clients");
+        let (program, version) = match self {
+            Self::TypeScript1 => (None, "v1"),
+            Self::TypeScript2 => (None, "v2"),
+            Self::Python1 => (Some("CEDARGATE_TEST_MCP_PYTHON_1"), "1.30.0"),
+            Self::Python2 => (Some("CEDARGATE_TEST_MCP_PYTHON_2"), "2.3.0"),
+        };
+        let Some(variable) = program else {
+            let mut command = node()?;
+            command.arg(clients.join("driver.mjs")).arg(version);
+            return Ok(command);
+        };
+        let python =
+            std::env::var_os(variable).map_or_else(|| tool(version), |path| Ok(path.into()))?;
+        anyhow::ensure!(
+            python.exists(),
+            "the Python SDK {version} is not installed: run `tests/run`"
+        );
+        let mut command = Command::new(python);
+        command
+            .arg(clients.join("driver.py"))
+            .env("PYTHONUNBUFFERED", "1");
+        Ok(command)
+    }
+}
+
+/// Where `tests/run` puts the Python SDK of this version.
+fn tool(version: &str) -> anyhow::Result<PathBuf> {
+    let cache = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(cache) => PathBuf::from(cache),
+        None => Path::new(&std::env::var_os("HOME").context("HOME")?).join(".cache"),
+    };
+    Ok(cache.join(format!("cedargate/tools/mcp-{version}/bin/python")))
+}
+
+/// A client of a real SDK, connected. It ends when this is dropped.
+pub struct Driver {
+    _child: tokio::process::Child,
+    input: tokio::process::ChildStdin,
+    output: Lines<BufReader<tokio::process::ChildStdout>>,
+    said: Vec<Value>,
+    last: u64,
+    /// The version of the protocol that it and the server agreed on.
+    pub version: String,
+}
+
+impl Driver {
+    /// Connects to the server at `url`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not connect.
+    pub async fn http(sdk: Sdk, url: &str, token: &str) -> anyhow::Result<Self> {
+        let mut command = sdk.command()?;
+        command.args(["http", url]);
+        Self::start(command, &[("CEDARGATE_AGENT_TOKEN", token)]).await
+    }
+
+    /// Starts a program that is a server on standard input and output.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::http`].
+    pub async fn stdio(
+        sdk: Sdk,
+        program: &[&str],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut command = sdk.command()?;
+        command.arg("stdio").args(program);
+        Self::start(command, variables).await
+    }
+
+    async fn start(mut command: Command, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let mut child = command
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()?;
+        let output = child.stdout.take().context("stdout is piped")?;
+        let mut driver = Self {
+            input: child.stdin.take().context("stdin is piped")?,
+            output: BufReader::new(output).lines(),
+            _child: child,
+            said: Vec::new(),
+            last: 0,
+            version: String::new(),
+        };
+        let started = driver.answer(0).await?;
+        driver.version = started["result"]["version"]
+            .as_str()
+            .with_context(|| format!("it did not connect: {started}"))?
+            .to_owned();
+        Ok(driver)
+    }
+
+    /// Tells it to do something, and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub async fn begin(&mut self, mut what: Value) -> anyhow::Result<u64> {
+        self.last += 1;
+        what["id"] = self.last.into();
+        self.input.write_all(format!("{what}\n").as_bytes()).await?;
+        self.input.flush().await?;
+        Ok(self.last)
+    }
+
+    /// What came of what was begun: `result` or `error`.
+    ///
+    /// # Errors
+    ///
+    /// When nothing comes.
+    pub async fn answer(&mut self, id: u64) -> anyhow::Result<Value> {
+        self.message(&format!("the answer to {id}"), |message| {
+            message["id"] == id && message["progress"].is_null()
+        })
+        .await
+    }
+
+    /// The next progress of what was begun.
+    ///
+    /// # Errors
+    ///
+    /// When none comes.
+    pub async fn progress(&mut self, id: u64) -> anyhow::Result<Value> {
+        let message = self
+            .message(&format!("progress of {id}"), |message| {
+                message["id"] == id && !message["progress"].is_null()
+            })
+            .await?;
+        Ok(message["progress"].clone())
+    }
+
+    /// Tells it to do something, and waits for what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// When nothing comes of it.
+    pub async fn act(&mut self, what: Value) -> anyhow::Result<Value> {
+        let id = self.begin(what).await?;
+        self.answer(id).await
+    }
+
+    /// Calls a tool.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes.
+    pub async fn call(&mut self, tool: &str, arguments: Value) -> anyhow::Result<Value> {
+        self.act(json!({"do": "call", "name": tool, "arguments": arguments}))
+            .await
+    }
+
+    /// The names of the tools that it sees.
+    ///
+    /// # Errors
+    ///
+    /// When no list comes.
+    pub async fn tools(&mut self) -> anyhow::Result<Vec<String>> {
+        let listed = self.act(json!({"do": "list"})).await?;
+        let tools = listed["result"]["tools"]
+            .as_array()
+            .with_context(|| format!("no list: {listed}"))?;
+        Ok(tools
+            .iter()
+            .filter_map(|tool| Some(tool["name"].as_str()?.to_owned()))
+            .collect())
+    }
+
+    async fn message(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
+        if let Some(index) = self.said.iter().position(&wanted) {
+            return Ok(self.said.remove(index));
+        }
+        crate::soon(what, async {
+            loop {
+                let line = self.output.next_line().await?;
+                let line = line.with_context(|| format!("the client ended before {what}"))?;
+                let message: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+                if wanted(&message) {
+                    return anyhow::Ok(message);
+                }
+                self.said.push(message);
+            }
+        })
+        .await?
+    }
+}
+
+/// The text of a tool's answer, and whether it is an error.
+#[must_use]
+pub fn said(answer: &Value) -> (String, bool) {
+    let result = &answer["result"];
+    let text = result["content"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|block| block["text"].as_str())
+        .collect::<Vec<_>>()
+        .join("\n");
+    (text, result["isError"] == true)
 }

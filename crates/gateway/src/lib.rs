@@ -281,9 +281,7 @@ impl Gateway {
         };
         let gateway = Self {
             places: Arc::new(Semaphore::new(config.max_concurrent)),
-            waits: Arc::new(Semaphore::new(
-                config.max_concurrent.div_ceil(WAITING_PART),
-            )),
+            waits: Arc::new(Semaphore::new(config.max_concurrent.div_ceil(WAITING_PART))),
             mcp: mcp::Door::new(&config.mcp),
             config,
             catalog,

@@ -256,11 +256,11 @@ impl Visit {
         let session = headers::session(&self.headers)?;
         match session {
             Some(id)
-                if !self
-                    .gateway
-                    .mcp
-                    .sessions
-                    .is_of(&self.service.service().name, &id, self.agent()) =>
+                if !self.gateway.mcp.sessions.is_of(
+                    &self.service.service().name,
+                    &id,
+                    self.agent(),
+                ) =>
             {
                 Err(Fault::no_session())
             }
@@ -282,11 +282,7 @@ impl Visit {
         Ok(answered.unwrap_or_else(|fault| fault.into_response(id)))
     }
 
-    async fn message(
-        self,
-        body: &Bytes,
-        message: &Message<'_>,
-    ) -> Result<Response<Body>, Fault> {
+    async fn message(self, body: &Bytes, message: &Message<'_>) -> Result<Response<Body>, Fault> {
         let era = headers::era(&self.headers, message)?;
         // There are no sessions in the newer protocol: one that is named means nothing.
         let session = match era {
@@ -304,7 +300,8 @@ impl Visit {
                 if method == "notifications/cancelled" && self.cancels(message, session.as_ref()) {
                     return Ok(accepted());
                 }
-                self.connection(era, session, body, Rule::Connect, None).await
+                self.connection(era, session, body, Rule::Connect, None)
+                    .await
             }
             Kind::Response { .. } if era == Era::Modern => Err(Fault::http(
                 StatusCode::BAD_REQUEST,
@@ -490,14 +487,14 @@ impl Visit {
     }
 
     /// Sends what is no message.
-    async fn bare(
-        &self,
-        request: Request<Bytes>,
-    ) -> Result<Response<handlers::mcp::Body>, Fault> {
+    async fn bare(&self, request: Request<Bytes>) -> Result<Response<handlers::mcp::Body>, Fault> {
         let passage = Passage::Connection(self.agent());
-        self.service.forward(passage, request).await.map_err(|error| {
-            Fault::new(StatusCode::BAD_GATEWAY, fault::UPSTREAM, error.to_string())
-        })
+        self.service
+            .forward(passage, request)
+            .await
+            .map_err(|error| {
+                Fault::new(StatusCode::BAD_GATEWAY, fault::UPSTREAM, error.to_string())
+            })
     }
 
     /// Ready when the agent may not have a stream any more.
@@ -512,7 +509,11 @@ impl Visit {
                     () = tokio::time::sleep(RECHECK) => {}
                 }
                 let gateway = &visit.gateway;
-                match gateway.authenticator.caller(&visit.headers, visit.peer).await {
+                match gateway
+                    .authenticator
+                    .caller(&visit.headers, visit.peer)
+                    .await
+                {
                     Ok(caller) if gateway.mcp_may_connect(&caller, &visit.service) => {}
                     // Nobody can say: what is open stays so until it is known.
                     Err(Refusal::Orchestrator(_)) => {}

@@ -9,7 +9,11 @@ use sha2::{Digest, Sha256};
 
 /// What `gateway` can carry out, and the digest that names it.
 pub(crate) fn catalog(catalog: &Catalog, gateway: &str) -> GatewayCatalog {
-    let services: Vec<_> = catalog.services().iter().map(|info| service(info)).collect();
+    let services: Vec<_> = catalog
+        .services()
+        .iter()
+        .map(|info| service(info))
+        .collect();
     // Text, numbers and JSON always serialise; if not, an empty text names it as well.
     let text = serde_json::to_vec(&services).unwrap_or_default();
     GatewayCatalog {

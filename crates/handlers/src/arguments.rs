@@ -517,7 +517,10 @@ fn refers_plainly(schema: &Value) -> bool {
                         (target == "#" || target.starts_with("#/")) && !target.contains('%')
                     }
                     ("$id", Value::String(_)) => root,
-                    ("$dynamicRef" | "$recursiveRef" | "$anchor" | "$dynamicAnchor", Value::String(_)) => false,
+                    (
+                        "$dynamicRef" | "$recursiveRef" | "$anchor" | "$dynamicAnchor",
+                        Value::String(_),
+                    ) => false,
                     _ => true,
                 };
                 fine && plainly(member, false)
@@ -550,7 +553,13 @@ fn refers_to_itself(schema: &Value) -> bool {
             found.extend(root.pointer(pointer));
         }
         for key in ["allOf", "anyOf", "oneOf"] {
-            found.extend(schema.get(key).and_then(Value::as_array).into_iter().flatten());
+            found.extend(
+                schema
+                    .get(key)
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten(),
+            );
         }
         for key in ["not", "if", "then", "else"] {
             found.extend(schema.get(key));
@@ -623,7 +632,10 @@ fn kind(property: &Value) -> ArgumentType {
     match property.get("type") {
         Some(Value::String(name)) => named(name),
         Some(Value::Array(names)) => {
-            let mut names = names.iter().filter_map(Value::as_str).filter(|name| *name != "null");
+            let mut names = names
+                .iter()
+                .filter_map(Value::as_str)
+                .filter(|name| *name != "null");
             match (names.next(), names.next()) {
                 (Some(name), None) => named(name),
                 _ => ArgumentType::Object,

@@ -346,7 +346,9 @@ impl Catalog {
         let CommandKey { service, name } = &command.target.key;
         let index = self.names.get(service.as_str());
         let known = index.and_then(|&index| self.entries.get(index)?.known());
-        let Some(redaction) = known.as_ref().and_then(|known| known.redaction(name.as_str()))
+        let Some(redaction) = known
+            .as_ref()
+            .and_then(|known| known.redaction(name.as_str()))
         else {
             return authz::redact::arguments(values, &[]);
         };

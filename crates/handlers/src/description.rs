@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 use toml::Spanned;
 
 pub(crate) use self::check::located;
-pub(crate) use self::mcp::McpTable;
 use self::check::suggestion;
+pub(crate) use self::mcp::McpTable;
 use crate::redaction::Redaction;
 
 /// One service.

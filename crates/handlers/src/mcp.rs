@@ -39,8 +39,8 @@ use crate::{
 };
 use client::Client;
 use tools::{Rules, Verdict};
-use upstream::Upstream;
 pub(crate) use upstream::Connections;
+use upstream::Upstream;
 
 /// How long the first byte of an answer may take, and an exchange of ours as a whole.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -107,7 +107,9 @@ impl McpService {
         let name = facts.service.name.as_str();
         let client = Client::new(name, timeout, table.max_answer_bytes);
         let upstream = Upstream::new(name, table, timeout, connections, variable)?;
-        let problem = upstream.unavailable().unwrap_or("its tools are not known yet");
+        let problem = upstream
+            .unavailable()
+            .unwrap_or("its tools are not known yet");
         let known = Known::of_tools(&facts, &Tools::default(), |_| false, Some(problem), None);
         let state = State {
             tools: Tools::default(),
@@ -199,7 +201,9 @@ impl McpService {
     pub fn review(&self, reviews: &Reviews) {
         self.change(|reviewed, state| {
             reviewed.clone_from(reviews);
-            let tools = state.tools.judged(|definition| self.judge(reviewed, definition));
+            let tools = state
+                .tools
+                .judged(|definition| self.judge(reviewed, definition));
             Some((tools, state.problem.clone()))
         });
     }
@@ -253,7 +257,12 @@ impl McpService {
         let tool = self.tool(name.as_str());
         let result = self
             .client
-            .call(&self.upstream, name, tool.as_deref(), command.arguments.values())
+            .call(
+                &self.upstream,
+                name,
+                tool.as_deref(),
+                command.arguments.values(),
+            )
             .await?;
         answer::of(&self.facts.service.name, name, result)
     }
@@ -291,7 +300,9 @@ impl McpService {
     /// Asks the upstream for its tools, all of them.
     pub(crate) async fn refresh(&self) -> Result<(), HandlerError> {
         let listed = self.client.list(&self.upstream).await?;
-        let names = listed.iter().map(|tool| (tool.name.as_str(), tool.written.get()));
+        let names = listed
+            .iter()
+            .map(|tool| (tool.name.as_str(), tool.written.get()));
         self.take(names, true);
         Ok(())
     }
@@ -309,8 +320,14 @@ impl McpService {
                     seen.push((Box::<str>::from(written), definition));
                 }
                 refused => {
-                    let reason = refused.err().unwrap_or_else(|| "it has two names".to_owned());
-                    let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
+                    let reason = refused
+                        .err()
+                        .unwrap_or_else(|| "it has two names".to_owned());
+                    let shown: String = name
+                        .chars()
+                        .take(64)
+                        .flat_map(char::escape_default)
+                        .collect();
                     tracing::warn!(service = %self.facts.service.name, tool = shown, reason, "a tool cannot be used: its definition is refused");
                     // What it was before, it is no longer.
                     lost.push(name.to_owned());
@@ -322,9 +339,9 @@ impl McpService {
             !whole
                 || state.problem.is_some()
                 || !names.eq(seen.iter().map(|(_, definition)| definition.name()))
-                || seen
-                    .iter()
-                    .any(|(written, definition)| !state.tools.knows(definition.name().as_str(), written))
+                || seen.iter().any(|(written, definition)| {
+                    !state.tools.knows(definition.name().as_str(), written)
+                })
         };
         if (seen.is_empty() && lost.is_empty() && !whole) || !news(&state) {
             return;
@@ -360,7 +377,13 @@ impl McpService {
         };
         let hidden = |tool: &str| self.rules.hide(tool);
         let problem_now = problem.as_deref();
-        let known = Known::of_tools(&self.facts, &tools, hidden, problem_now, Some(&before.known));
+        let known = Known::of_tools(
+            &self.facts,
+            &tools,
+            hidden,
+            problem_now,
+            Some(&before.known),
+        );
         self.state.store(Arc::new(State {
             known: Arc::new(known),
             tools,

@@ -25,9 +25,7 @@ use super::{
     onward,
     stream::{Event, Look, Looked, Plain, Record, Recorded, Watched},
 };
-use crate::{
-    answer::Body, authenticate::Caller, parse, policy::Active, refusal::Refusal,
-};
+use crate::{answer::Body, authenticate::Caller, parse, policy::Active, refusal::Refusal};
 
 /// A request that policy decides as a command.
 pub(super) struct Ask {
@@ -88,8 +86,8 @@ impl Ask {
                 (Command { target, arguments }, false, Shape::Result)
             }
             Rule::Command(reserved) => {
-                let arguments = method::reserved_arguments(reserved, message)
-                    .map_err(|error| wrong(&error))?;
+                let arguments =
+                    method::reserved_arguments(reserved, message).map_err(|error| wrong(&error))?;
                 let target = visit.target(reserved.name, reserved.risk)?;
                 if let Some(task) = arguments.values().get("taskId").and_then(|id| id.as_str()) {
                     let (name, agent) = (&visit.service.service().name, visit.agent());
@@ -104,7 +102,10 @@ impl Ask {
         };
         // What is answered within a task's update is among its arguments already.
         let answers = match params.raw("inputResponses") {
-            Some(raw) if era == Era::Modern && !command.arguments.values().contains_key("inputResponses") => {
+            Some(raw)
+                if era == Era::Modern
+                    && !command.arguments.values().contains_key("inputResponses") =>
+            {
                 let target = visit.target(ANSWER, Risk::Read)?;
                 let arguments = method::answer_arguments("inputResponses", Some(raw))
                     .map_err(|error| wrong(&error))?;
@@ -125,7 +126,9 @@ impl Ask {
             token: message.progress_token().map(Into::into),
             command,
             body,
-            reason: reason.map(|reason| parse::readable(&reason)).unwrap_or_default(),
+            reason: reason
+                .map(|reason| parse::readable(&reason))
+                .unwrap_or_default(),
             answers,
             shape,
             stays_open,
@@ -199,19 +202,29 @@ impl Ask {
     pub(super) fn may_come_again(&self) -> bool {
         let name = self.command.target.key.name.as_str();
         self.era == Era::Modern
-            && (self.shape == Shape::Result || matches!(name, "mcp.resources.read" | "mcp.prompts.get"))
+            && (self.shape == Shape::Result
+                || matches!(name, "mcp.resources.read" | "mcp.prompts.get"))
     }
 
     /// By what a client calls it off.
     pub(super) fn held(&self) -> Held {
         let name = self.visit.service.service().name.clone();
-        (self.visit.agent(), name, self.session.clone(), self.id.clone())
+        (
+            self.visit.agent(),
+            name,
+            self.session.clone(),
+            self.id.clone(),
+        )
     }
 
     /// Remembers that it waits.
     pub(super) fn hold(&self) -> CancellationToken {
         let token = CancellationToken::new();
-        self.visit.gateway.mcp.held().insert(self.held(), token.clone());
+        self.visit
+            .gateway
+            .mcp
+            .held()
+            .insert(self.held(), token.clone());
         token
     }
 
@@ -254,7 +267,9 @@ impl Ask {
             outcome?;
         }
         let began = Instant::now();
-        let (subject, begun) = gateway.begin(caller, self.command.clone(), &self.reason).await;
+        let (subject, begun) = gateway
+            .begin(caller, self.command.clone(), &self.reason)
+            .await;
         let (permit, entry) = match begun {
             Ok(begun) => begun,
             Err(refusal) => {
@@ -273,7 +288,12 @@ impl Ask {
             refused: None,
             place,
         };
-        let request = onward(Method::POST, &self.visit.headers, self.era, self.body.clone());
+        let request = onward(
+            Method::POST,
+            &self.visit.headers,
+            self.era,
+            self.body.clone(),
+        );
         let forwarded = service.forward(Passage::Permitted(&permit), request).await;
         let response = match forwarded {
             Ok(response) => response,
@@ -371,7 +391,11 @@ impl Visit {
             |whole| without(whole, member).into_bytes().into(),
         );
         let now = self.gateway.clock.now();
-        let turn = self.gateway.mcp.seal.open(&text, self.agent(), command, now);
+        let turn = self
+            .gateway
+            .mcp
+            .seal
+            .open(&text, self.agent(), command, now);
         (turn, body)
     }
 
@@ -415,7 +439,11 @@ impl Sight for AgentSight {
             Some((command, risk)) => {
                 let own = listed != Listed::Tasks || {
                     let (service, agent): (&McpService, AgentId) = (&visit.service, visit.agent());
-                    visit.gateway.mcp.tasks.is_of(&service.service().name, name, agent)
+                    visit
+                        .gateway
+                        .mcp
+                        .tasks
+                        .is_of(&service.service().name, name, agent)
                 };
                 own && visit
                     .gateway

@@ -71,7 +71,11 @@ impl Fault {
     }
 
     pub(crate) fn scan(error: &ScanError) -> Self {
-        let code = if error.is_syntax() { PARSE } else { INVALID_REQUEST };
+        let code = if error.is_syntax() {
+            PARSE
+        } else {
+            INVALID_REQUEST
+        };
         Self::new(StatusCode::BAD_REQUEST, code, error.to_string())
     }
 
@@ -84,7 +88,11 @@ impl Fault {
     }
 
     pub(crate) fn no_service(name: &str) -> Self {
-        let name: String = name.chars().take(64).flat_map(char::escape_default).collect();
+        let name: String = name
+            .chars()
+            .take(64)
+            .flat_map(char::escape_default)
+            .collect();
         Self::new(
             StatusCode::NOT_FOUND,
             NO_SERVICE,
@@ -94,12 +102,20 @@ impl Fault {
 
     /// The method is not in the table; a legacy client expects that with HTTP 200.
     pub(crate) fn unknown_method(era: Era, method: &str) -> Self {
-        let method: String = method.chars().take(64).flat_map(char::escape_default).collect();
+        let method: String = method
+            .chars()
+            .take(64)
+            .flat_map(char::escape_default)
+            .collect();
         let status = match era {
             Era::Legacy => StatusCode::OK,
             Era::Modern => StatusCode::NOT_FOUND,
         };
-        Self::new(status, UNKNOWN_METHOD, format!("Method not found: {method}"))
+        Self::new(
+            status,
+            UNKNOWN_METHOD,
+            format!("Method not found: {method}"),
+        )
     }
 
     /// The answer; `id` is the exact text of the request's, if it has one.
@@ -158,8 +174,16 @@ pub(crate) fn refused(era: Era, shape: Shape, id: &str, refusal: &Refusal) -> Ve
         ),
         other => {
             let (code, data) = other_than_policy(other);
-            let note = data.get("message").and_then(Value::as_str).unwrap_or_default();
-            (format!("{other}\n{note}").trim_end().to_owned(), code, data, None)
+            let note = data
+                .get("message")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            (
+                format!("{other}\n{note}").trim_end().to_owned(),
+                code,
+                data,
+                None,
+            )
         }
     };
     if shape == Shape::Error {
@@ -196,9 +220,15 @@ fn text(denied: &Denied) -> String {
     let (command, reference) = (&denied.command, denied.decision);
     match &denied.asked {
         Asked::Request { approval, url }
-            if matches!(approval.status, ApprovalStatus::Pending | ApprovalStatus::Approved) =>
+            if matches!(
+                approval.status,
+                ApprovalStatus::Pending | ApprovalStatus::Approved
+            ) =>
         {
-            let people = match approval.approvals_needed.saturating_sub(approval.approvals_given) {
+            let people = match approval
+                .approvals_needed
+                .saturating_sub(approval.approvals_given)
+            {
                 0 | 1 => "one person".to_owned(),
                 many => format!("{many} people"),
             };

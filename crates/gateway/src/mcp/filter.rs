@@ -98,11 +98,7 @@ pub(crate) fn message(
 }
 
 /// The list without what is not seen; none if all of it is.
-fn items(
-    list: &str,
-    listed: Listed,
-    sight: &mut impl Sight,
-) -> Result<Option<String>, ScanError> {
+fn items(list: &str, listed: Listed, sight: &mut impl Sight) -> Result<Option<String>, ScanError> {
     let items = jsonrpc::elements(list)?;
     let mut named = Vec::with_capacity(items.len());
     for &item in &items {
@@ -117,38 +113,39 @@ fn items(
     Ok((kept.len() < items.len()).then(|| format!("[{}]", kept.join(","))))
 }
 
-fn private(
-    members: &Members<'_>,
-    base: usize,
-    result: &str,
-    at_most: u64,
-    edits: &mut Vec<Edit>,
-) {
+fn private(members: &Members<'_>, base: usize, result: &str, at_most: u64, edits: &mut Vec<Edit>) {
     let mut added = String::new();
-    let mut put = |name: &str, right: &dyn Fn(&str) -> bool, value: String| {
-        match members.get(name) {
-            Some(member) if right(member.value) => {}
-            Some(member) => edits.push(Edit {
-                from: base + offset(result, member.value),
-                to: base + offset(result, member.value) + member.value.len(),
-                with: value,
-            }),
-            None => {
-                let comma = if added.is_empty() && members.iter().next().is_none() {
-                    ""
-                } else {
-                    ","
-                };
-                added = format!(r#"{added}{comma}"{name}":{value}"#);
-            }
+    let mut put = |name: &str, right: &dyn Fn(&str) -> bool, value: String| match members.get(name)
+    {
+        Some(member) if right(member.value) => {}
+        Some(member) => edits.push(Edit {
+            from: base + offset(result, member.value),
+            to: base + offset(result, member.value) + member.value.len(),
+            with: value,
+        }),
+        None => {
+            let comma = if added.is_empty() && members.iter().next().is_none() {
+                ""
+            } else {
+                ","
+            };
+            added = format!(r#"{added}{comma}"{name}":{value}"#);
         }
     };
     put(
         "ttlMs",
-        &|value| value.parse::<f64>().is_ok_and(|ttl| ttl >= 0.0 && ttl <= to_f64(at_most)),
+        &|value| {
+            value
+                .parse::<f64>()
+                .is_ok_and(|ttl| ttl >= 0.0 && ttl <= to_f64(at_most))
+        },
         at_most.to_string(),
     );
-    put("cacheScope", &|value| value == r#""private""#, r#""private""#.to_owned());
+    put(
+        "cacheScope",
+        &|value| value == r#""private""#,
+        r#""private""#.to_owned(),
+    );
     if !added.is_empty() {
         let end = base + result.len() - 1;
         edits.push(Edit {
@@ -159,7 +156,10 @@ fn private(
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of a day fit a double exactly")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds of a day fit a double exactly"
+)]
 fn to_f64(millis: u64) -> f64 {
     millis as f64
 }
@@ -212,20 +212,38 @@ mod tests {
             Ok(Filtered::Other(expected.to_owned()))
         );
         let all = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[ {"name":"a"} ]}}"#;
-        assert_eq!(filtered(all, Listed::Tools, Caching::Unsaid), Ok(Filtered::Same));
+        assert_eq!(
+            filtered(all, Listed::Tools, Caching::Unsaid),
+            Ok(Filtered::Same)
+        );
         let error = r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"tools"}}"#;
-        assert_eq!(filtered(error, Listed::Tools, Caching::Unsaid), Ok(Filtered::Same));
+        assert_eq!(
+            filtered(error, Listed::Tools, Caching::Unsaid),
+            Ok(Filtered::Same)
+        );
     }
 
     #[test]
     fn a_filtered_list_is_private_and_young() {
         let private = Caching::Private { at_most: 5_000 };
         for (result, expected) in [
-            (r#"{"tools":[],"ttlMs":60000,"cacheScope":"public"}"#, Some(r#"{"tools":[],"ttlMs":5000,"cacheScope":"private"}"#)),
+            (
+                r#"{"tools":[],"ttlMs":60000,"cacheScope":"public"}"#,
+                Some(r#"{"tools":[],"ttlMs":5000,"cacheScope":"private"}"#),
+            ),
             (r#"{"tools":[],"ttlMs":10,"cacheScope":"private"}"#, None),
-            (r#"{"tools":[],"ttlMs":"x"}"#, Some(r#"{"tools":[],"ttlMs":5000,"cacheScope":"private"}"#)),
-            (r#"{"tools":[]}"#, Some(r#"{"tools":[],"ttlMs":5000,"cacheScope":"private"}"#)),
-            (r#"{"tools":[{"name":"b"}],"ttlMs":5000}"#, Some(r#"{"tools":[],"ttlMs":5000,"cacheScope":"private"}"#)),
+            (
+                r#"{"tools":[],"ttlMs":"x"}"#,
+                Some(r#"{"tools":[],"ttlMs":5000,"cacheScope":"private"}"#),
+            ),
+            (
+                r#"{"tools":[]}"#,
+                Some(r#"{"tools":[],"ttlMs":5000,"cacheScope":"private"}"#),
+            ),
+            (
+                r#"{"tools":[{"name":"b"}],"ttlMs":5000}"#,
+                Some(r#"{"tools":[],"ttlMs":5000,"cacheScope":"private"}"#),
+            ),
         ] {
             let whole = |result: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#);
             let found = filtered(&whole(result), Listed::Tools, private).unwrap();
@@ -246,12 +264,17 @@ mod tests {
             r#"[{"id":1,"result":{"tools":[{"name":"b"}]}}]"#,
             r#"{"id":1,"result":{"tools":[}}"#,
         ] {
-            assert!(filtered(text, Listed::Tools, Caching::Unsaid).is_err(), "{text}");
+            assert!(
+                filtered(text, Listed::Tools, Caching::Unsaid).is_err(),
+                "{text}"
+            );
         }
         let unnamed = r#"{"id":1,"result":{"tools":[{"title":"a"},{"name":7}]}}"#;
         assert_eq!(
             filtered(unnamed, Listed::Tools, Caching::Unsaid),
-            Ok(Filtered::Other(r#"{"id":1,"result":{"tools":[]}}"#.to_owned()))
+            Ok(Filtered::Other(
+                r#"{"id":1,"result":{"tools":[]}}"#.to_owned()
+            ))
         );
     }
 
@@ -259,7 +282,10 @@ mod tests {
     fn items_are_named_by_their_kind() {
         for (listed, list) in [
             (Listed::Resources, r#"[{"uri":"a"},{"uri":"b"}]"#),
-            (Listed::Templates, r#"[{"uriTemplate":"a"},{"uriTemplate":"b"}]"#),
+            (
+                Listed::Templates,
+                r#"[{"uriTemplate":"a"},{"uriTemplate":"b"}]"#,
+            ),
             (Listed::Prompts, r#"[{"name":"a"},{"name":"b"}]"#),
             (Listed::Tasks, r#"[{"taskId":"a"},{"taskId":"b"}]"#),
         ] {
@@ -267,7 +293,10 @@ mod tests {
             let Ok(Filtered::Other(kept)) = filtered(&text, listed, Caching::Unsaid) else {
                 panic!("{text}")
             };
-            assert!(kept.contains(r#""a""#) && !kept.contains(r#""b""#), "{kept}");
+            assert!(
+                kept.contains(r#""a""#) && !kept.contains(r#""b""#),
+                "{kept}"
+            );
         }
     }
 }

@@ -29,7 +29,10 @@ pub(crate) fn admit(settings: &Settings, local: bool, headers: &HeaderMap) -> Re
     for origin in headers.get_all(header::ORIGIN) {
         let known = origin.to_str().is_ok_and(|origin| {
             is_loopback_origin(origin)
-                || settings.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
+                || settings
+                    .origins
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(origin))
         });
         if !known {
             return Err(Fault::http(
@@ -83,7 +86,9 @@ pub(crate) fn accepts(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Fault>
                 !refused
                     && (essence.eq_ignore_ascii_case(wanted)
                         || essence == "*/*"
-                        || essence.strip_suffix("/*").is_some_and(|any| any.eq_ignore_ascii_case(kind)))
+                        || essence
+                            .strip_suffix("/*")
+                            .is_some_and(|any| any.eq_ignore_ascii_case(kind)))
             })
     };
     if wanted.iter().all(|wanted| offered(wanted)) {
@@ -148,13 +153,11 @@ pub(crate) fn era(headers: &HeaderMap, message: &Message<'_>) -> Result<Era, Fau
                 Kind::Notification { .. } => Ok(Era::Modern),
                 Kind::Response { .. } | Kind::Request { .. } => Ok(Era::Legacy),
             },
-            Some(said) if MODERN_VERSIONS.contains(&said) => {
-                Err(Fault::new(
-                    StatusCode::BAD_REQUEST,
-                    INVALID_PARAMS,
-                    format!("since {said} every request names its version in `params._meta`"),
-                ))
-            }
+            Some(said) if MODERN_VERSIONS.contains(&said) => Err(Fault::new(
+                StatusCode::BAD_REQUEST,
+                INVALID_PARAMS,
+                format!("since {said} every request names its version in `params._meta`"),
+            )),
             Some(said) if !LEGACY_VERSIONS.contains(&said) && !MODERN_VERSIONS.contains(&said) => {
                 Err(unsupported(said))
             }
@@ -203,7 +206,9 @@ pub(crate) fn session(headers: &HeaderMap) -> Result<Option<String>, Fault> {
     };
     let session = single(headers, &SESSION).map_err(|_| wrong())?;
     match &session {
-        Some(id) if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic()) => Err(wrong()),
+        Some(id) if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err(wrong())
+        }
         _ => Ok(session),
     }
 }
@@ -219,7 +224,9 @@ pub(crate) fn mirrors(
     match (method.as_deref(), message.method()) {
         (None, _) => return Err(mismatch("header `mcp-method` is missing")),
         (said, body) if said != body => {
-            return Err(mismatch("header `mcp-method` is not the method of the body"));
+            return Err(mismatch(
+                "header `mcp-method` is not the method of the body",
+            ));
         }
         _ => {}
     }
@@ -230,12 +237,14 @@ pub(crate) fn mirrors(
         .params
         .text(member)
         .map_err(|error| Fault::new(StatusCode::BAD_REQUEST, INVALID_PARAMS, error.to_string()))?;
-    let said = single(headers, &NAME)?.map(|said| decoded(&NAME, &said)).transpose()?;
+    let said = single(headers, &NAME)?
+        .map(|said| decoded(&NAME, &said))
+        .transpose()?;
     match (said, body) {
         (None, Some(_)) => Err(mismatch("header `mcp-name` is missing")),
-        (said, body) if said.as_deref() != body.as_deref() => {
-            Err(mismatch(format!("header `mcp-name` is not `params.{member}`")))
-        }
+        (said, body) if said.as_deref() != body.as_deref() => Err(mismatch(format!(
+            "header `mcp-name` is not `params.{member}`"
+        ))),
         _ => Ok(()),
     }
 }
@@ -269,7 +278,9 @@ fn parameter(headers: &HeaderMap, header: &str, argument: Option<&Value>) -> Res
     let Ok(name) = HeaderName::try_from(format!("mcp-param-{header}")) else {
         return Ok(());
     };
-    let said = single(headers, &name)?.map(|said| decoded(&name, &said)).transpose()?;
+    let said = single(headers, &name)?
+        .map(|said| decoded(&name, &said))
+        .transpose()?;
     let expected = argument.filter(|argument| !argument.is_null());
     match (said, expected) {
         (None, None) => Ok(()),
@@ -318,7 +329,9 @@ pub(crate) fn onward(headers: &HeaderMap, era: Era) -> HeaderMap {
         // There are no sessions any more: one that is named is not this agent's to use.
         let session = era == Era::Modern && (*name == SESSION || *name == LAST_EVENT);
         if !session
-            && (of_protocol || matches!(*name, header::ACCEPT | header::CONTENT_TYPE) || *name == LAST_EVENT)
+            && (of_protocol
+                || matches!(*name, header::ACCEPT | header::CONTENT_TYPE)
+                || *name == LAST_EVENT)
         {
             onward.append(name, value.clone());
         }

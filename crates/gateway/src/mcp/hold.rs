@@ -95,7 +95,10 @@ impl Seal {
         let mut mac: Hmac<Sha256> = Hmac::new_from_slice(&self.0)
             .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
         let digest = command.arguments.digest();
-        let sealed = format!("{agent}\n{}\n{digest}\n{round}\n{expires}", command.target.key);
+        let sealed = format!(
+            "{agent}\n{}\n{digest}\n{round}\n{expires}",
+            command.target.key
+        );
         mac.update(sealed.as_bytes());
         mac
     }
@@ -121,7 +124,9 @@ impl Seal {
             let round: u8 = parts.next()?.parse().ok()?;
             let expires: i64 = parts.next()?.parse().ok()?;
             let mac = BASE64_URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
-            self.mac(agent, command, round, expires).verify_slice(&mac).ok()?;
+            self.mac(agent, command, round, expires)
+                .verify_slice(&mac)
+                .ok()?;
             (now.as_millis() < expires).then_some(round)
         };
         Turn { round: read() }
@@ -152,11 +157,9 @@ impl Ask {
     /// Whether a client may come again after this round.
     fn next_round(&self) -> Option<u8> {
         let round = self.turn.round? + 1;
-        let wanted = preferred_wait(&self.visit.headers)
-            .unwrap_or(self.visit.gateway.config.mcp.hold);
-        let more = self.may_come_again()
-            && round < ROUNDS
-            && wanted > ROUND * u32::from(round);
+        let wanted =
+            preferred_wait(&self.visit.headers).unwrap_or(self.visit.gateway.config.mcp.hold);
+        let more = self.may_come_again() && round < ROUNDS && wanted > ROUND * u32::from(round);
         more.then_some(round)
     }
 }
@@ -248,7 +251,10 @@ impl Waiting {
                 Err(_) => return self.end(&Refusal::Denied(denied)).await,
             }
             // The credential may be gone by now, and the grant is there.
-            caller = match gateway.caller_now(&caller, &ask.visit.headers, ask.visit.peer).await {
+            caller = match gateway
+                .caller_now(&caller, &ask.visit.headers, ask.visit.peer)
+                .await
+            {
                 Ok(caller) => caller,
                 Err(refusal) => return self.end(&refusal).await,
             };
@@ -267,9 +273,14 @@ impl Waiting {
 
     /// Says that it still waits, and for what.
     async fn tell(&mut self, denied: &Denied) -> Result<(), Gone> {
-        let what = denied.approval().map(|id| id.to_string()).unwrap_or_default();
+        let what = denied
+            .approval()
+            .map(|id| id.to_string())
+            .unwrap_or_default();
         let Some(token) = &self.ask.token else {
-            return self.send(format!(": waiting for approval {what}\n\n")).await;
+            return self
+                .send(format!(": waiting for approval {what}\n\n"))
+                .await;
         };
         self.told += 1;
         let token: Value = serde_json::from_str(token).unwrap_or_default();
@@ -282,7 +293,8 @@ impl Waiting {
                 "message": format!("waiting for approval {what}"),
             },
         });
-        self.send(sse::message(notification.to_string().as_bytes())).await
+        self.send(sse::message(notification.to_string().as_bytes()))
+            .await
     }
 
     /// Nobody decided in time, or people said no.
@@ -294,7 +306,10 @@ impl Waiting {
         let ask = &self.ask;
         let gateway = &ask.visit.gateway;
         let now = gateway.clock.now();
-        let state = gateway.mcp.seal.close(denied.agent, &ask.command, round, now);
+        let state = gateway
+            .mcp
+            .seal
+            .close(denied.agent, &ask.command, round, now);
         let result = json!({"resultType": "input_required", "requestState": state});
         let reply = fault::reply(Some(&ask.id), "result", &result);
         let _ = self.send(sse::message(&reply)).await;
@@ -424,9 +439,7 @@ mod tests {
                 zones: [].into(),
                 pinned: true,
             }),
-            arguments: Arguments::new(
-                json!({"message": argument}).as_object().unwrap().clone(),
-            ),
+            arguments: Arguments::new(json!({"message": argument}).as_object().unwrap().clone()),
         }
     }
 

@@ -132,7 +132,11 @@ static TASK_GET: Reserved = reading(GET_TASK, &["taskId"], Some("taskId"));
 static TASK_RESULT: Reserved = reading("mcp.tasks.result", &["taskId"], Some("taskId"));
 static TASK_UPDATE: Reserved = Reserved {
     risk: Risk::Write,
-    ..reading("mcp.tasks.update", &["taskId", "inputResponses"], Some("taskId"))
+    ..reading(
+        "mcp.tasks.update",
+        &["taskId", "inputResponses"],
+        Some("taskId"),
+    )
 };
 static TASK_CANCEL: Reserved = Reserved {
     risk: Risk::Write,
@@ -246,8 +250,7 @@ pub(crate) fn answer_arguments(
 }
 
 fn json(name: &'static str, raw: &str) -> Result<Value, NoArguments> {
-    strict_json::parse(raw.as_bytes())
-        .map_err(|error| NoArguments::Json(name, error.to_string()))
+    strict_json::parse(raw.as_bytes()).map_err(|error| NoArguments::Json(name, error.to_string()))
 }
 
 #[cfg(test)]
@@ -272,7 +275,12 @@ mod tests {
             assert_eq!(request(Era::Legacy, method), None, "{method}");
             assert_eq!(request(Era::Modern, method), None, "{method}");
         }
-        for method in ["initialize", "ping", "logging/setLevel", "resources/subscribe"] {
+        for method in [
+            "initialize",
+            "ping",
+            "logging/setLevel",
+            "resources/subscribe",
+        ] {
             assert!(request(Era::Legacy, method).is_some(), "{method}");
             assert_eq!(request(Era::Modern, method), None, "{method}");
         }

@@ -115,7 +115,10 @@ impl HttpBody for Recorded {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map(HttpBody::size_hint).unwrap_or_default()
+        self.inner
+            .as_ref()
+            .map(HttpBody::size_hint)
+            .unwrap_or_default()
     }
 }
 

@@ -29,8 +29,13 @@ fn a_tools_arguments_are_typed_by_its_schema() {
         " <path> [--head <integer>] [--all] [--mode <string>] [--edits <array>] [--any <object>]"
     );
     assert_eq!(
-        words(&set, "/tmp/x --head 3 --all --mode b --edits [{\"a\":1}] --any '\"t\"'"),
-        Ok(json!({"path": "/tmp/x", "head": 3, "all": true, "mode": "b", "edits": [{"a": 1}], "any": "t"}))
+        words(
+            &set,
+            "/tmp/x --head 3 --all --mode b --edits [{\"a\":1}] --any '\"t\"'"
+        ),
+        Ok(
+            json!({"path": "/tmp/x", "head": 3, "all": true, "mode": "b", "edits": [{"a": 1}], "any": "t"})
+        )
     );
     let cases = [
         ("--head 3", "`path` is missing"),
@@ -74,9 +79,16 @@ fn a_hostile_schema_does_no_harm() {
     ] {
         let set = ArgumentSet::of_tool(&schema, true);
         let problems = set.read_value(json!({"a": "x"})).unwrap_err();
-        assert!(problems[0].contains("cannot be used"), "{schema}: {problems:?}");
+        assert!(
+            problems[0].contains("cannot be used"),
+            "{schema}: {problems:?}"
+        );
         // Before the review nobody runs it.
-        assert!(ArgumentSet::of_tool(&schema, false).read_value(json!({"a": 1})).is_ok());
+        assert!(
+            ArgumentSet::of_tool(&schema, false)
+                .read_value(json!({"a": 1}))
+                .is_ok()
+        );
     }
     // Going deeper ends where the value does.
     let tree = json!({"properties": {"a": {"$ref": "#"}}, "additionalProperties": false});

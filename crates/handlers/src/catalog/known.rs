@@ -6,7 +6,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use authz::{Arguments, Command, CommandKey, Service, ServiceName, Target, command::ArgumentsDigest};
+use authz::{
+    Arguments, Command, CommandKey, Service, ServiceName, Target, command::ArgumentsDigest,
+};
 use serde_json::{Map, Value, json};
 
 use super::{CommandInfo, ServiceInfo, folded, shown, spellings, usage};
@@ -292,7 +294,9 @@ impl Known {
 
 fn names(infos: &[CommandInfo]) -> HashMap<String, usize> {
     let named = infos.iter().enumerate();
-    named.map(|(index, info)| (info.name.clone(), index)).collect()
+    named
+        .map(|(index, info)| (info.name.clone(), index))
+        .collect()
 }
 
 fn longest(spellings: &HashMap<String, usize>) -> usize {

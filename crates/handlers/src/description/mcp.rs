@@ -89,7 +89,9 @@ impl McpTable {
         }
         let is_variable = |name: &String| {
             !name.is_empty()
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
         if let Some(name) = self.environment.iter().find(|name| !is_variable(name)) {
             return Err(format!("`{name}` is not an environment variable's name"));

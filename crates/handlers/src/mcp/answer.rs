@@ -88,8 +88,14 @@ mod tests {
         let cases = [
             (json!({"isError": true, "content": text}), "(422): hi"),
             (json!({"isError": true}), "not why"),
-            (json!({"resultType": "input_required", "requestState": "x"}), "`/mcp/files`"),
-            (json!({"resultType": "task", "task": {}}), "did not answer with a result"),
+            (
+                json!({"resultType": "input_required", "requestState": "x"}),
+                "`/mcp/files`",
+            ),
+            (
+                json!({"resultType": "task", "task": {}}),
+                "did not answer with a result",
+            ),
         ];
         for (result, expected) in cases {
             let error = answer(result).unwrap_err().to_string();

@@ -161,7 +161,9 @@ impl Client {
         let mut tools: Vec<Listed> = Vec::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let params = cursor.as_ref().map_or(json!({}), |cursor| json!({"cursor": cursor}));
+            let params = cursor
+                .as_ref()
+                .map_or(json!({}), |cursor| json!({"cursor": cursor}));
             let result = self.ask(upstream, Asked::new("tools/list", params)).await?;
             let page: Page = serde_json::from_str(result.get())
                 .map_err(|_| self.failed("its list of tools cannot be read"))?;
@@ -194,7 +196,9 @@ impl Client {
         let schema = tool.and_then(|tool| tool.definition.value().get("inputSchema"));
         let asked = Asked {
             name: Some(name.as_str()),
-            mirrored: schema.map(|schema| mirrored(schema, arguments)).unwrap_or_default(),
+            mirrored: schema
+                .map(|schema| mirrored(schema, arguments))
+                .unwrap_or_default(),
             ..Asked::new("tools/call", json!({"name": name, "arguments": arguments}))
         };
         let result = self.ask(upstream, asked).await?;
@@ -211,7 +215,13 @@ impl Client {
             match self.exchange(upstream, &connection, &asked).await {
                 // Our session has ended: nothing was done, so it is asked again in a new one.
                 Err(Failure::Status(StatusCode::NOT_FOUND))
-                    if matches!(&*connection, Connection::Legacy { session: Some(_), .. }) =>
+                    if matches!(
+                        &*connection,
+                        Connection::Legacy {
+                            session: Some(_),
+                            ..
+                        }
+                    ) =>
                 {
                     self.leave(&connection);
                     let connection = self.connected(upstream).await?;
@@ -256,7 +266,10 @@ impl Client {
 
     async fn connect(&self, upstream: &Upstream) -> Result<Connection, Failure> {
         let discover = Asked::new("server/discover", json!({}));
-        match self.exchange(upstream, &Connection::Modern, &discover).await {
+        match self
+            .exchange(upstream, &Connection::Modern, &discover)
+            .await
+        {
             Ok(result) => {
                 let told: Value = serde_json::from_str(result.get()).unwrap_or_default();
                 let supported = told.get("supportedVersions").and_then(Value::as_array);
@@ -280,15 +293,28 @@ impl Client {
             version: newest,
             session: None,
         };
-        let (result, session) = self.exchange_with_session(upstream, &opening, &initialize).await?;
+        let (result, session) = self
+            .exchange_with_session(upstream, &opening, &initialize)
+            .await?;
         let told: Value = serde_json::from_str(result.get()).unwrap_or_default();
-        let version = told.get("protocolVersion").and_then(Value::as_str).unwrap_or_default();
+        let version = told
+            .get("protocolVersion")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let Some(version) = LEGACY.into_iter().find(|known| *known == version) else {
-            return Err(self.failed("it speaks no revision of the protocol that we do").into());
+            return Err(self
+                .failed("it speaks no revision of the protocol that we do")
+                .into());
         };
         let connection = Connection::Legacy { version, session };
         let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-        let request = self.request(&connection, &initialized, "notifications/initialized", None, &[])?;
+        let request = self.request(
+            &connection,
+            &initialized,
+            "notifications/initialized",
+            None,
+            &[],
+        )?;
         let response = upstream.send(None, request).await?;
         if !response.status().is_success() {
             return Err(Failure::Status(response.status()));
@@ -324,8 +350,13 @@ impl Client {
             params.insert("_meta".to_owned(), meta);
         }
         let message = json!({"jsonrpc": "2.0", "id": id, "method": asked.method, "params": params});
-        let request =
-            self.request(connection, &message, asked.method, asked.name, &asked.mirrored)?;
+        let request = self.request(
+            connection,
+            &message,
+            asked.method,
+            asked.name,
+            &asked.mirrored,
+        )?;
         let response = upstream.send(None, request).await?;
         let (parts, body) = response.into_parts();
         let session = parts.headers.get(SESSION).cloned();
@@ -340,7 +371,9 @@ impl Client {
             let body = self.whole(body).await?;
             match serde_json::from_slice::<Message>(&body) {
                 // An older server refuses what it does not know with an id of its own choice.
-                Ok(message) if message.error.is_some() || message.id.as_ref() == Some(&id) => message,
+                Ok(message) if message.error.is_some() || message.id.as_ref() == Some(&id) => {
+                    message
+                }
                 Ok(_) if parts.status.is_success() => {
                     return Err(self.failed("it answered another request than ours").into());
                 }
@@ -419,7 +452,10 @@ impl Client {
         let headers = request.headers_mut();
         let both = HeaderValue::from_static("application/json, text/event-stream");
         headers.insert(header::ACCEPT, both);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         match connection {
             Connection::Modern => {
                 headers.insert(VERSION, HeaderValue::from_static(MODERN));
@@ -468,7 +504,10 @@ impl Client {
                     message,
                 }
             }
-            Failure::Protocol { code: -32601, message } => HandlerError::NotFound { service, message },
+            Failure::Protocol {
+                code: -32601,
+                message,
+            } => HandlerError::NotFound { service, message },
             Failure::Protocol { code, message } => {
                 self.failed(&format!("it answered with error {code}: {message}"))
             }
@@ -491,17 +530,20 @@ fn client_info() -> Value {
 /// The arguments that a tool wants repeated as headers (`x-mcp-header`).
 fn mirrored(schema: &Value, arguments: &Map<String, Value>) -> Vec<(HeaderName, HeaderValue)> {
     let properties = schema.get("properties").and_then(Value::as_object);
-    let headers = properties.into_iter().flatten().filter_map(|(name, property)| {
-        let header = property.get("x-mcp-header")?.as_str()?;
-        let header = format!("mcp-param-{}", header.to_ascii_lowercase());
-        let value = match arguments.get(name)? {
-            Value::String(text) => encoded(text),
-            Value::Bool(flag) => flag.to_string(),
-            Value::Number(number) => number.to_string(),
-            _ => return None,
-        };
-        Some((header.parse().ok()?, value.parse().ok()?))
-    });
+    let headers = properties
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, property)| {
+            let header = property.get("x-mcp-header")?.as_str()?;
+            let header = format!("mcp-param-{}", header.to_ascii_lowercase());
+            let value = match arguments.get(name)? {
+                Value::String(text) => encoded(text),
+                Value::Bool(flag) => flag.to_string(),
+                Value::Number(number) => number.to_string(),
+                _ => return None,
+            };
+            Some((header.parse().ok()?, value.parse().ok()?))
+        });
     headers.collect()
 }
 

@@ -131,7 +131,10 @@ mod tests {
             let error = Definition::read(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
-        let long = format!(r#"{{"name":"a","x":"{}"}}"#, "y".repeat(MAX_DEFINITION_BYTES));
+        let long = format!(
+            r#"{{"name":"a","x":"{}"}}"#,
+            "y".repeat(MAX_DEFINITION_BYTES)
+        );
         assert!(Definition::read(&long).unwrap_err().contains("longer"));
     }
 
@@ -143,8 +146,15 @@ mod tests {
                 .hinted()
         };
         assert_eq!(risk(r#"{"destructiveHint":true}"#), Some(Risk::Destroy));
-        assert_eq!(risk(r#"{"readOnlyHint":true,"destructiveHint":true}"#), Some(Risk::Destroy));
-        for nothing in [r#"{"readOnlyHint":true}"#, r#"{"destructiveHint":"true"}"#, "null"] {
+        assert_eq!(
+            risk(r#"{"readOnlyHint":true,"destructiveHint":true}"#),
+            Some(Risk::Destroy)
+        );
+        for nothing in [
+            r#"{"readOnlyHint":true}"#,
+            r#"{"destructiveHint":"true"}"#,
+            "null",
+        ] {
             assert_eq!(risk(nothing), None, "{nothing}");
         }
     }

@@ -152,6 +152,9 @@ mod tests {
         });
         let mut events = Events::new(Body::new(StreamBody::new(frames)), "x", 64);
         let error = events.next().await.unwrap_err();
-        assert!(error.to_string().contains("longer than 64 bytes"), "{error}");
+        assert!(
+            error.to_string().contains("longer than 64 bytes"),
+            "{error}"
+        );
     }
 }

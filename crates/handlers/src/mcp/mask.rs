@@ -23,8 +23,13 @@ impl std::fmt::Debug for Secret {
 
 impl Secrets {
     pub(super) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        let long = secrets.into_iter().filter(|secret| secret.len() >= SHORTEST);
-        Self(long.map(|secret| Secret(Finder::new(secret).into_owned())).collect())
+        let long = secrets
+            .into_iter()
+            .filter(|secret| secret.len() >= SHORTEST);
+        Self(
+            long.map(|secret| Secret(Finder::new(secret).into_owned()))
+                .collect(),
+        )
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -35,7 +40,9 @@ impl Secrets {
     pub(super) fn hide(&self, bytes: Bytes) -> Bytes {
         let mut hidden: Option<BytesMut> = None;
         for Secret(finder) in &self.0 {
-            let found: Vec<usize> = finder.find_iter(hidden.as_deref().unwrap_or(&bytes)).collect();
+            let found: Vec<usize> = finder
+                .find_iter(hidden.as_deref().unwrap_or(&bytes))
+                .collect();
             if found.is_empty() {
                 continue;
             }
@@ -58,7 +65,11 @@ impl Secrets {
                 .find(|&length| bytes.ends_with(needle.get(..length).unwrap_or_default()))
                 .unwrap_or(0)
         };
-        self.0.iter().map(|Secret(finder)| open(finder.needle())).max().unwrap_or(0)
+        self.0
+            .iter()
+            .map(|Secret(finder)| open(finder.needle()))
+            .max()
+            .unwrap_or(0)
     }
 }
 

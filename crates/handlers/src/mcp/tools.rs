@@ -40,10 +40,13 @@ impl Rules {
     /// Whether a tool does not exist for agents.
     pub(crate) fn hide(&self, tool: &str) -> bool {
         tool.starts_with(RESERVED)
-            || self.hidden.iter().any(|hidden| match hidden.strip_suffix('*') {
-                Some(start) => tool.starts_with(start),
-                None => hidden == tool,
-            })
+            || self
+                .hidden
+                .iter()
+                .any(|hidden| match hidden.strip_suffix('*') {
+                    Some(start) => tool.starts_with(start),
+                    None => hidden == tool,
+                })
     }
 
     /// What policy is told of a tool.
@@ -55,7 +58,9 @@ impl Rules {
         pinned: bool,
     ) -> Arc<Target> {
         let verdict = self.tools.get(&name);
-        let risk = verdict.and_then(|verdict| verdict.risk).unwrap_or(self.risk);
+        let risk = verdict
+            .and_then(|verdict| verdict.risk)
+            .unwrap_or(self.risk);
         Arc::new(Target {
             key: CommandKey {
                 service: service.name.clone(),
@@ -63,7 +68,9 @@ impl Rules {
             },
             service: Arc::clone(service),
             risk: hinted.map_or(risk, |hinted| risk.max(hinted)),
-            zones: verdict.map(|verdict| verdict.zones.clone()).unwrap_or_default(),
+            zones: verdict
+                .map(|verdict| verdict.zones.clone())
+                .unwrap_or_default(),
             pinned,
         })
     }
@@ -116,8 +123,12 @@ impl Tools {
         let mut next = Self::default();
         if !whole {
             let kept = self.tools.iter();
-            kept.filter(|tool| !lost.iter().any(|lost| lost == tool.definition.name().as_str()))
-                .for_each(|tool| next.put(Arc::clone(tool)));
+            kept.filter(|tool| {
+                !lost
+                    .iter()
+                    .any(|lost| lost == tool.definition.name().as_str())
+            })
+            .for_each(|tool| next.put(Arc::clone(tool)));
         }
         for (written, definition) in seen {
             let tool = match self.get(definition.name().as_str()) {

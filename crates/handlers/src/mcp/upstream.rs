@@ -79,7 +79,10 @@ impl http_body::Body for Body {
 pub(super) enum Upstream {
     Http(Box<HttpServer>),
     /// Nowhere yet: what to set.
-    Unconfigured { service: String, reason: String },
+    Unconfigured {
+        service: String,
+        reason: String,
+    },
 }
 
 impl Upstream {

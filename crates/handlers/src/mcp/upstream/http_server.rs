@@ -170,7 +170,10 @@ impl HttpServer {
                     Some(secret) => {
                         let text = format!("{}{secret}", credential.prefix);
                         let mut value = HeaderValue::from_str(&text).map_err(|_| {
-                            format!("`{}` holds characters that no header may", credential.variable)
+                            format!(
+                                "`{}` holds characters that no header may",
+                                credential.variable
+                            )
                         })?;
                         value.set_sensitive(true);
                         headers.insert(header, value);
@@ -215,7 +218,10 @@ impl HttpServer {
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
         }
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
         let sending = self.connections.request(sent);
         let response = match tokio::time::timeout(self.timeout, sending).await {
             Ok(response) => response.map_err(|error| self.no_connection(&error))?,
@@ -236,7 +242,14 @@ impl HttpServer {
             .headers
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
-            .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+            .map(|value| {
+                value
+                    .split(';')
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .to_ascii_lowercase()
+            })
             .unwrap_or_default();
         self.welcome(parts.status, &parts.headers, &kind)?;
         let events = kind == "text/event-stream";
@@ -265,7 +278,12 @@ impl HttpServer {
     }
 
     /// Whether the answer is one to us as a client of the protocol.
-    fn welcome(&self, status: StatusCode, headers: &HeaderMap, kind: &str) -> Result<(), HandlerError> {
+    fn welcome(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        kind: &str,
+    ) -> Result<(), HandlerError> {
         let service = || self.service.clone();
         if headers.contains_key(header::CONTENT_ENCODING) {
             return Err(self.failed("its answer is compressed, which was not asked for"));
@@ -299,7 +317,11 @@ impl HttpServer {
     fn no_connection(&self, error: &hyper_util::client::legacy::Error) -> HandlerError {
         let service = self.service.clone();
         if error.is_connect() {
-            tracing::debug!(service, error = error as &dyn std::error::Error, "no connection");
+            tracing::debug!(
+                service,
+                error = error as &dyn std::error::Error,
+                "no connection"
+            );
             return HandlerError::Unreachable {
                 service,
                 reason: "no connection opens".to_owned(),
@@ -312,7 +334,10 @@ impl HttpServer {
     }
 
     fn too_long(&self) -> HandlerError {
-        self.failed(&format!("its answer is longer than {} bytes", self.max_answer_bytes))
+        self.failed(&format!(
+            "its answer is longer than {} bytes",
+            self.max_answer_bytes
+        ))
     }
 
     fn failed(&self, message: &str) -> HandlerError {
