@@ -15,8 +15,8 @@ pub use self::prove::{PolicyProve, ProofFormat};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use authz::{
-    AgentId, AgentName, AgentRef, ApprovalRequestId, GrantId, RoleName, ServiceName, SessionId,
-    TeamName, TokenId, UserId, approval::Reach, command::Environment as Env,
+    AgentId, AgentName, AgentRef, ApprovalRequestId, CommandName, GrantId, RoleName, ServiceName,
+    SessionId, TeamName, TokenId, UserId, approval::Reach, command::Environment as Env,
 };
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -668,6 +668,57 @@ pub enum Services {
         name: String,
         /// One command only
         command: Option<String>,
+    },
+    /// Tools of MCP servers: which definitions are reviewed
+    ///
+    /// A tool whose definition nobody reviewed, or that is another by now, is refused.
+    #[command(subcommand)]
+    Tools(Tools),
+}
+
+/// `cedargate services tools …`
+#[derive(Debug, Subcommand)]
+pub enum Tools {
+    /// All tools of a service, and whether they are reviewed
+    List {
+        /// The service
+        service: ServiceName,
+    },
+    /// One tool: its definition as gateways see it
+    Show {
+        /// The service
+        service: ServiceName,
+        /// The tool
+        tool: CommandName,
+    },
+    /// What changed since the review, of one tool or of all that changed
+    Diff {
+        /// The service
+        service: ServiceName,
+        /// One tool only
+        tool: Option<CommandName>,
+    },
+    /// Take definitions as reviewed: these may be called
+    Approve {
+        /// The service
+        service: ServiceName,
+        /// The tools
+        #[arg(required_unless_present = "all")]
+        tools: Vec<CommandName>,
+        /// All that are new or changed, but for those with warnings
+        #[arg(long, conflicts_with = "tools")]
+        all: bool,
+        /// Only this definition: of one tool, as `show` says
+        #[arg(long, conflicts_with = "all")]
+        digest: Option<String>,
+    },
+    /// Take reviews back: these may not be called any more
+    Withdraw {
+        /// The service
+        service: ServiceName,
+        /// The tools
+        #[arg(required = true)]
+        tools: Vec<CommandName>,
     },
 }
 

@@ -15,6 +15,7 @@ mod policy_sets;
 mod serve;
 mod services;
 mod tokens;
+mod tools;
 mod users;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 use clap::CommandFactory;
 
 use crate::{
-    arguments::{Command, CommandLine, Global},
+    arguments::{Command, CommandLine, Global, Services},
     client::{Remote, settings},
     config::Environment,
     exit,
@@ -81,6 +82,9 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
             users::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Tokens(command) => tokens::run(&global, environment, command).await?,
+        Command::Services(Services::Tools(command)) => {
+            tools::run(&Context::new(&global, environment)?, command).await?;
+        }
         Command::Services(command) => services::run(&global, environment, &command)?,
         Command::Connect(command) => connect::run(&global, &environment, command)?,
         Command::Bridge(door) => bridge::run(&environment, &door).await?,

@@ -64,6 +64,9 @@ pub struct CatalogCommand {
     pub usage: String,
     /// Arguments of an example call: an object.
     pub example: Value,
+    /// Of an MCP server's tool: its definition as the server tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Value>,
 }
 
 impl CatalogService {

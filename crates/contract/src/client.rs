@@ -5,8 +5,8 @@ mod people;
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use authz::{
-    AgentId, AgentRef, ApprovalRequestId, Facts, GrantId, MessageId, PolicySetVersion, ServiceName,
-    TargetName, TokenId, UserId,
+    AgentId, AgentRef, ApprovalRequestId, CommandName, Facts, GrantId, MessageId, PolicySetVersion,
+    ServiceName, TargetName, TokenId, UserId,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -38,6 +38,7 @@ use crate::{
         ActivatePolicySet, ActivationView, PolicySetBundle, PolicySetChanged, PolicySetStatus,
         PolicySetView, PushPolicySet, RollBack, ShadowPolicySet,
     },
+    tools::{ApproveTools, ToolDetails, ToolReviews, ToolView, WithdrawTools},
     users::{CreateUser, UserView},
 };
 
@@ -372,6 +373,15 @@ impl Client {
     pub async fn report_catalog(&self, catalog: &GatewayCatalog) -> Result<(), Error> {
         self.call(Method::PUT, "/api/gateway/catalog", Some(catalog))
             .await
+    }
+
+    /// Which definitions of tools somebody reviewed.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn tool_reviews(&self) -> Result<ToolReviews, Error> {
+        self.get("/api/gateway/tool-reviews").await
     }
 
     /// Stores journal lines.
@@ -841,6 +851,57 @@ impl Client {
     /// See [`Client::facts`].
     pub async fn service(&self, name: &ServiceName) -> Result<ServiceView, Error> {
         self.get(&format!("/api/services/{name}")).await
+    }
+
+    /// The tools of an MCP server, and who reviewed them.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn tools(&self, service: &ServiceName) -> Result<Vec<ToolView>, Error> {
+        self.get(&format!("/api/services/{service}/tools")).await
+    }
+
+    /// One tool, with its definitions and what differs between them.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn tool(
+        &self,
+        service: &ServiceName,
+        tool: &CommandName,
+    ) -> Result<ToolDetails, Error> {
+        self.get(&format!("/api/services/{service}/tools/{tool}"))
+            .await
+    }
+
+    /// Has definitions taken as reviewed; answers with all tools as they are then.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`]; 409 if a definition is another by now.
+    pub async fn approve_tools(
+        &self,
+        service: &ServiceName,
+        approve: &ApproveTools,
+    ) -> Result<Vec<ToolView>, Error> {
+        self.post(&format!("/api/services/{service}/approve-tools"), approve)
+            .await
+    }
+
+    /// Takes reviews back; answers with all tools as they are then.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn withdraw_tools(
+        &self,
+        service: &ServiceName,
+        withdraw: &WithdrawTools,
+    ) -> Result<Vec<ToolView>, Error> {
+        self.post(&format!("/api/services/{service}/withdraw-tools"), withdraw)
+            .await
     }
 
     /// What would come of a command, and why; nothing is carried out or recorded.

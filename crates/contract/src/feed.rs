@@ -1,6 +1,6 @@
 //! The feed: everything that changed in the control plane, in order.
 
-use authz::{AgentId, ApprovalRequestId, GrantId, PolicySetVersion, time::Timestamp};
+use authz::{AgentId, ApprovalRequestId, GrantId, PolicySetVersion, ServiceName, time::Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -85,6 +85,11 @@ pub enum Change {
         /// Which.
         version: Option<PolicySetVersion>,
     },
+    /// Definitions of a service's tools were reviewed, or a review was withdrawn.
+    ToolsReviewed {
+        /// Which service.
+        service: ServiceName,
+    },
 }
 
 impl Change {
@@ -101,7 +106,8 @@ impl Change {
             | Self::GrantEnded { agent, .. } => Some(*agent),
             Self::UserChanged { .. }
             | Self::PolicySetActivated { .. }
-            | Self::PolicySetShadowed { .. } => None,
+            | Self::PolicySetShadowed { .. }
+            | Self::ToolsReviewed { .. } => None,
         }
     }
 }

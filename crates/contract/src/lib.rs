@@ -17,6 +17,7 @@ pub mod gateways;
 pub mod notifications;
 pub mod overview;
 pub mod policy_sets;
+pub mod tools;
 pub mod users;
 
 pub use client::Client;

@@ -10,10 +10,11 @@ use std::{
 
 use contract::{catalog::GatewayCatalog, feed::Change, gateways::GatewayStatus};
 use futures_util::StreamExt;
+use handlers::Catalog;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::{facts::FactsCache, metrics::Metrics, policy::Policies};
+use crate::{facts::FactsCache, metrics::Metrics, policy::Policies, reported, reviews::Reviews};
 
 /// A feed that says nothing for so long is cut: it sends a heartbeat each second.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -27,6 +28,9 @@ const POLICY_RETRY: Duration = Duration::from_secs(2);
 
 /// How often the orchestrator is told what is in force here.
 const REPORT_INTERVAL: Duration = Duration::from_secs(15);
+
+/// However often MCP servers change what they offer, it is told no more often.
+const SHORTEST_REPORT: Duration = Duration::from_secs(1);
 
 /// Whether the feed is there.
 #[derive(Debug, Default)]
@@ -47,7 +51,8 @@ pub(crate) struct Follower {
     /// This gateway, as it reports itself.
     pub(crate) gateway: String,
     /// What it can carry out.
-    pub(crate) catalog: GatewayCatalog,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) reviews: Reviews,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) connected: Arc<Connected>,
     /// Tells those who wait for an approval that something changed.
@@ -57,19 +62,22 @@ pub(crate) struct Follower {
 impl Follower {
     /// Follows until cancelled, whatever happens.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let wanted = Notify::new();
+        let (wanted, reviews_wanted) = (Notify::new(), Notify::new());
         tokio::select! {
-            () = self.follow(&wanted) => {}
+            () = self.follow(&wanted, &reviews_wanted) => {}
             () = self.keep_policy_set(&wanted) => {}
+            () = self.keep_reviews(&reviews_wanted) => {}
             () = self.report() => {}
             () = stop.cancelled() => {}
         }
     }
 
-    async fn follow(&self, policy_set_wanted: &Notify) {
+    async fn follow(&self, policy_set_wanted: &Notify, reviews_wanted: &Notify) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let ended = self.follow_once(&mut pause, policy_set_wanted).await;
+            let ended = self
+                .follow_once(&mut pause, policy_set_wanted, reviews_wanted)
+                .await;
             if self.connected.0.swap(false, Ordering::AcqRel) {
                 tracing::warn!(
                     reason = ended,
@@ -85,7 +93,12 @@ impl Follower {
     }
 
     /// Follows one connection until it ends; says why it did.
-    async fn follow_once(&self, pause: &mut Duration, policy_set_wanted: &Notify) -> String {
+    async fn follow_once(
+        &self,
+        pause: &mut Duration,
+        policy_set_wanted: &Notify,
+        reviews_wanted: &Notify,
+    ) -> String {
         // From the head: what changed before matters no more, because everything known
         // is dropped below, after the connection stands. So no gap can go unseen.
         let mut events = match self.orchestrator.follow(None).await {
@@ -94,6 +107,7 @@ impl Follower {
         };
         self.facts.invalidate_all();
         policy_set_wanted.notify_one();
+        reviews_wanted.notify_one();
         self.policies.report();
         *pause = FIRST_PAUSE;
         self.connected.0.store(true, Ordering::Release);
@@ -121,6 +135,9 @@ impl Follower {
                 Change::PolicySetActivated { .. } | Change::PolicySetShadowed { .. }
             ) {
                 policy_set_wanted.notify_one();
+            }
+            if matches!(event.change, Change::ToolsReviewed { .. }) {
+                reviews_wanted.notify_one();
             }
             // Nobody may be waiting.
             let _ = self.changes.send(event.change);
@@ -152,6 +169,29 @@ impl Follower {
                 // It may be another by now, and so may the enforced one.
                 wanted.notify_one();
             }
+        }
+    }
+
+    /// Fetches the reviews of tools whenever they may be others, until that succeeds. Until
+    /// the first can be had, those that were known last are in force.
+    async fn keep_reviews(&self, wanted: &Notify) {
+        if !self.reviews.needed() {
+            return std::future::pending().await;
+        }
+        self.reviews.use_last_known();
+        loop {
+            match self.orchestrator.tool_reviews().await {
+                Ok(reviews) => self.reviews.put_in_force(&reviews),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the reviews of tools cannot be had"
+                    );
+                    tokio::time::sleep(POLICY_RETRY).await;
+                    continue;
+                }
+            }
+            wanted.notified().await;
         }
     }
 
@@ -195,26 +235,58 @@ impl Follower {
     /// then, so that a gateway that fell silent is noticed. What can be carried out here is
     /// said when the orchestrator does not know.
     async fn report(&self) {
+        let servers: Vec<_> = self.catalog.mcp_services().collect();
+        let mut changes: Vec<_> = servers.iter().map(|server| server.changes()).collect();
+        let mut catalog = None;
         loop {
-            if let Err(error) = self.report_once().await {
+            // What MCP servers offer may be something else than when it was told last.
+            for changes in &mut changes {
+                if changes.has_changed().unwrap_or(false) {
+                    changes.mark_unchanged();
+                    catalog = None;
+                }
+            }
+            let told =
+                catalog.get_or_insert_with(|| reported::catalog(&self.catalog, &self.gateway));
+            if let Err(error) = self.report_once(told).await {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "the orchestrator cannot be told what is in force here"
                 );
             }
-            // In time, or earlier if there is news.
-            let _ = tokio::time::timeout(REPORT_INTERVAL, self.policies.changed()).await;
+            // In time, or earlier if there is news; however often, servers are not let to
+            // keep us busy.
+            let learnt = async {
+                if changes.is_empty() {
+                    std::future::pending::<()>().await;
+                }
+                let any = changes
+                    .iter_mut()
+                    .map(|changes| Box::pin(changes.changed()));
+                let _ = futures_util::future::select_all(any).await;
+                tokio::time::sleep(SHORTEST_REPORT).await;
+            };
+            let news = async {
+                tokio::select! {
+                    () = self.policies.changed() => {}
+                    () = learnt => {}
+                }
+            };
+            if tokio::time::timeout(REPORT_INTERVAL, news).await.is_ok() {
+                // `select_all` took the change that it woke for.
+                catalog = None;
+            }
         }
     }
 
-    async fn report_once(&self) -> Result<(), contract::Error> {
+    async fn report_once(&self, catalog: &GatewayCatalog) -> Result<(), contract::Error> {
         let status = GatewayStatus {
-            catalog: Some(self.catalog.digest.clone()),
+            catalog: Some(catalog.digest.clone()),
             ..self.policies.status(&self.gateway)
         };
         let told = self.orchestrator.report_status(&status).await?;
         if told.catalog_wanted {
-            self.orchestrator.report_catalog(&self.catalog).await?;
+            self.orchestrator.report_catalog(catalog).await?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ mod parse;
 mod policy;
 mod refusal;
 mod reported;
+mod reviews;
 mod routes;
 mod server;
 mod service;
@@ -64,6 +65,7 @@ use crate::{
     parse::{Asked, Question},
     policy::Policies,
     refusal::Refusal,
+    reviews::Reviews,
     routes::Route,
     service::{RequestId, millis},
     waiting::Patience,
@@ -170,6 +172,7 @@ struct Background {
     stop: CancellationToken,
     stop_shipping: CancellationToken,
     follower: tokio::task::JoinHandle<()>,
+    learning: tokio::task::JoinHandle<()>,
     shipper: tokio::task::JoinHandle<()>,
     writer: journal::WriterThread,
 }
@@ -196,7 +199,7 @@ impl Background {
         {
             shipper.abort();
         }
-        let _ = self.follower.await;
+        let _ = tokio::join!(self.follower, self.learning);
     }
 }
 
@@ -248,12 +251,26 @@ impl Gateway {
             facts: Arc::clone(&facts),
             policies: Arc::clone(&policies),
             gateway: journal.gateway().to_owned(),
-            catalog: reported::catalog(&catalog, journal.gateway()),
+            catalog: Arc::clone(&catalog),
+            reviews: Reviews::new(
+                Arc::clone(&catalog),
+                config.last_known_good.with_file_name("tool-reviews.json"),
+            ),
             metrics: Arc::clone(&metrics),
             connected: Arc::clone(&connected),
             changes: changes.clone(),
         };
+        let learning = {
+            let (catalog, stop) = (Arc::clone(&catalog), stop.clone());
+            async move {
+                tokio::select! {
+                    () = catalog.keep() => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        };
         let background = Background {
+            learning: tokio::spawn(learning),
             follower: tokio::spawn(follower.run(stop.clone())),
             shipper: journal.ship(
                 orchestrator.clone(),

@@ -12,7 +12,7 @@ pub(crate) fn catalog(catalog: &Catalog, gateway: &str) -> GatewayCatalog {
     let services: Vec<_> = catalog
         .services()
         .iter()
-        .map(|info| service(info))
+        .map(|info| service(catalog, info))
         .collect();
     // Text, numbers and JSON always serialise; if not, an empty text names it as well.
     let text = serde_json::to_vec(&services).unwrap_or_default();
@@ -23,7 +23,12 @@ pub(crate) fn catalog(catalog: &Catalog, gateway: &str) -> GatewayCatalog {
     }
 }
 
-fn service(info: &ServiceInfo) -> CatalogService {
+fn service(catalog: &Catalog, info: &ServiceInfo) -> CatalogService {
+    let server = catalog.mcp(info.name.as_str());
+    let definition = |command: &CommandInfo| {
+        let tool = server?.tool(&command.name)?;
+        Some(tool.definition.value().clone().into())
+    };
     CatalogService {
         service: info.service.as_ref().clone(),
         kind: info.kind.to_owned(),
@@ -32,7 +37,14 @@ fn service(info: &ServiceInfo) -> CatalogService {
         status: info.status.clone(),
         problem: info.error_message.clone(),
         aliases: info.aliases.clone(),
-        commands: info.commands.iter().map(command).collect(),
+        commands: info
+            .commands
+            .iter()
+            .map(|info| CatalogCommand {
+                definition: definition(info),
+                ..command(info)
+            })
+            .collect(),
     }
 }
 
@@ -46,6 +58,7 @@ fn command(info: &CommandInfo) -> CatalogCommand {
         arguments: info.arguments.clone(),
         usage: info.usage.clone(),
         example: info.example.clone(),
+        definition: None,
     }
 }
 

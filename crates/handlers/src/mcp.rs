@@ -23,7 +23,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use authz::{AgentId, Command, CommandName, Permit, Risk, Service, Target};
+use authz::{Command, CommandName, Permit, Risk, Service, Target};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
@@ -400,3 +400,6 @@ impl McpService {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

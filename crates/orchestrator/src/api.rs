@@ -13,6 +13,7 @@ mod me;
 mod notifications;
 mod policy_sets;
 mod services;
+mod tools;
 pub(crate) mod users;
 
 pub(crate) use self::{gateway::hash_of, gateways::is_silent};
@@ -129,6 +130,10 @@ fn people() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(audit::verification, audit::verify))
         .routes(routes!(services::list))
         .routes(routes!(services::show))
+        .routes(routes!(tools::list))
+        .routes(routes!(tools::show))
+        .routes(routes!(tools::approve))
+        .routes(routes!(tools::withdraw))
         .routes(routes!(services::explain))
         .routes(routes!(services::overview))
         .routes(routes!(notifications::list, notifications::create))
@@ -167,6 +172,7 @@ fn gateways() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(gateway::shadow))
         .routes(routes!(gateway::status))
         .routes(routes!(gateway::journal))
+        .routes(routes!(tools::reviews))
         .routes(routes!(gateway::catalog).layer(DefaultBodyLimit::max(gateway::MAX_CATALOG_BYTES)))
 }
 

@@ -32,6 +32,7 @@ mod service;
 mod services;
 #[cfg(test)]
 mod testing;
+mod tools;
 mod ui;
 mod verification;
 mod websocket;

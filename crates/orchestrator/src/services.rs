@@ -106,9 +106,21 @@ impl KnownService {
             },
             gateways,
             differs: self.differs(),
-            commands: with_commands
-                .then(|| self.commands().into_iter().map(|one| one.command).collect()),
+            commands: with_commands.then(|| {
+                self.commands()
+                    .into_iter()
+                    .map(|one| without_definition(one.command))
+                    .collect()
+            }),
         })
+    }
+}
+
+/// What a tool's server says of it has a route of its own.
+fn without_definition(command: CatalogCommand) -> CatalogCommand {
+    CatalogCommand {
+        definition: None,
+        ..command
     }
 }
 

@@ -127,6 +127,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "inbox",
         include_str!("../../../migrations/0008_inbox.sql"),
     ),
+    (
+        9,
+        "mcp tools",
+        include_str!("../../../migrations/0009_mcp_tools.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

@@ -1,6 +1,8 @@
 //! The feed: every change, in order.
 
-use authz::{AgentId, ApprovalRequestId, GrantId, PolicySetVersion, UserId, time::Timestamp};
+use authz::{
+    AgentId, ApprovalRequestId, GrantId, PolicySetVersion, ServiceName, UserId, time::Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use sqlx::postgres::PgListener;
@@ -68,6 +70,8 @@ pub enum Change {
     PolicySetActivated { version: PolicySetVersion },
     /// Another policy set, or none, is evaluated beside the one in force.
     PolicySetShadowed { version: Option<PolicySetVersion> },
+    /// Definitions of a service's tools were reviewed, or a review was withdrawn.
+    ToolsReviewed { service: ServiceName },
 }
 
 statements! {

@@ -27,6 +27,7 @@ pub mod sessions;
 #[cfg(test)]
 mod testing;
 mod tokens;
+pub mod tools;
 pub mod users;
 mod write;
 

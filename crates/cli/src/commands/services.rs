@@ -1,6 +1,6 @@
 //! `cedargate services`: what the descriptions say, with this machine's configuration.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use authz::{CommandKey, typed};
 use handlers::catalog::{Catalog, ServiceInfo};
@@ -41,11 +41,13 @@ pub(super) fn run(
         }),
         Services::Show { name } => {
             let service = known(&catalog, name)?;
-            output.print(&as_json(service), |output| detail(output, service))
+            output.print(&as_json(&service), |output| detail(output, &service))
         }
+        // Of the orchestrator, not of this machine: see `tools.rs`.
+        Services::Tools(_) => Ok(()),
         Services::Schema { name, command } => {
             let service = known(&catalog, name)?;
-            let fragments = fragments(service, command.as_deref())?;
+            let fragments = fragments(&service, command.as_deref())?;
             output.print(&fragments, |_| {
                 fragments
                     .iter()
@@ -57,7 +59,7 @@ pub(super) fn run(
     }
 }
 
-fn known<'a>(catalog: &'a Catalog, name: &str) -> anyhow::Result<&'a ServiceInfo> {
+fn known(catalog: &Catalog, name: &str) -> anyhow::Result<Arc<ServiceInfo>> {
     let missing = || {
         NotFound(format!(
             "there is no service `{name}`; `cedargate services list` has them"

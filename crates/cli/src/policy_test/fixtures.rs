@@ -134,7 +134,7 @@ impl Fixtures {
         let services = self.services.iter().flat_map(|(name, patch)| {
             let known = self.catalog.service(name.as_str());
             let commands = patch.value.commands.iter().filter(move |(command, patch)| {
-                let described = known.is_some_and(|known| known.commands.iter().any(|info| info.target.key.name == **command));
+                let described = known.as_ref().is_some_and(|known| known.commands.iter().any(|info| info.target.key.name == **command));
                 !described && patch.risk.is_none()
             });
             commands.map(move |(command, _)| {
@@ -152,11 +152,11 @@ impl Fixtures {
 
     /// Every command, of the catalog and of the fixtures, by key.
     pub(crate) fn targets(&self) -> Vec<Arc<Target>> {
-        let described = self.catalog.services().iter().flat_map(|service| {
-            service
-                .commands
-                .iter()
+        let described = self.catalog.services().into_iter().flat_map(|service| {
+            let commands = service.commands.iter();
+            commands
                 .map(|command| command.target.key.clone())
+                .collect::<Vec<_>>()
         });
         let added = self.services.iter().flat_map(|(service, patch)| {
             patch.value.commands.keys().map(|name| CommandKey {
@@ -222,11 +222,8 @@ impl Fixtures {
 
     /// That there is such a service.
     pub(super) fn has_service(&self, name: &ServiceName) -> Result<(), String> {
-        let described = self
-            .catalog
-            .services()
-            .iter()
-            .map(|service| service.name.as_str());
+        let described = self.catalog.services();
+        let described = described.iter().map(|service| service.name.as_str());
         let names: Vec<&str> = described
             .chain(self.services.keys().map(ServiceName::as_str))
             .collect();
@@ -239,13 +236,11 @@ impl Fixtures {
 
     /// A command as policies see it.
     pub(super) fn target(&self, key: &CommandKey) -> Result<Arc<Target>, String> {
-        let described = self
-            .catalog
-            .service(key.service.as_str())
-            .and_then(|service| {
-                let mut commands = service.commands.iter();
-                commands.find(|command| command.target.key == *key)
-            });
+        let service = self.catalog.service(key.service.as_str());
+        let described = service.as_ref().and_then(|service| {
+            let mut commands = service.commands.iter();
+            commands.find(|command| command.target.key == *key)
+        });
         match described {
             Some(command) => Ok(self.patched(&command.target)),
             None => self.added(&key.service, &key.name),
@@ -338,7 +333,7 @@ impl Fixtures {
         let Some(risk) = risk else {
             let known = self.catalog.service(service.as_str());
             let described = known
-                .into_iter()
+                .iter()
                 .flat_map(|service| &service.commands)
                 .map(|command| command.name.as_str());
             let added = commands

@@ -416,7 +416,8 @@ impl<'a> Teller<'a> {
             service.insert("commands".to_owned(), json!({name.as_str(): command}));
         }
         // A command that is described takes only what its description says.
-        let example = self.catalog.service(&service).and_then(|known| {
+        let known = self.catalog.service(&service);
+        let example = known.as_ref().and_then(|known| {
             let mut commands = known.commands.iter();
             commands.find(|command| command.name == name)
         });

@@ -97,7 +97,9 @@ async fn follow_once(client: &Client, updates: &Sender<Update>) -> Result<(), Er
             Change::UserChanged { .. }
             | Change::AgentChanged { .. }
             | Change::PolicySetActivated { .. } => all(client, updates).await?,
-            Change::GrantEnded { .. } | Change::PolicySetShadowed { .. } => {}
+            Change::GrantEnded { .. }
+            | Change::PolicySetShadowed { .. }
+            | Change::ToolsReviewed { .. } => {}
         }
     }
     Ok(())

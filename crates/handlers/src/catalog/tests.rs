@@ -492,7 +492,7 @@ fn a_service_without_settings_says_what_to_set() {
                 .map(|(_, value)| (*value).to_owned())
         };
         let catalog = Catalog::load(&lookup).unwrap();
-        let service = catalog.service("coolify").unwrap().clone();
+        let service = catalog.service("coolify").unwrap();
         (service.status, service.error_message.unwrap_or_default())
     };
     assert_eq!(

@@ -558,6 +558,3 @@ fn encoded(text: &str) -> String {
         format!("=?base64?{}?=", BASE64_STANDARD.encode(text))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -39,13 +39,6 @@ impl Body {
     ) -> Self {
         Self(Box::pin(body))
     }
-
-    /// A body that is there at once.
-    pub(super) fn full(bytes: Bytes) -> Self {
-        use http_body_util::BodyExt as _;
-
-        Self::new(http_body_util::Full::new(bytes).map_err(|never| match never {}))
-    }
 }
 
 impl fmt::Debug for Body {
@@ -105,10 +98,9 @@ impl Upstream {
     /// Sends one HTTP request, as the protocol has it; `agent` is none for calls of ours.
     pub(super) async fn send(
         &self,
-        agent: Option<AgentId>,
+        _agent: Option<AgentId>,
         request: Request<Bytes>,
     ) -> Result<Response<Body>, HandlerError> {
-        let _ = agent;
         match self {
             Self::Http(server) => server.send(request).await,
             Self::Unconfigured { service, reason } => Err(HandlerError::NotConfigured {

@@ -106,6 +106,30 @@ async fn every_door_opens_for_its_own_callers_only() {
             [401, 401, 401, 403, 200, 200],
         ),
         ("GET", "/api/services", None, [401, 401, 401, 403, 200, 200]),
+        (
+            "GET",
+            "/api/services/files/tools",
+            None,
+            [401, 401, 401, 403, 404, 404],
+        ),
+        (
+            "POST",
+            "/api/services/files/approve-tools",
+            Some(json!({"tools": []})),
+            [401, 401, 401, 403, 403, 400],
+        ),
+        (
+            "POST",
+            "/api/services/files/withdraw-tools",
+            Some(json!({"tools": []})),
+            [401, 401, 401, 403, 403, 400],
+        ),
+        (
+            "GET",
+            "/api/gateway/tool-reviews",
+            None,
+            [401, 401, 200, 401, 401, 401],
+        ),
         ("GET", "/api/overview", None, [401, 401, 401, 403, 200, 200]),
         (
             "POST",

@@ -28,6 +28,7 @@ const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("second_factors", second_factors::STATEMENTS),
     ("sessions", sessions::STATEMENTS),
     ("tokens", tokens::STATEMENTS),
+    ("tools", tools::STATEMENTS),
     ("users", users::STATEMENTS),
     ("write", write::STATEMENTS),
 ];

@@ -81,7 +81,7 @@ fn trusted() -> Result<rustls::ClientConfig, String> {
 
 /// An MCP server over Streamable HTTP.
 #[derive(Debug)]
-pub(super) struct HttpServer {
+pub(crate) struct HttpServer {
     service: String,
     connections: Pool,
     address: Uri,
