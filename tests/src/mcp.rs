@@ -10,10 +10,13 @@ use std::{
 
 use anyhow::Context;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::Command,
 };
+
+use crate::{Layout, System};
 
 /// The folder with the packages of `tests/mcp/package.json`.
 ///
@@ -237,9 +240,32 @@ impl Driver {
     ///
     /// When it does not connect.
     pub async fn http(sdk: Sdk, url: &str, token: &str) -> anyhow::Result<Self> {
+        Self::http_with(sdk, url, token, &[]).await
+    }
+
+    /// As [`Driver::http`], with further headers in every request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::http`].
+    pub async fn http_with(
+        sdk: Sdk,
+        url: &str,
+        token: &str,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let mut command = sdk.command()?;
         command.args(["http", url]);
-        Self::start(command, &[("CEDARGATE_AGENT_TOKEN", token)]).await
+        let more: serde_json::Map<String, Value> = headers
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        let more = Value::Object(more).to_string();
+        let variables = [
+            ("CEDARGATE_AGENT_TOKEN", token),
+            ("DRIVER_HEADERS", more.as_str()),
+        ];
+        Self::start(command, &variables).await
     }
 
     /// Starts a program that is a server on standard input and output.
@@ -392,4 +418,189 @@ pub fn said(answer: &Value) -> (String, bool) {
         .collect::<Vec<_>>()
         .join("\n");
     (text, result["isError"] == true)
+}
+
+/// A server that is not ours, from npm: `server-everything` over HTTP.
+pub struct Everything {
+    _child: tokio::process::Child,
+    url: String,
+}
+
+impl Everything {
+    /// Starts one on a free port.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        let script = packages()?.join("@modelcontextprotocol/server-everything/dist/index.js");
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
+        let child = node()?
+            .arg(script)
+            .arg("streamableHttp")
+            .env("PORT", port.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let url = format!("http://127.0.0.1:{port}");
+        crate::soon("server-everything listens", async {
+            while tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_err()
+            {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await?;
+        Ok(Self { _child: child, url })
+    }
+
+    /// `http://host:port`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// A running Cedargate with services of kind `mcp`, and an agent that may use them.
+pub struct World {
+    /// Both planes.
+    pub system: System,
+    /// The agent's id.
+    pub agent: String,
+    /// The agent's credential.
+    pub token: String,
+    _folder: TempDir,
+}
+
+/// Which policies are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policies<'a> {
+    /// Everything is permitted: it is the protocol that is tested.
+    Permissive,
+    /// Those that come with Cedargate, and these.
+    Ours(&'a str),
+}
+
+impl World {
+    /// Starts both planes with these services: name and what follows `[mcp]` in their
+    /// descriptions. The agent may read and write at all of them.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub async fn start(
+        services: &[(&str, String)],
+        policies: Policies<'_>,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix("cedargate-mcp-")?;
+        let descriptions = folder.path().join("services");
+        std::fs::create_dir(&descriptions)?;
+        for (name, table) in services {
+            let text = format!(
+                "name = \"{name}\"\nversion = \"1\"\nkind = \"mcp\"\ndescription = \"For journeys.\"\n[mcp]\n{table}\n"
+            );
+            std::fs::write(descriptions.join(format!("{name}.toml")), text)?;
+        }
+        let rules = folder.path().join("policies");
+        std::fs::create_dir(&rules)?;
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+        for file in std::fs::read_dir(ours)? {
+            let file = file?.path();
+            let name = file
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let of_people = matches!(name.as_str(), "administration.cedar" | "approval.cedar");
+            let wanted = policies != Policies::Permissive || of_people;
+            if name.ends_with(".cedar") && wanted {
+                std::fs::copy(&file, rules.join(&name))?;
+            }
+        }
+        let more = match policies {
+            Policies::Permissive => {
+                "@id(\"test.all\") permit (principal is Agent, action, resource is Command);"
+            }
+            Policies::Ours(more) => more,
+        };
+        std::fs::write(rules.join("test.cedar"), more)?;
+        let path = |path: &Path| path.display().to_string();
+        let (descriptions, rules) = (path(&descriptions), path(&rules));
+        let mut all = vec![
+            ("CEDARGATE_SERVICES", descriptions.as_str()),
+            ("CEDARGATE_POLICIES", rules.as_str()),
+        ];
+        all.extend(variables);
+        let system = System::start_with(Layout::OneProcess, &all).await?;
+        let names: Vec<&str> = services.iter().map(|(name, _)| *name).collect();
+        let agent = system
+            .create_agent(json!({"name": "mcp-bot", "allowed_mcps": names}))
+            .await?;
+        let token = system.create_agent_token(&agent).await?;
+        Ok(Self {
+            system,
+            agent,
+            token,
+            _folder: folder,
+        })
+    }
+
+    /// Where an MCP client reaches a service.
+    #[must_use]
+    pub fn url(&self, service: &str) -> String {
+        format!("{}/mcp/{service}", self.system.gateway_url)
+    }
+
+    /// Waits until the tools of a service were seen, and takes them as reviewed.
+    ///
+    /// # Errors
+    ///
+    /// When they are not seen, or cannot be reviewed.
+    pub async fn review(&self, service: &str) -> anyhow::Result<()> {
+        crate::soon("the tools are seen", async {
+            loop {
+                let listed = self
+                    .system
+                    .cli(&["services", "tools", "list", service, "--json"])
+                    .await?;
+                let tools: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+                if tools.as_array().is_some_and(|tools| !tools.is_empty()) {
+                    return anyhow::Ok(());
+                }
+            }
+        })
+        .await??;
+        let approved = self
+            .system
+            .cli(&["services", "tools", "approve", service, "--all"])
+            .await?;
+        anyhow::ensure!(
+            approved.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&approved.stdout),
+            String::from_utf8_lossy(&approved.stderr)
+        );
+        Ok(())
+    }
+
+    /// The ids of the requests that wait for people, of this tool.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn waiting(&self, tool: &str) -> anyhow::Result<Vec<String>> {
+        let listed = self.system.cli(&["approvals", "list", "--json"]).await?;
+        let listed: Value = serde_json::from_slice(&listed.stdout)?;
+        Ok(listed
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|request| request.to_string().contains(tool))
+            .filter_map(|request| Some(request["id"].as_str()?.to_owned()))
+            .collect())
+    }
 }

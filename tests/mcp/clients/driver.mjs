@@ -1,7 +1,8 @@
 // One client of a real SDK, which does what it is told on standard input, a JSON object a
 // line, and answers with one: {"id", "result"} or {"id", "error": {code, message, data}}.
 //
-//   node driver.mjs v1|v2 http URL        CEDARGATE_AGENT_TOKEN is sent as the bearer token
+//   node driver.mjs v1|v2 http URL        CEDARGATE_AGENT_TOKEN is the bearer token,
+//                                         DRIVER_HEADERS is a JSON object of more headers
 //   node driver.mjs v1|v2 stdio PROGRAM ARGUMENT...
 //
 // {"id", "do": "list" | "call" | "read" | "prompt" | "resources" | "prompts" | "cancel" …}
@@ -10,6 +11,10 @@ import { createInterface } from "node:readline";
 
 const [version, kind, ...target] = process.argv.slice(2);
 const token = process.env.CEDARGATE_AGENT_TOKEN;
+const headers = {
+  ...JSON.parse(process.env.DRIVER_HEADERS ?? "{}"),
+  ...(token ? { Authorization: `Bearer ${token}` } : {}),
+};
 
 const sdk = await (version === "v1" ? v1() : v2());
 const client = new sdk.Client(
@@ -23,8 +28,12 @@ const transport =
   kind === "stdio"
     ? new sdk.Stdio({ command: target[0], args: target.slice(1), env: { ...process.env }, stderr: "inherit" })
     : new sdk.Http(new URL(target[0]), {
-        requestInit: { headers: token ? { Authorization: `Bearer ${token}` } : {} },
+        requestInit: { headers },
       });
+
+// Over stdio, older clients keep the version to themselves.
+let negotiated;
+if (version === "v1" && kind === "stdio") transport.setProtocolVersion = (told) => (negotiated = told);
 
 async function v1() {
   const { Client } = await import("@modelcontextprotocol/sdk/client/index.js");
@@ -79,7 +88,7 @@ say({
   id: 0,
   result: {
     server: client.getServerVersion(),
-    version: transport.protocolVersion ?? client.getNegotiatedProtocolVersion?.(),
+    version: negotiated ?? transport.protocolVersion ?? client.getNegotiatedProtocolVersion?.(),
   },
 });
 

@@ -18,7 +18,9 @@ except ImportError:
     Client = None
 
 TOKEN = os.environ.get("CEDARGATE_AGENT_TOKEN")
-HEADERS = {"Authorization": f"Bearer {TOKEN}"} if TOKEN else {}
+HEADERS = json.loads(os.environ.get("DRIVER_HEADERS", "{}"))
+if TOKEN:
+    HEADERS["Authorization"] = f"Bearer {TOKEN}"
 
 
 def say(message):
