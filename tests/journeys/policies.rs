@@ -4,7 +4,11 @@ use cedargate_tests::System;
 use reqwest::StatusCode;
 use serde_json::json;
 
-journeys![an_edit_is_picked_up, a_broken_edit_changes_nothing];
+journeys![
+    an_edit_is_picked_up,
+    a_broken_edit_changes_nothing,
+    what_the_documentation_asks_an_orchestrator_is_answered,
+];
 
 const WALL: &str = r#"
 @id("journey.no-servers")
@@ -123,6 +127,63 @@ async fn a_broken_edit_changes_nothing(system: System) -> anyhow::Result<()> {
             anyhow::Ok(())
         })
         .await??;
+    }
+    Ok(())
+}
+
+/// The lines of `docs/policies.md` that ask a running orchestrator.
+fn documented() -> Vec<Vec<String>> {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policies.md");
+    let text = std::fs::read_to_string(file).unwrap();
+    let blocks = text.split("```console live\n").skip(1);
+    let lines = blocks.flat_map(|rest| rest.split("\n```").next().unwrap().lines());
+    let commands = lines.filter_map(|line| line.strip_prefix("$ cedargate "));
+    commands
+        .map(|command| {
+            let parts = command.split('\'').enumerate();
+            let parts = parts.flat_map(|(number, part)| match number % 2 {
+                1 => vec![part.to_owned()],
+                _ => part.split_whitespace().map(str::to_owned).collect(),
+            });
+            parts.collect()
+        })
+        .collect()
+}
+
+async fn what_the_documentation_asks_an_orchestrator_is_answered(
+    system: System,
+) -> anyhow::Result<()> {
+    let agent = system
+        .create_agent(json!({"name": "deploy-bot", "allowed_mcps": ["coolify"]}))
+        .await?;
+    for _ in 0..2 {
+        let listed = system.execute(&agent, "/mcp-coolify servers list").await?;
+        assert_eq!(listed.status, StatusCode::OK, "{listed:?}");
+    }
+    cedargate_tests::soon("both calls are in the trail", async {
+        loop {
+            let trail = system.admin_get("/api/audit?limit=100").await?;
+            let outcomes = trail.body.to_string().matches("\"outcome\"").count();
+            if outcomes >= 2 {
+                return anyhow::Ok(());
+            }
+        }
+    })
+    .await??;
+    let commands = documented();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    for command in commands {
+        let arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+        let answered = system.cli(&arguments).await?;
+        let said = String::from_utf8_lossy(&answered.stdout);
+        assert!(answered.status.success(), "{command:?}: {answered:?}");
+        let expected = if command.iter().any(|part| part == "--audit") {
+            // The policies of the folder are those in force.
+            "0 of 2 recorded calls change"
+        } else {
+            "deploy-bot"
+        };
+        assert!(said.contains(expected), "{command:?}: {said}");
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use cedar_policy::{
     ffi::DetailedError,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 pub(crate) use self::index::Candidates;
@@ -589,7 +589,7 @@ fn typed_actions(file: &Scanned<'_>, schema: &Value) -> Result<TypedActions, Vec
             .parse()
             .map_err(|_| "no command can have this name".to_owned())
         {
-            Ok(key) => match typed_action(action) {
+            Ok(key) => match typed_action(action, &risks(actions, action)) {
                 Ok(action) => drop(typed.insert(key, action)),
                 Err(message) => findings.push((name, message)),
             },
@@ -610,16 +610,34 @@ fn typed_actions(file: &Scanned<'_>, schema: &Value) -> Result<TypedActions, Vec
     Err(findings.into_iter().map(finding).collect())
 }
 
-fn typed_action(action: &Value) -> Result<TypedAction, String> {
-    let groups = action.get("memberOf").and_then(Value::as_array);
-    let group = match groups.map(Vec::as_slice) {
-        Some([group]) => group.get("id").and_then(Value::as_str).unwrap_or_default(),
-        _ => "",
+/// The risks that an action is grouped under, by itself or by the groups that it is in.
+fn risks(actions: Option<&Map<String, Value>>, action: &Value) -> Vec<Risk> {
+    let mut risks = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    let mut open = vec![action];
+    while let Some(action) = open.pop() {
+        let groups = action.get("memberOf").and_then(Value::as_array);
+        let groups = groups.into_iter().flatten();
+        for group in groups.filter_map(|group| group.get("id")?.as_str()) {
+            if seen.contains(&group) {
+                continue;
+            }
+            seen.push(group);
+            let all = [Risk::Read, Risk::Write, Risk::Destroy];
+            match all.into_iter().find(|risk| risk.as_str() == group) {
+                Some(risk) => risks.push(risk),
+                None => open.extend(actions.and_then(|actions| actions.get(group))),
+            }
+        }
+    }
+    risks
+}
+
+fn typed_action(action: &Value, risks: &[Risk]) -> Result<TypedAction, String> {
+    // Beside it there may be groups of the operator's own.
+    let [risk] = *risks else {
+        return Err("it must be in one of `read`, `write` and `destroy`".to_owned());
     };
-    let risk = [Risk::Read, Risk::Write, Risk::Destroy]
-        .into_iter()
-        .find(|risk| risk.as_str() == group)
-        .ok_or("it must be in one of `read`, `write` and `destroy`")?;
     let input = action
         .get("appliesTo")
         .and_then(|applies| applies.get("context")?.get("attributes")?.get("input"))

@@ -633,6 +633,17 @@ fn what_the_documentation_shows_works() {
         let (code, out, err) = folder.run(&arguments);
         assert_eq!(code, 0, "{command}\n{out}{err}");
     }
+    // What it puts into CI proves the folder, too.
+    let ci = snippets("text").concat();
+    let steps: Vec<&str> = ci
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- run: cedargate policy "))
+        .collect();
+    assert_eq!(steps.len(), 1, "{ci}");
+    for step in steps {
+        let (code, out, err) = folder.run(&step.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(code, 0, "{step}\n{out}{err}");
+    }
     // Its test passes, and fails with its hole.
     folder.write("policies/night-shift.test.yaml", test);
     let tests = ["test", "policies/night-shift.test.yaml"];

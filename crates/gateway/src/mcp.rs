@@ -78,6 +78,9 @@ pub struct Settings {
     pub hold: Duration,
     /// How often a client that is kept waiting is told so. Default five seconds.
     pub tick: Duration,
+    /// How long a client of 2026-07-28 is kept waiting before it is told to ask again, which
+    /// it does up to eight times. Default 45 seconds.
+    pub round: Duration,
     /// How many streams may stay open. Default 4,096.
     pub max_streams: usize,
 }
@@ -89,6 +92,7 @@ impl Default for Settings {
             hosts: Vec::new(),
             hold: Duration::ZERO,
             tick: Duration::from_secs(5),
+            round: Duration::from_secs(45),
             max_streams: 4_096,
         }
     }

@@ -113,8 +113,7 @@ url = "http://127.0.0.1:1/mcp"
             .into(),
         };
         let seen = |catalog: &Catalog| {
-            let raw: Box<serde_json::value::RawValue> = serde_json::from_str(tool).unwrap();
-            catalog.mcp("files").unwrap().observe([("read", &*raw)]);
+            catalog.mcp("files").unwrap().observe([("read", tool)]);
         };
         let first = catalog();
         let reviews = Reviews::new(Arc::clone(&first), path.clone());

@@ -146,6 +146,15 @@ impl<'a> Members<'a> {
     }
 }
 
+impl<'a, 'm> IntoIterator for &'m Members<'a> {
+    type Item = &'m Member<'a>;
+    type IntoIter = std::slice::Iter<'m, Member<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 /// A member is there and is not a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` must be a string")]

@@ -10,6 +10,7 @@
 //! another way. An upstream that is a child process is spoken to in the same manner.
 
 mod answer;
+mod child;
 mod client;
 mod definition;
 mod events;
@@ -25,7 +26,6 @@ use std::{
 use arc_swap::ArcSwap;
 use authz::{Command, CommandName, Permit, Risk, Service, Target};
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 
 pub use definition::{Definition, MAX_DEFINITION_BYTES};

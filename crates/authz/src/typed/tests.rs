@@ -334,6 +334,12 @@ fn declarations_that_do_not_fit_are_refused_with_their_place() {
             "must be in one of",
         ),
         (
+            // By a group of the operator's own.
+            "action \"coolify/deploy-application\" in [Action::\"write\"]",
+            "action own in [Action::\"destroy\"];\naction \"coolify/deploy-application\" in [Action::\"write\", Action::\"own\"]",
+            "must be in one of",
+        ),
+        (
             "coolify/deploy-application",
             "coolify/*",
             "no command can have this name",

@@ -150,8 +150,8 @@ pub(crate) fn era(headers: &HeaderMap, message: &Message<'_>) -> Result<Era, Fau
         let asks = matches!(&message.kind, Kind::Request { method, .. } if method != "initialize");
         return match said.as_deref() {
             Some(said) if MODERN_VERSIONS.contains(&said) && !asks => match &message.kind {
-                Kind::Notification { .. } => Ok(Era::Modern),
-                Kind::Response { .. } | Kind::Request { .. } => Ok(Era::Legacy),
+                Kind::Notification { .. } | Kind::Response { .. } => Ok(Era::Modern),
+                Kind::Request { .. } => Ok(Era::Legacy),
             },
             Some(said) if MODERN_VERSIONS.contains(&said) => Err(Fault::new(
                 StatusCode::BAD_REQUEST,

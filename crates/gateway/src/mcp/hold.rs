@@ -43,10 +43,7 @@ const PLAIN: Duration = Duration::from_secs(55);
 /// The longest that a client that hears of progress is kept waiting.
 const WITH_PROGRESS: Duration = Duration::from_secs(300);
 
-/// Since 2026-07-28: after so long a client is told to ask again.
-const ROUND: Duration = Duration::from_secs(45);
-
-/// And so often: clients follow ten times.
+/// Since 2026-07-28 a client is told to ask again, so often: clients follow ten times.
 const ROUNDS: u8 = 8;
 
 /// Begins a state of ours.
@@ -103,7 +100,13 @@ impl Seal {
         mac
     }
 
-    fn close(&self, agent: AgentId, command: &Command, round: u8, now: Timestamp) -> String {
+    pub(super) fn close(
+        &self,
+        agent: AgentId,
+        command: &Command,
+        round: u8,
+        now: Timestamp,
+    ) -> String {
         let expires = now.plus(STATE_LIFETIME).as_millis();
         let mac = self.mac(agent, command, round, expires).finalize();
         let mac = BASE64_URL_SAFE_NO_PAD.encode(mac.into_bytes());
@@ -139,13 +142,13 @@ impl Ask {
         let Some(round) = self.turn.round else {
             return Duration::ZERO;
         };
-        let headers = &self.visit.headers;
-        let wanted = preferred_wait(headers).unwrap_or(self.visit.gateway.config.mcp.hold);
+        let wanted = self.wanted();
         if self.may_come_again() {
+            let length = self.visit.gateway.config.mcp.round;
             let left = wanted
-                .min(ROUND * u32::from(ROUNDS))
-                .saturating_sub(ROUND * u32::from(round));
-            return left.min(ROUND);
+                .min(length * u32::from(ROUNDS))
+                .saturating_sub(length * u32::from(round));
+            return left.min(length);
         }
         wanted.min(if self.token.is_some() && self.era == Era::Legacy {
             WITH_PROGRESS
@@ -154,12 +157,18 @@ impl Ask {
         })
     }
 
+    /// How long its client, or else the operator, wants it to wait in all.
+    fn wanted(&self) -> Duration {
+        let settings = &self.visit.gateway.config.mcp;
+        preferred_wait(&self.visit.headers).unwrap_or(settings.hold)
+    }
+
     /// Whether a client may come again after this round.
     fn next_round(&self) -> Option<u8> {
         let round = self.turn.round? + 1;
-        let wanted =
-            preferred_wait(&self.visit.headers).unwrap_or(self.visit.gateway.config.mcp.hold);
-        let more = self.may_come_again() && round < ROUNDS && wanted > ROUND * u32::from(round);
+        let more = self.may_come_again()
+            && round < ROUNDS
+            && self.wanted() > self.visit.gateway.config.mcp.round * u32::from(round);
         more.then_some(round)
     }
 }

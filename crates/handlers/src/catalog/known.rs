@@ -74,7 +74,11 @@ impl ServiceFacts {
             about: description.about.clone(),
             location,
             aliases: description.aliases.clone(),
-            redaction: Redaction::new(&description.secret, Vec::new(), &description.public),
+            redaction: Redaction::new(
+                &description.secret,
+                description.secret.clone(),
+                &description.public,
+            ),
         }
     }
 

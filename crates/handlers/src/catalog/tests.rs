@@ -122,8 +122,8 @@ fn the_operations_of_the_old_gateway_exist() {
 #[test]
 fn every_spelling_leads_to_its_own_command() {
     let catalog = catalog();
-    let entry = &catalog.entries[0];
-    for (index, command) in catalog.services[0].commands.iter().enumerate() {
+    let known = catalog.entries[0].known().unwrap();
+    for (index, command) in known.info.commands.iter().enumerate() {
         let phrase: Vec<&str> = command
             .usage
             .split(" <")
@@ -143,7 +143,7 @@ fn every_spelling_leads_to_its_own_command() {
             verb_first,
         ] {
             assert_eq!(
-                entry.spellings.get(&folded(&spelling)),
+                known.find_operation(&spelling).as_ref(),
                 Some(&index),
                 "{spelling}"
             );
@@ -493,7 +493,10 @@ fn a_service_without_settings_says_what_to_set() {
         };
         let catalog = Catalog::load(&lookup).unwrap();
         let service = catalog.service("coolify").unwrap();
-        (service.status, service.error_message.unwrap_or_default())
+        (
+            service.status.clone(),
+            service.error_message.clone().unwrap_or_default(),
+        )
     };
     assert_eq!(
         status(&[]).1,
@@ -613,7 +616,7 @@ proptest! {
     fn what_is_accepted_is_what_the_published_schema_accepts(arguments in nearly_arguments()) {
         let catalog = catalog();
         for name in ["get-application-logs", "deploy-application"] {
-            let info = catalog.services[0].commands.iter().find(|command| command.name == name).unwrap();
+            let info = catalog.service("coolify").unwrap().commands.iter().find(|command| command.name == name).unwrap().clone();
             let published = jsonschema::validator_for(&info.arguments).unwrap();
             let value = Value::Object(arguments.clone());
             prop_assert_eq!(catalog.command("coolify", name, value.clone()).is_ok(), published.is_valid(&value), "{} {}", name, value);

@@ -404,7 +404,7 @@ impl Client {
     ) -> Result<Message, Failure> {
         let mut events = Events::new(body, &self.service, self.limit);
         while let Some(data) = events.next().await? {
-            let Ok(message) = serde_json::from_str::<Message>(&data) else {
+            let Ok(message) = serde_json::from_slice::<Message>(&data) else {
                 return Err(self.failed("it sent an event that is no message").into());
             };
             match (&message.method, &message.id) {

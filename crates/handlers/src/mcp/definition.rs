@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn what_parsers_read_differently_is_no_definition() {
         for (text, expected) in [
-            (r#"{"name":"a","name":"b"}"#, "duplicate"),
+            (r#"{"name":"a","name":"b"}"#, "twice"),
             (r#"["name"]"#, "not an object"),
             (r#"{"title":"x"}"#, "no name"),
             (r#"{"name":"a/b"}"#, "is not"),

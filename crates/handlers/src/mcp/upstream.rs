@@ -17,6 +17,7 @@ use http_body::Frame;
 pub(crate) use http_server::Connections;
 use http_server::HttpServer;
 
+use super::child::Children;
 use crate::{HandlerError, description::McpTable};
 
 /// What lets an agent's message pass to an upstream.
@@ -38,6 +39,15 @@ impl Body {
         body: impl http_body::Body<Data = Bytes, Error = HandlerError> + Send + 'static,
     ) -> Self {
         Self(Box::pin(body))
+    }
+}
+
+impl Body {
+    /// A body that is there at once.
+    pub(super) fn full(bytes: Bytes) -> Self {
+        use http_body_util::BodyExt as _;
+
+        Self::new(http_body_util::Full::new(bytes).map_err(|never| match never {}))
     }
 }
 
@@ -71,6 +81,7 @@ impl http_body::Body for Body {
 #[derive(Debug)]
 pub(super) enum Upstream {
     Http(Box<HttpServer>),
+    Child(Children),
     /// Nowhere yet: what to set.
     Unconfigured {
         service: String,
@@ -86,23 +97,27 @@ impl Upstream {
         connections: &Connections,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        match HttpServer::new(service, table, timeout, connections, variable)? {
-            Ok(server) => Ok(Self::Http(Box::new(server))),
-            Err(reason) => Ok(Self::Unconfigured {
-                service: service.to_owned(),
-                reason,
-            }),
-        }
+        let made = if table.command.is_empty() {
+            HttpServer::new(service, table, timeout, connections, variable)?
+                .map(|server| Self::Http(Box::new(server)))
+        } else {
+            Children::new(service, table, timeout, variable).map(Self::Child)
+        };
+        Ok(made.unwrap_or_else(|reason| Self::Unconfigured {
+            service: service.to_owned(),
+            reason,
+        }))
     }
 
     /// Sends one HTTP request, as the protocol has it; `agent` is none for calls of ours.
     pub(super) async fn send(
         &self,
-        _agent: Option<AgentId>,
+        agent: Option<AgentId>,
         request: Request<Bytes>,
     ) -> Result<Response<Body>, HandlerError> {
         match self {
             Self::Http(server) => server.send(request).await,
+            Self::Child(children) => children.send(agent, request).await,
             Self::Unconfigured { service, reason } => Err(HandlerError::NotConfigured {
                 service: service.clone(),
                 reason: reason.clone(),
@@ -113,7 +128,7 @@ impl Upstream {
     /// Why nothing can be sent, if so.
     pub(super) fn unavailable(&self) -> Option<&str> {
         match self {
-            Self::Http(_) => None,
+            Self::Http(_) | Self::Child(_) => None,
             Self::Unconfigured { reason, .. } => Some(reason),
         }
     }
