@@ -56,11 +56,8 @@ async fn clients_that_only_start_programs_reach_the_gateway() -> anyhow::Result<
             .begin(json!({"do": "call", "name": "test_tool_with_progress", "progress": true}))
             .await?;
         for expected in [0, 50, 100] {
-            assert_eq!(
-                client.progress(id).await?["progress"],
-                json!(f64::from(expected)),
-                "{sdk:?}"
-            );
+            let told = client.progress(id).await?["progress"].as_f64();
+            assert_eq!(told, Some(f64::from(expected)), "{sdk:?}");
         }
         assert_eq!(said(&client.answer(id).await?).0, "Done.", "{sdk:?}");
         let unknown = client

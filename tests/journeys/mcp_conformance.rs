@@ -37,10 +37,8 @@ async fn every_scenario_passes_through_the_gateway() -> anyhow::Result<()> {
     let through = format!("{}/mcp/fixture", shim.url());
     let direct = directly.url();
     for (revision, scenarios) in REVISIONS {
-        let (expected, passed) = tokio::try_join!(
-            passes(&direct, revision),
-            passes(&through, revision)
-        )?;
+        let (expected, passed) =
+            tokio::try_join!(passes(&direct, revision), passes(&through, revision))?;
         assert_eq!(expected.len(), scenarios, "{revision}: {expected:?}");
         for (scenario, checks) in &expected {
             let found = passed.get(scenario);

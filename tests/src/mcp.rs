@@ -472,6 +472,8 @@ pub struct World {
     pub agent: String,
     /// The agent's credential.
     pub token: String,
+    /// The credential of somebody who may review tools.
+    reviewer: String,
     _folder: TempDir,
 }
 
@@ -541,10 +543,12 @@ impl World {
             .create_agent(json!({"name": "mcp-bot", "allowed_mcps": names}))
             .await?;
         let token = system.create_agent_token(&agent).await?;
+        let reviewer = system.create_user("reviewer", &["security"]).await?;
         Ok(Self {
             system,
             agent,
             token,
+            reviewer,
             _folder: folder,
         })
     }
@@ -576,7 +580,10 @@ impl World {
         .await??;
         let approved = self
             .system
-            .cli(&["services", "tools", "approve", service, "--all"])
+            .cli_as(
+                &self.reviewer,
+                &["services", "tools", "approve", service, "--all"],
+            )
             .await?;
         anyhow::ensure!(
             approved.status.success(),
