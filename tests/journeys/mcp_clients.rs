@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// One tool needs people, one is forbidden to everyone, one does not exist for agents.
-const TOOLS: &str = "hidden = [\"get-tiny-image\"]\n[mcp.tools.get-sum]\nrisk = \"destroy\"";
+const TOOLS: &str =
+    "risk = \"read\"\nhidden = [\"get-tiny-image\"]\n[mcp.tools.get-sum]\nrisk = \"write\"";
 const RULES: &str = r#"
 @id("test.no-environment")
 @advice("The environment of the server is nobody's business.")
@@ -175,7 +176,7 @@ async fn python_2() -> anyhow::Result<()> {
 async fn clients_of_the_newest_revision_use_it() -> anyhow::Result<()> {
     let fixture = Fixture::start(None).await?;
     let table = format!(
-        "url = \"{}\"\n[mcp.tools.greet]\nrisk = \"destroy\"",
+        "url = \"{}\"\nrisk = \"read\"\n[mcp.tools.greet]\nrisk = \"write\"",
         fixture.url()
     );
     let world = World::start(&[("fixture", table)], Policies::Ours(""), &[]).await?;
@@ -212,7 +213,9 @@ async fn a_server_on_standard_output_is_reached_by_every_client() -> anyhow::Res
         .to_string_lossy()
         .into_owned();
     let command = json!([program, script, folder]);
-    let table = format!("command = {command}\n[mcp.tools.write_file]\nrisk = \"destroy\"");
+    let table = format!(
+        "command = {command}\nrisk = \"read\"\n[mcp.tools.create_directory]\nrisk = \"write\""
+    );
     let world = World::start(&[("files", table)], Policies::Ours(""), &[]).await?;
     world.review("files").await?;
     for (number, sdk) in Sdk::ALL.into_iter().enumerate() {
@@ -226,16 +229,16 @@ async fn a_server_on_standard_output_is_reached_by_every_client() -> anyhow::Res
             said(&read).0.contains("what is in the file"),
             "{sdk:?}: {read}"
         );
-        let made = folder.join(format!("made-{number}.txt"));
-        let write = json!({"path": made, "content": "by an agent"});
-        let pending = client.call("write_file", write.clone()).await?;
+        let made = folder.join(format!("made-{number}"));
+        let write = json!({"path": made});
+        let pending = client.call("create_directory", write.clone()).await?;
         assert!(said(&pending).1 && !made.exists(), "{sdk:?}: {pending}");
-        let requests = world.waiting("write_file").await?;
+        let requests = world.waiting("create_directory").await?;
         assert_eq!(requests.len(), 1, "{sdk:?}: {requests:?}");
         world.system.respond(&requests[0], true).await?;
-        let written = client.call("write_file", write).await?;
+        let written = client.call("create_directory", write).await?;
         assert!(!said(&written).1, "{sdk:?}: {written}");
-        assert_eq!(std::fs::read_to_string(&made)?, "by an agent");
+        assert!(made.is_dir());
     }
     Ok(())
 }

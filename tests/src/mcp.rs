@@ -488,7 +488,7 @@ pub enum Policies<'a> {
 
 impl World {
     /// Starts both planes with these services: name and what follows `[mcp]` in their
-    /// descriptions. The agent may read and write at all of them.
+    /// descriptions. The agent may read at all of them; what writes needs people.
     ///
     /// # Errors
     ///
@@ -538,9 +538,8 @@ impl World {
         ];
         all.extend(variables);
         let system = System::start_with(Layout::OneProcess, &all).await?;
-        let names: Vec<&str> = services.iter().map(|(name, _)| *name).collect();
         let agent = system
-            .create_agent(json!({"name": "mcp-bot", "allowed_mcps": names}))
+            .create_agent(json!({"name": "mcp-bot", "roles": ["reader"]}))
             .await?;
         let token = system.create_agent_token(&agent).await?;
         let reviewer = system.create_user("reviewer", &["security"]).await?;
