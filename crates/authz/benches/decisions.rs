@@ -203,10 +203,7 @@ fn arguments() -> Map<String, Value> {
 }
 
 fn decided(slice: &Slice, agent: &Principal, command: &Command) -> bool {
-    let at = Circumstances {
-        now: NOON,
-        ip: Ipv4Addr::LOCALHOST.into(),
-    };
+    let at = Circumstances::new(NOON, Ipv4Addr::LOCALHOST.into());
     matches!(
         decide(slice, agent, command.clone(), at),
         Decision::Permit(_)

@@ -101,7 +101,8 @@ fn ladder(
         return Ok(hard(policies, refused, &[]));
     }
 
-    let call = Call::new(command, at)?;
+    let of_session = invoke.looks_at_session().and(escalate.looks_at_session());
+    let call = Call::new(command, at, of_session)?;
     let asking = call.evaluate(escalate, agent.uid(), &agent.entity()?)?;
     if !asking.permitted {
         return Ok(hard(policies, refused, &asking.policies));

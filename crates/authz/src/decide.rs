@@ -18,6 +18,7 @@ use crate::{
     id::{AgentId, GrantId},
     internals::Shared,
     policy_set::{PolicySet, PolicySetVersion},
+    session::{Parts, Session},
     slice::{Action, Slice},
     time::Timestamp,
 };
@@ -29,6 +30,20 @@ pub struct Circumstances {
     pub now: Timestamp,
     /// The address that the call came from.
     pub ip: IpAddr,
+    /// The session that it belongs to.
+    pub session: Session,
+}
+
+impl Circumstances {
+    /// A call in a [fresh](Session::fresh) session: for whoever knows of none.
+    #[must_use]
+    pub const fn new(now: Timestamp, ip: IpAddr) -> Self {
+        Self {
+            now,
+            ip,
+            session: Session::fresh(now),
+        }
+    }
 }
 
 /// Proof that the policy set permitted a command.
@@ -210,7 +225,7 @@ fn judge(
     if slice.action() != Action::Invoke || !same {
         return Err(Malformed::new("the slice is not that of the command"));
     }
-    let call = Call::with_key(command, &keys[0], at)?;
+    let call = Call::with_key(command, &keys[0], at, slice.looks_at_session())?;
     let others = slice.policy_set().looks_beyond_own_grants();
     let judged = |kept: [bool; 3]| {
         let about_agent = agent.toward(keys, kept, others)?;
@@ -266,17 +281,28 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(command: &'a Command, at: Circumstances) -> Result<Self, Malformed> {
+    /// With these parts of the session of `at`. Most policies do not look at it, and what
+    /// is not told costs nothing; under older schemas it must not be told.
+    pub(crate) fn new(
+        command: &'a Command,
+        at: Circumstances,
+        of_session: Parts,
+    ) -> Result<Self, Malformed> {
         let [key, _, _] = keys(command);
-        Self::with_key(command, &key, at)
+        Self::with_key(command, &key, at, of_session)
     }
 
     /// As [`Self::new`], where the first of the command's keys is known.
-    fn with_key(command: &'a Command, key: &str, at: Circumstances) -> Result<Self, Malformed> {
+    fn with_key(
+        command: &'a Command,
+        key: &str,
+        at: Circumstances,
+        of_session: Parts,
+    ) -> Result<Self, Malformed> {
         let digest = command.arguments.digest().as_str();
         Ok(Self {
             command,
-            context: entities::call_context(at.now, at.ip, digest, key, arguments::uids())?,
+            context: entities::call_context(at, of_session, digest, key, arguments::uids())?,
             arguments: arguments::entities(&command.arguments)?
                 .into_iter()
                 .map(Shared::from)

@@ -12,9 +12,11 @@ use crate::{
     agent::Agent,
     approval::{Ask, Presence, Reach},
     command::{CommandKey, Environment, Service, Target},
+    decide::Circumstances,
     grant::Grant,
     id::{AgentId, GrantId, RoleName, ServiceName, TeamName, UserId, ZoneName},
     internals::{DATETIME, IP},
+    session::{Parts, Session},
     time::Timestamp,
     user::User,
 };
@@ -424,8 +426,8 @@ pub(crate) fn time_context(now: Timestamp) -> Result<Context, Malformed> {
 ///
 /// `args` are the four argument entities, in the order text, number, flag, list.
 pub(crate) fn call_context(
-    now: Timestamp,
-    from: IpAddr,
+    at: Circumstances,
+    of_session: Parts,
     digest: &str,
     call_key: &str,
     [texts, numbers, flags, lists]: [EntityUid; 4],
@@ -437,11 +439,40 @@ pub(crate) fn call_context(
         ("list", entity(lists)),
         ("digest", text(digest)),
     ])?;
-    Context::from_pairs([
-        ("now".to_owned(), datetime(now)),
-        ("ip".to_owned(), ip(from)),
+    let session = (of_session != Parts::NONE)
+        .then(|| session(at.session, at.now, of_session))
+        .transpose()?;
+    let pairs = [
+        ("now".to_owned(), datetime(at.now)),
+        ("ip".to_owned(), ip(at.ip)),
         ("args".to_owned(), args),
         ("callKey".to_owned(), text(call_key)),
-    ])
-    .map_err(malformed)
+    ];
+    let session = session.map(|session| ("session".to_owned(), session));
+    Context::from_pairs(pairs.into_iter().chain(session)).map_err(malformed)
+}
+
+/// Parts of the session of a call. It did not begin after the call, whatever became of the
+/// clock.
+fn session(
+    session: Session,
+    now: Timestamp,
+    parts: Parts,
+) -> Result<RestrictedExpression, Malformed> {
+    let mut fields = Vec::with_capacity(4);
+    if parts.hold(Parts::ID) {
+        fields.push(("id", text(session.id.to_string())));
+    }
+    if parts.hold(Parts::STARTED) {
+        fields.push(("startedAt", datetime(session.started.min(now))));
+    }
+    if parts.hold(Parts::CALLS) {
+        let calls = RestrictedExpression::new_long(session.calls.into());
+        fields.push(("calls", calls));
+    }
+    if parts.hold(Parts::TAINTED) {
+        let tainted = RestrictedExpression::new_bool(session.tainted);
+        fields.push(("tainted", tainted));
+    }
+    record(fields)
 }

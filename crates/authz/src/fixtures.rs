@@ -171,10 +171,7 @@ pub(crate) fn ask(agent: &Agent, target: &Target, approvals: u8) -> Ask {
 }
 
 pub(crate) fn at(now: Timestamp) -> Circumstances {
-    Circumstances {
-        now,
-        ip: IpAddr::from([10, 0, 0, 7]),
-    }
+    Circumstances::new(now, IpAddr::from([10, 0, 0, 7]))
 }
 
 pub(crate) fn slice(policies: &Arc<PolicySet>, command: &Command, action: Action) -> Slice {

@@ -214,6 +214,16 @@ id!(
     /// Names one session of a user's browser. It is not what the browser sends.
     SessionId, "session"
 );
+id!(
+    /// Names one session of an agent at a gateway, for example `ses_0193…`. It is not what
+    /// the agent calls it.
+    AgentSessionId, "ses"
+);
+
+impl AgentSessionId {
+    /// Of a session that nobody keeps.
+    pub const NONE: Self = Self(Uuid::nil());
+}
 
 name!(
     /// Names one place that notifications go to, for example `on-call`.

@@ -28,6 +28,7 @@ mod question;
 pub mod redact;
 pub mod run_tests;
 mod schema;
+pub mod session;
 pub mod shadow;
 pub mod slice;
 pub mod time;
@@ -40,10 +41,11 @@ pub use decide::{Circumstances, Decision, Permit, Refused, decide};
 pub use facts::{Facts, Principal};
 pub use grant::{Grant, Scope};
 pub use id::{
-    AgentId, AgentName, ApprovalRequestId, CommandName, DecisionId, GrantId, MessageId, RoleName,
-    ServiceName, SessionId, TargetName, TeamName, TokenId, UserId, ZoneName,
+    AgentId, AgentName, AgentSessionId, ApprovalRequestId, CommandName, DecisionId, GrantId,
+    MessageId, RoleName, ServiceName, SessionId, TargetName, TeamName, TokenId, UserId, ZoneName,
 };
 pub use policy_set::{Finding, PolicySet, PolicySetVersion, PolicySources, Source};
+pub use session::Session;
 pub use slice::{Action, Slice};
 pub use time::{Clock, Timestamp};
 pub use user::User;

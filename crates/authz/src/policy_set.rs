@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-pub(crate) use self::index::Candidates;
 pub use self::{
     finding::{Finding, Severity},
     layout::format,
 };
+pub(crate) use self::{fit::with_session, index::Candidates};
 use self::{
     index::Index,
     syntax::Syntax,
@@ -149,6 +149,8 @@ pub struct PolicySet {
     people: HashMap<&'static str, cedar_policy::PolicySet>,
     /// The entity of each action that we ask about, with the groups that it is in.
     actions: HashMap<String, Entity>,
+    /// The actions, other than typed ones, whose context has a session.
+    with_session: Vec<&'static str>,
     /// The commands whose arguments have types.
     typed: TypedActions,
 }
@@ -163,6 +165,8 @@ pub(crate) struct TypedAction {
     pub(crate) risk: Risk,
     /// The type of `context.input`.
     pub(crate) input: Shape,
+    /// Whether its context has a session.
+    pub(crate) session: bool,
 }
 
 /// What a policy says about itself.
@@ -289,6 +293,11 @@ impl PolicySet {
         self.actions
             .get(name)
             .ok_or_else(|| Malformed::new(format!("there is no action `{name}`")))
+    }
+
+    /// Whether the schema gives the context of an action that is not typed a session.
+    pub(crate) fn declares_session(&self, action: &str) -> bool {
+        self.with_session.contains(&action)
     }
 
     /// The commands whose arguments policies see with types: the schema declares an
@@ -477,6 +486,7 @@ fn build(
         .iter()
         .any(|read| read.syntax.looks_beyond_own_grants());
     let index = Index::new(policies, schema, typed.keys())?;
+    let with_session = with_session(schema)?;
     let groups = schema.action_entities().map_err(malformed)?;
     let mut people = HashMap::new();
     let mut actions = HashMap::new();
@@ -503,6 +513,7 @@ fn build(
         looks_beyond_own_grants,
         people,
         actions,
+        with_session,
         typed,
     })
 }
@@ -569,8 +580,10 @@ fn read_schema(file: &Scanned<'_>) -> Result<(Schema, TypedActions, Vec<Finding>
         .map_err(|error| from_cedar(&DetailedError::from(&error)))?;
     let schema = Schema::from_schema_fragments([fragment])
         .map_err(|error| from_cedar(&DetailedError::from(&error)))?;
-    let typed = typed_actions(file, &json)?;
+    let mut typed = typed_actions(file, &json)?;
+    fit::find_sessions(&schema, &mut typed);
     fit::check(&schema, file.name, &typed)?;
+    fit::check_sessions(&schema, &json, file.name, &typed)?;
     Ok((schema, typed, warnings))
 }
 
@@ -644,7 +657,12 @@ fn typed_action(action: &Value, risks: &[Risk]) -> Result<TypedAction, String> {
         .ok_or("its context must be written out and have an `input`")?;
     let must = input.get("required") != Some(&Value::Bool(false));
     match Shape::read(input)? {
-        input @ Shape::Record(_) if must => Ok(TypedAction { risk, input }),
+        input @ Shape::Record(_) if must => Ok(TypedAction {
+            risk,
+            input,
+            // Found when there is a schema to ask.
+            session: false,
+        }),
         _ => Err("`input` must be a record, and not optional".to_owned()),
     }
 }

@@ -29,10 +29,11 @@ use serde_json::Value;
 pub use self::counterexample::Counterexample;
 use self::{oracle::Oracle, world::World};
 use crate::{
-    entities::{Malformed, malformed},
+    command::CommandKey,
+    entities::{Malformed, TYPES, malformed},
     policy_set::{
         Finding, Part, Parts, PolicySet, PolicySetVersion, PolicySources, STACK, Source,
-        TypedActions, assemble, on_large_stack, parts,
+        TypedAction, TypedActions, assemble, on_large_stack, parts, with_session,
     },
 };
 
@@ -189,9 +190,17 @@ impl Theory {
         let literals: BTreeSet<_> = all()
             .flat_map(|part| part.policy.entity_literals())
             .collect();
+        let with_session = with_session(&schema).map_err(broken)?;
         let mut environments = Vec::new();
         for cedar in schema.request_envs() {
-            let world = World::new(&cedar, &actions, &literals, &typed).map_err(broken)?;
+            let world = World::new(
+                &cedar,
+                &actions,
+                &literals,
+                &typed,
+                has_session(&cedar, &with_session, &typed),
+            )
+            .map_err(broken)?;
             let name = format!(
                 "{} {} {}",
                 cedar.principal(),
@@ -575,6 +584,16 @@ fn same(a: &Policy, b: &Policy) -> bool {
     };
     let (a, b): (Option<Value>, Option<Value>) = (meaning(a), meaning(b));
     a.is_some() && a == b
+}
+
+/// Whether requests of one kind tell of a session.
+fn has_session(environment: &RequestEnv, untyped: &[&str], typed: &TypedActions) -> bool {
+    let action = environment.action().id().unescaped();
+    let is_it =
+        |(key, known): (&CommandKey, &TypedAction)| known.session && key.to_string() == action;
+    *environment.principal() == TYPES.agent
+        && *environment.resource() == TYPES.command
+        && (untyped.contains(&action) || typed.iter().any(is_it))
 }
 
 /// Does work that recurses as deep as policies nest, on a thread with a large stack. A

@@ -33,7 +33,7 @@ impl Question {
                 cedar.entities.with([&about_agent])?,
             )
         } else {
-            let call = Call::new(command, at)?;
+            let call = Call::new(command, at, slice.declares_session())?;
             (call.context(slice)?, call.entities(slice, &about_agent)?)
         };
         let request = Request::new(

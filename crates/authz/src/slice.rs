@@ -12,6 +12,7 @@ use crate::{
     entities::{self, Malformed},
     internals::{Complete, Shared},
     policy_set::{Candidates, PolicySet},
+    session::Parts,
 };
 
 /// What a decision about one command under one action evaluates: only the policies
@@ -44,6 +45,10 @@ pub(crate) struct Prepared {
     has_walls: bool,
     /// Whether one of them permits, looks at grants, and may do so without any.
     has_loose_permits: bool,
+    /// Whether the schema gives the action's context a session.
+    declares_session: bool,
+    /// What one of the policies may look at of it.
+    looks_at_session: Parts,
 }
 
 /// The policies of a slice.
@@ -167,6 +172,21 @@ impl Slice {
             })
     }
 
+    /// What the schema gives the context of this action of a session: all or nothing.
+    pub(crate) fn declares_session(&self) -> Parts {
+        match &self.cedar {
+            Ok(cedar) if cedar.declares_session => Parts::ALL,
+            _ => Parts::NONE,
+        }
+    }
+
+    /// What a decision has to tell of the session: some policy may look at it.
+    pub(crate) fn looks_at_session(&self) -> Parts {
+        self.cedar
+            .as_ref()
+            .map_or(Parts::NONE, |cedar| cedar.looks_at_session)
+    }
+
     /// What a decision about this agent evaluates; `about_agent` holds its entity.
     pub(crate) fn policies_for(
         &self,
@@ -234,6 +254,7 @@ impl Slice {
             && self.target == other.target
             && own.action == others.action
             && own.entities.same(&others.entities)
+            && own.looks_at_session == others.looks_at_session
             && typed(self) == typed(other)
             && match (self.for_anyone(), other.for_anyone()) {
                 (Ok(own), Ok(others)) => own == others,
@@ -277,6 +298,10 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
             )));
         }
     };
+    let declares_session = match typed {
+        Some(typed) => typed.session,
+        None => policies.declares_session(&name),
+    };
     let action = entities::action_uid(&name);
     let resource = entities::command_uid(&target.key);
     let zones = target
@@ -299,6 +324,13 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
     Ok(Prepared {
         has_walls: candidates.have_walls(),
         has_loose_permits: candidates.have_loose_permits(),
+        declares_session,
+        // What the schema does not declare was not checked at load, and is not told.
+        looks_at_session: if declares_session {
+            candidates.look_at_session()
+        } else {
+            Parts::NONE
+        },
         policies: Policies::Candidates {
             count: candidates.len(),
             common: candidates.of(&[])?.into(),

@@ -8,7 +8,7 @@
 //! action "coolify/deploy-application" in [Action::"write"] appliesTo {
 //!   principal: Agent,
 //!   resource: Command,
-//!   context: { now: datetime, ip: ipaddr, args: Args, callKey: String,
+//!   context: { now: datetime, ip: ipaddr, args: Args, callKey: String, session: Session,
 //!              input: { "uuid": String, "force"?: Bool } },
 //! };
 //! ```
@@ -63,7 +63,7 @@ pub fn fragment(key: &CommandKey, risk: Risk, json_schema: &Value) -> Fragment {
     let mut input = String::new();
     write_shape(&Shape::Record(fields), 2, &mut input);
     let text = format!(
-        "action {name} in [Action::{group}] appliesTo {{\n  principal: Agent,\n  resource: Command,\n  context: {{\n    now: datetime,\n    ip: ipaddr,\n    args: Args,\n    callKey: String,\n    input: {input},\n  }},\n}};\n",
+        "action {name} in [Action::{group}] appliesTo {{\n  principal: Agent,\n  resource: Command,\n  context: {{\n    now: datetime,\n    ip: ipaddr,\n    args: Args,\n    callKey: String,\n    session: Session,\n    input: {input},\n  }},\n}};\n",
         name = quoted(&key.to_string()),
         group = quoted(risk.as_str()),
     );

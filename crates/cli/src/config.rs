@@ -179,6 +179,7 @@ impl Config {
             gateway_token,
             trust_agent_header: settings.required("gateway.trust_agent_header", flag)?,
             max_staleness: settings.required("gateway.max_staleness_ms", millis)?,
+            session_idle: settings.required("gateway.session_idle_seconds", positive_seconds)?,
             max_body_bytes: settings.required("gateway.max_body_bytes", at_least_one)?,
             deadline: settings.required("gateway.deadline_ms", positive_millis)?,
             max_concurrent: settings.required("gateway.max_concurrent", at_least_one)?,

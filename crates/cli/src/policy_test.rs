@@ -36,7 +36,7 @@ pub(crate) use self::{
     fixtures::Fixtures,
     format::{Call, Verdict},
     matrix::Matrix,
-    read::{cases, fixtures, grant},
+    read::{cases, fixtures, grant, session},
     recorded::{Change, Doubt, Recorded, Replay, replay},
     report::{Report, Told, github_data, github_property},
     tell::tell,

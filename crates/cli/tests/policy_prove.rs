@@ -204,6 +204,23 @@ fn a_hole_in_a_wall_is_found_and_told_as_a_test() {
 }
 
 #[test]
+fn a_wall_that_a_tainted_session_gets_round_is_found() {
+    let hole = |folder: &Folder| {
+        folder.edit(
+            "policies/walls.cedar",
+            "when { context.session.tainted }",
+            "when { context.session.tainted && context.session.calls < 3 && context.session.startedAt < context.now }",
+        );
+    };
+    round_trip(
+        "never.changes-on-untrusted-advice",
+        hole,
+        &["never.changes-on-untrusted-advice"],
+        1,
+    );
+}
+
+#[test]
 fn a_guard_that_is_gone_is_found_for_sending_seeing_and_asking() {
     let gone = |folder: &Folder| {
         folder.edit(

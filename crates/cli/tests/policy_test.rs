@@ -165,6 +165,9 @@ fn what_is_wrong_with_a_test_file_is_told_with_its_place() {
         ("a grant by nobody", test(&format!("{call}    expect: permit\n    grants: [{{call: this, by: [], for: 1h}}]\n")), vec!["one person or two"]),
         ("a grant by a stranger", test(&format!("{call}    expect: permit\n    grants: [{{call: this, by: [dna], for: 1h}}]\n")), vec!["no user `dna`"]),
         ("yes is no boolean", test(&format!("{call}    expect: permit\n    with: {{agents: {{reader-bot: {{suspended: yes}}}}}}\n")), vec!["own.test.yaml:6:"]),
+        ("a slip in a session", test(&format!("{call}    expect: permit\n    session: {{taintd: true}}\n")), vec!["unknown key `taintd`", "did you mean `tainted`?", "own.test.yaml:6:"]),
+        ("a session of no length", test(&format!("{call}    expect: permit\n    session: {{began: yesterday}}\n")), vec!["`yesterday` is not a span"]),
+        ("fewer calls than none", test(&format!("{call}    expect: permit\n    session: {{calls: -1}}\n")), vec!["own.test.yaml:6:"]),
         ("nothing expected", test(call), vec!["expects nothing"]),
         ("not YAML", "tests: [".to_owned(), vec!["own.test.yaml:1"]),
         ("empty", "\n".to_owned(), vec!["empty"]),
@@ -396,6 +399,58 @@ fn an_explanation_shows_each_condition_and_what_would_change_the_answer() {
     }
     let (code, _, err) = explain("reeder-bot", "/mcp-coolify servers list");
     assert!(code == 2 && err.contains("reader-bot"), "{err}");
+}
+
+#[test]
+fn an_explanation_may_be_of_any_session() {
+    let folder = folder();
+    let explain = |more: &[&str]| {
+        let call = [
+            "--agent",
+            "coolify-bot",
+            "--call",
+            "/mcp-coolify applications restart web",
+        ];
+        let start = ["explain", "--policies", "policies"];
+        cedargate(folder.path(), &[&start[..], &call, more].concat())
+    };
+    let (code, out, err) = explain(&[]);
+    assert!(code == 0 && out.contains("\npermit"), "{out}{err}");
+    let (code, out, err) = explain(&["--session", "{tainted: true, calls: 3, began: 20m}"]);
+    assert_eq!(code, 0, "{err}");
+    for part in [
+        "escalate, by 1 approval, workflow owner",
+        "FORBIDS  wall.tainted-session",
+        "context.session.tainted = true",
+    ] {
+        assert!(out.contains(part), "`{part}` is not in\n{out}");
+    }
+    let (code, _, err) = explain(&["--session", "{taint: true}"]);
+    assert!(
+        code == 2 && err.contains("did you mean `tainted`?"),
+        "{err}"
+    );
+}
+
+/// What a row says of a session goes before what the test says, and that before the file.
+#[test]
+fn sessions_are_laid_over_key_by_key() {
+    let folder = folder();
+    let own = folder.path().join("own");
+    fs::create_dir(&own).unwrap();
+    fs::write(
+        own.join("a.cedar"),
+        "@id(\"early\")\n@advice(\"x\")\npermit (principal is Agent, action in Action::\"read\", resource is Command)\nwhen { context.session.calls == 7 && !context.session.tainted && context.now.durationSince(context.session.startedAt) == duration(\"1h\") };\n",
+    )
+    .unwrap();
+    fs::write(
+        own.join("a.test.yaml"),
+        "session: {began: 1h, tainted: true, calls: 1}\nagents: {bot: {}}\ntests:\n  - name: x\n    agent: bot\n    call: /mcp-coolify servers list\n    session: {tainted: false}\n    table:\n      - {session: {calls: 7}, expect: permit}\n      - {session: {calls: 7, tainted: true}, expect: refuse}\n      - {session: {calls: 7, began: 2h}, expect: refuse}\n      - {expect: refuse}\n",
+    )
+    .unwrap();
+    let (code, out, err) = cedargate(folder.path(), &["test", "own"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.starts_with("4 passed"), "{out}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use authz::{
     AgentId, AgentName, ApprovalRequestId, CommandKey, GrantId, PolicySetVersion, Risk,
-    ServiceName, UserId,
+    ServiceName, Session, UserId,
     approval::{Choice, Reach},
     command::{ArgumentsDigest, Target},
     time::Timestamp,
@@ -44,6 +44,9 @@ pub struct OpenApproval {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub ip: Option<IpAddr>,
+    /// The session that the call belonged to, as it was then. [default: not known]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
 }
 
 /// Where a request stands.

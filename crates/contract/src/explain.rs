@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use authz::{
-    AgentId, AgentName, CommandKey, PolicySetVersion, Risk, approval::Reach,
+    AgentId, AgentName, CommandKey, PolicySetVersion, Risk, Session, approval::Reach,
     command::ArgumentsDigest, explain::Explanation, time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -40,9 +40,24 @@ pub struct ExplainCommand {
     /// From where; [`DEFAULT_IP`] if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<IpAddr>,
+    /// In which session; in a fresh one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<HypotheticalSession>,
     /// Grants that the agent shall have besides its own, at most [`MAX_GRANTS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<HypotheticalGrant>,
+}
+
+/// A session that nobody has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HypotheticalSession {
+    /// Whether the agent has read content that anybody may have written.
+    pub tainted: bool,
+    /// How many of its commands were permitted before this one.
+    pub calls: u32,
+    /// How long ago it began, in seconds.
+    pub seconds: u64,
 }
 
 /// A grant that nobody gave.
@@ -83,6 +98,8 @@ pub struct ExplainAnswer {
     pub at: Timestamp,
     /// From where.
     pub ip: IpAddr,
+    /// In which session.
+    pub session: Session,
     /// How many grants the agent had, those that nobody gave included.
     pub grants: usize,
     /// What came of it, and why.

@@ -32,6 +32,7 @@ use crate::{
     answer::Body,
     facts::{FactsCache, FactsError, Generation, Held, Monotonic},
     refusal::Refusal,
+    sessions::{SessionName, X_SESSION_ID},
 };
 
 /// So many credentials are kept in memory.
@@ -67,6 +68,8 @@ pub(crate) struct Caller {
     /// The agent, with what is known of it.
     pub(crate) held: Held,
     pub(crate) ip: IpAddr,
+    /// What it calls the session that this belongs to, if it says.
+    pub(crate) session: Option<SessionName>,
     /// When the request arrived, by the clock by which facts age.
     pub(crate) arrived: Duration,
 }
@@ -134,6 +137,10 @@ impl Authenticator {
     pub(crate) async fn caller(&self, headers: &HeaderMap, peer: Peer) -> Result<Caller, Refusal> {
         let arrived = self.monotonic().now();
         let claim = Claim::read(headers)?;
+        let session = single(headers, &X_SESSION_ID)?
+            .map(|text| SessionName::new(&text))
+            .transpose()
+            .map_err(|problem| Refusal::Header(format!("header `{X_SESSION_ID}`: {problem}")))?;
         let held = match &claim.credential {
             Some(credential) => self.by_credential(credential, claim.agent.as_ref()).await?,
             None => self.by_address(&claim, peer).await?,
@@ -141,6 +148,7 @@ impl Authenticator {
         Ok(Caller {
             held,
             ip: peer.ip(),
+            session,
             arrived,
         })
     }

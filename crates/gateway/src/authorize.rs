@@ -5,7 +5,6 @@
 //! decided it. So an approval works at the next try, and waits for no cache.
 
 use std::{
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -15,6 +14,7 @@ use std::{
 
 use authz::{
     AgentId, Circumstances, Clock, Command, Decision, DecisionId, Permit, Principal, Refused,
+    Session,
     approval::{Escalation, derive},
     decide,
     shadow::Fate,
@@ -32,6 +32,7 @@ use crate::{
     metrics::Metrics,
     policy::{Active, Policies, Slices},
     refusal::{Asked, Denied, Refusal},
+    sessions::Sessions,
     shadow::{self, Difference},
 };
 
@@ -45,6 +46,7 @@ pub(crate) struct Authorizer {
     pub(crate) facts: Arc<FactsCache>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) clock: Clock,
     /// The latest time that was decided at, in milliseconds.
     pub(crate) latest: AtomicI64,
@@ -70,6 +72,7 @@ impl Authorizer {
         let mut seen = Seen {
             difference: None,
             principal: Arc::clone(&case.caller.held.principal),
+            session: Session::fresh(self.clock.now()),
         };
         let outcome = self.decide(case, &mut seen).await;
         if let (Ok(_) | Err(Refusal::Denied(_)), Some(Compared { from, difference })) =
@@ -81,6 +84,7 @@ impl Authorizer {
         let witness = Witness {
             difference: seen.difference.map(|compared| compared.difference),
             principal: seen.principal,
+            session: seen.session,
         };
         (outcome, witness)
     }
@@ -125,15 +129,20 @@ impl Authorizer {
             seen.principal = Arc::clone(&held.principal);
             let active = self.policies.current().ok_or(Refusal::NoPolicySet)?;
             let slices = active.slices(&command.target);
+            let now = self.clock.now();
+            // Looked up each time: it may have read something meanwhile.
+            seen.session = self.sessions.enter(agent, caller.session.as_ref(), now);
             let at = Circumstances {
-                now: self.clock.now(),
+                now,
                 ip: caller.ip,
+                session: seen.session,
             };
             let began = Instant::now();
             match decide(slices.invoke(), &held.principal, command, at) {
                 Decision::Permit(permit) => {
                     self.metrics.decided("permit", began.elapsed());
                     if self.spend(&permit, decision).await? {
+                        self.sessions.permitted(agent, at.session.id);
                         seen.difference = self.compare(
                             &active,
                             Fate::Permit,
@@ -167,7 +176,7 @@ impl Authorizer {
                         let denied = self
                             .deny(
                                 decision,
-                                (&held, caller.ip),
+                                (&held, at),
                                 *refused,
                                 escalation,
                                 (arguments, reason),
@@ -236,7 +245,7 @@ impl Authorizer {
     async fn deny(
         &self,
         decision: DecisionId,
-        (held, ip): (&Held, IpAddr),
+        (held, circumstances): (&Held, Circumstances),
         refused: Refused,
         escalation: Escalation,
         (arguments, reason): (&Map<String, Value>, &str),
@@ -275,7 +284,7 @@ impl Authorizer {
                     approvals,
                     workflow,
                     (arguments, reason),
-                    ip,
+                    circumstances,
                 );
                 let asked = match self.orchestrator.open_approval(&open).await {
                     Ok(approval) if approval.status == ApprovalStatus::Approved => {
@@ -325,12 +334,15 @@ pub(crate) struct Witness {
     pub(crate) difference: Option<Difference>,
     /// The facts that it was decided on last.
     pub(crate) principal: Arc<Principal>,
+    /// The session as it was then.
+    pub(crate) session: Session,
 }
 
 /// The same while it is being decided.
 struct Seen {
     difference: Option<Compared>,
     principal: Arc<Principal>,
+    session: Session,
 }
 
 /// A difference, and from what.
@@ -368,7 +380,7 @@ fn opening(
     approvals: u8,
     workflow: Option<String>,
     (arguments, reason): (&Map<String, Value>, &str),
-    ip: IpAddr,
+    at: Circumstances,
 ) -> OpenApproval {
     let agent = principal.agent();
     let target = &refused.command.target;
@@ -391,7 +403,8 @@ fn opening(
         workflow,
         approvals,
         policy_set: refused.policy_set.clone(),
-        ip: Some(ip),
+        ip: Some(at.ip),
+        session: Some(at.session),
     }
 }
 

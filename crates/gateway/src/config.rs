@@ -23,6 +23,10 @@ pub struct Config {
     /// The feed makes a revocation quick; this makes it certain, even when the
     /// feed is cut. Zero asks for every command.
     pub max_staleness: Duration,
+    /// A session of an agent ends when nothing was called in it for so long. Default 30
+    /// minutes. As long as any of an agent's sessions goes on, what it read is held against
+    /// it; so the longer, the safer.
+    pub session_idle: Duration,
     /// Largest body of a request, in bytes. Default 1 MiB.
     pub max_body_bytes: usize,
     /// How long one request may take. Default 60 seconds.
@@ -80,6 +84,11 @@ impl Config {
                 "the gateway's name `{}` may hold letters, digits, `-`, `_` and `.` only",
                 self.name
             ));
+        }
+        if self.session_idle.is_zero() {
+            return wrong(
+                "a session that ends at once is none: give sessions of agents some time".to_owned(),
+            );
         }
         if self.max_concurrent == 0 || self.max_body_bytes == 0 || self.deadline.is_zero() {
             return wrong("the limits on requests, body and time must not be zero".to_owned());

@@ -12,6 +12,7 @@ mod chain;
 mod disk;
 mod read;
 mod ship;
+mod tainted;
 mod unfinished;
 mod writer;
 
@@ -29,7 +30,7 @@ use std::{
 
 use authz::{
     AgentId, AgentName, Clock, Command, CommandKey, DecisionId, Permit, PolicySetVersion, Risk,
-    facts::Basis,
+    Session, facts::Basis,
 };
 use serde_json::{Map, Value, json};
 use tokio::sync::{oneshot, watch};
@@ -43,6 +44,7 @@ use self::{
 };
 use crate::{metrics::Metrics, shadow::Difference};
 
+pub(crate) use self::tainted::tainted;
 pub use self::{
     chain::Head,
     read::{Broken, Line, Verified, entries, lines, verify},
@@ -120,6 +122,22 @@ impl Sent {
         let basis = serde_json::to_value(basis).unwrap_or_default();
         self.details.insert("facts".to_owned(), basis);
         self.details.insert("ip".to_owned(), ip.to_string().into());
+        self
+    }
+
+    /// Adds the session as it was when the command was decided.
+    pub(crate) fn with_session(mut self, session: &Session) -> Self {
+        let session = serde_json::to_value(session).unwrap_or_default();
+        self.details.insert("session".to_owned(), session);
+        self
+    }
+
+    /// Adds that the answer will be untrusted content: from the line that is there before the
+    /// command leaves it is known after a restart, however it ends.
+    pub(crate) fn with_untrusted(mut self, untrusted: bool) -> Self {
+        if untrusted {
+            self.details.insert("untrusted".to_owned(), true.into());
+        }
         self
     }
 

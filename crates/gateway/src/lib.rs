@@ -26,6 +26,7 @@ mod reviews;
 mod routes;
 mod server;
 mod service;
+mod sessions;
 mod shadow;
 mod status;
 mod waiting;
@@ -68,6 +69,7 @@ use crate::{
     reviews::Reviews,
     routes::Route,
     service::{RequestId, millis},
+    sessions::Sessions,
     waiting::Patience,
 };
 
@@ -155,6 +157,7 @@ pub(crate) struct Gateway {
     policies: Arc<Policies>,
     authenticator: Arc<Authenticator>,
     authorizer: Authorizer,
+    sessions: Arc<Sessions>,
     journal: Journal,
     connected: Arc<Connected>,
     changes: broadcast::Sender<contract::feed::Change>,
@@ -227,11 +230,9 @@ impl Gateway {
             clock.clone(),
             Arc::clone(&metrics),
         )
-        .map_err(|source| StartError::Journal {
-            path: config.journal.clone(),
-            source,
-        })?;
+        .map_err(|source| unwritable(&config, source))?;
 
+        let sessions = remembered(&config, &clock, &monotonic);
         let facts = Arc::new(FactsCache::new(
             orchestrator.clone(),
             config.max_staleness,
@@ -260,17 +261,8 @@ impl Gateway {
             connected: Arc::clone(&connected),
             changes: changes.clone(),
         };
-        let learning = {
-            let (catalog, stop) = (Arc::clone(&catalog), stop.clone());
-            async move {
-                tokio::select! {
-                    () = catalog.keep() => {}
-                    () = stop.cancelled() => {}
-                }
-            }
-        };
         let background = Background {
-            learning: tokio::spawn(learning),
+            learning: learn(&catalog, &stop),
             follower: tokio::spawn(follower.run(stop.clone())),
             shipper: journal.ship(
                 orchestrator.clone(),
@@ -292,13 +284,14 @@ impl Gateway {
             facts,
             policies: Arc::clone(&policies),
             metrics: Arc::clone(&metrics),
+            sessions: Arc::clone(&sessions),
             clock: clock.clone(),
             latest: AtomicI64::new(0),
             approvals_url: config.approvals_url.clone(),
         };
         let gateway = Self {
-            places: Arc::new(Semaphore::new(config.max_concurrent)),
-            waits: Arc::new(Semaphore::new(config.max_concurrent.div_ceil(WAITING_PART))),
+            places: places(config.max_concurrent),
+            waits: places(config.max_concurrent.div_ceil(WAITING_PART)),
             mcp: mcp::Door::new(&config.mcp),
             config,
             catalog,
@@ -308,6 +301,7 @@ impl Gateway {
             policies,
             authenticator: Arc::new(authenticator),
             authorizer,
+            sessions,
             journal,
             connected,
             changes,
@@ -414,16 +408,20 @@ impl Gateway {
                 .await;
             let mut denied = match tried {
                 Ok((decision, answer)) => {
+                    let mut metadata = json!({
+                        "executionTime": millis(began.elapsed()),
+                        "service": key.service,
+                        "operation": key.name,
+                        "timestamp": self.clock.now(),
+                        "decision_id": decision,
+                    });
+                    if answer.untrusted {
+                        answer::put(&mut metadata, "untrusted", true);
+                    }
                     return Ok(json!({
                         "status": "success",
                         "data": answer.data,
-                        "metadata": {
-                            "executionTime": millis(began.elapsed()),
-                            "service": key.service,
-                            "operation": key.name,
-                            "timestamp": self.clock.now(),
-                            "decision_id": decision,
-                        },
+                        "metadata": metadata,
                     }));
                 }
                 Err(Refusal::Denied(denied)) => denied,
@@ -521,11 +519,14 @@ impl Gateway {
         reason: &str,
     ) -> Result<(DecisionId, Answer), Refusal> {
         let began = Instant::now();
-        let (subject, begun) = self.begin(caller, command, reason).await;
-        let outcome = match begun {
+        let (subject, decided) = self.begin(caller, command, reason).await;
+        let outcome = match decided {
             Ok((permit, entry)) => {
                 let sent = Instant::now();
                 let outcome = self.catalog.handle(permit).await;
+                if outcome.as_ref().is_ok_and(|answer| answer.untrusted) {
+                    self.sessions.taint(subject.agent);
+                }
                 self.metrics
                     .carried_out(&subject.command, outcome.is_ok(), sent.elapsed());
                 close(entry, &outcome);
@@ -554,7 +555,8 @@ impl Gateway {
         };
         let arguments = self.catalog.redacted(&command);
         let digest = command.arguments.digest().clone();
-        let record = journal::Sent::new(&command, arguments.clone());
+        let untrusted = self.catalog.is_untrusted(&subject.command);
+        let record = journal::Sent::new(&command, arguments.clone()).with_untrusted(untrusted);
         let case = Case {
             decision: subject.decision,
             caller,
@@ -570,10 +572,17 @@ impl Gateway {
                 &witness.principal.basis(&subject.command, &digest),
                 caller.ip,
             )
+            .with_session(&witness.session)
             .with_shadow(witness.difference);
         let begun = match authorized {
             Ok(permit) => match self.journal.open(subject.clone(), &permit, record).await {
-                Ok(entry) => Ok((permit, entry)),
+                Ok(entry) => {
+                    // Before anything of the answer can reach the agent.
+                    if untrusted {
+                        self.sessions.taint(subject.agent);
+                    }
+                    Ok((permit, entry))
+                }
                 Err(_) => Err(Refusal::Journal),
             },
             Err(refusal) => self.record_refusal(&subject, record, refusal).await,
@@ -665,6 +674,40 @@ fn close<T>(entry: journal::Entry, outcome: &Result<T, HandlerError>) {
         }
         Err(error) => entry.close("error", Some(&error.to_string())),
     }
+}
+
+fn unwritable(config: &Config, source: std::io::Error) -> StartError {
+    StartError::Journal {
+        path: config.journal.clone(),
+        source,
+    }
+}
+
+fn places(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count))
+}
+
+/// Learns what MCP servers offer, until told to stop.
+fn learn(catalog: &Arc<Catalog>, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
+    let (catalog, stop) = (Arc::clone(catalog), stop.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = catalog.keep() => {}
+            () = stop.cancelled() => {}
+        }
+    })
+}
+
+/// The sessions that were tainted before this gateway was started anew.
+fn remembered(config: &Config, clock: &Clock, monotonic: &Monotonic) -> Arc<Sessions> {
+    let sessions = Sessions::new(config.session_idle, monotonic.clone());
+    // What an answer that was long on its way tainted began before.
+    let tainted_since = config.session_idle.saturating_add(config.deadline);
+    sessions.remember(journal::tainted(
+        &config.journal,
+        clock.now().minus(tainted_since),
+    ));
+    Arc::new(sessions)
 }
 
 fn unknown_service(listing: &Listing<'_>, name: &str) -> Refusal {

@@ -60,7 +60,7 @@ const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
 /// The right to a stream that stays open is looked at again so often, even if nothing is
 /// heard of a change.
-const RECHECK: Duration = Duration::from_secs(60);
+const RECHECK: Duration = Duration::from_mins(1);
 
 /// An agent may say why it wants something.
 const META_REASON: &str = "dev.cedargate/reason";

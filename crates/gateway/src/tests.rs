@@ -1,6 +1,7 @@
 //! The gateway as agents meet it, between an orchestrator and a service that behave, or not.
 
 mod policies;
+mod sessions;
 mod waiting;
 pub(crate) mod world;
 

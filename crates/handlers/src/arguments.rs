@@ -621,7 +621,7 @@ fn parameters(schema: &Value) -> Vec<Parameter> {
 
 /// The type of a property; whatever may be several things is written as JSON.
 fn kind(property: &Value) -> ArgumentType {
-    let named = |name: &str| match name {
+    let of_name = |name: &str| match name {
         "string" => ArgumentType::String,
         "integer" => ArgumentType::Integer,
         "number" => ArgumentType::Number,
@@ -630,14 +630,14 @@ fn kind(property: &Value) -> ArgumentType {
         _ => ArgumentType::Object,
     };
     match property.get("type") {
-        Some(Value::String(name)) => named(name),
-        Some(Value::Array(names)) => {
-            let mut names = names
+        Some(Value::String(name)) => of_name(name),
+        Some(Value::Array(several)) => {
+            let mut several = several
                 .iter()
                 .filter_map(Value::as_str)
                 .filter(|name| *name != "null");
-            match (names.next(), names.next()) {
-                (Some(name), None) => named(name),
+            match (several.next(), several.next()) {
+                (Some(name), None) => of_name(name),
                 _ => ArgumentType::Object,
             }
         }

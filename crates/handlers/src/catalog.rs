@@ -22,11 +22,29 @@ use crate::{
 use handler::{Clients, ServiceHandler};
 pub(crate) use known::{Known, ServiceFacts};
 
+pub use crate::http::Preview;
+
+macro_rules! built_in {
+    ($name:literal) => {
+        (
+            concat!("services/", $name, ".toml"),
+            include_str!(concat!("../services/", $name, ".toml")),
+        )
+    };
+}
+
 /// The descriptions that come with the binary: file name and text.
-const BUILT_IN: &[(&str, &str)] = &[(
-    "services/coolify.toml",
-    include_str!("../services/coolify.toml"),
-)];
+const BUILT_IN: &[(&str, &str)] = &[
+    built_in!("airtable"),
+    built_in!("cloudflare"),
+    built_in!("context7"),
+    built_in!("coolify"),
+    built_in!("firecrawl"),
+    built_in!("github"),
+    built_in!("mem0"),
+    built_in!("n8n"),
+    built_in!("stripe"),
+];
 
 /// How long a service may take to answer, unless `HTTP_TIMEOUT_MS` or its description says.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,6 +75,22 @@ pub struct ServiceInfo {
     pub aliases: Vec<ServiceName>,
     /// Its commands, in the order of its description.
     pub commands: Vec<CommandInfo>,
+}
+
+/// How a service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answers, or was not asked yet.
+    Well,
+    /// Its last commands failed; it is still asked.
+    Failing,
+    /// It failed so often in a row that it is left alone for a while.
+    Resting,
+    /// It cannot be asked.
+    NotConfigured {
+        /// What to set.
+        reason: String,
+    },
 }
 
 /// What people may read of a command.
@@ -91,6 +125,8 @@ pub struct Catalog {
 #[derive(Debug)]
 struct Entry {
     handler: ServiceHandler,
+    /// Of commands that the description does not name.
+    untrusted: bool,
     /// Of a service whose commands do not change.
     known: Option<Arc<Known>>,
 }
@@ -177,7 +213,7 @@ impl Catalog {
             }
         }
         described.append(&mut built_in);
-        Self::of(described, variable)
+        Self::described(described, variable)
     }
 
     /// Reads descriptions: file names, which errors mention, and texts.
@@ -190,10 +226,10 @@ impl Catalog {
         files: &[(&str, &str)],
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        Self::of(read(files)?, variable)
+        Self::described(read(files)?, variable)
     }
 
-    fn of(
+    fn described(
         mut described: Vec<Described<'_>>,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
@@ -218,9 +254,10 @@ impl Catalog {
         for Described {
             file,
             text,
-            description,
+            mut description,
         } in described
         {
+            description.configure(variable);
             let error = |message: String| format!("{file}: {message}");
             for name in std::iter::once(description.name()).chain(&description.aliases) {
                 if catalog
@@ -235,13 +272,20 @@ impl Catalog {
             let handler = ServiceHandler::new(&description, &clients).map_err(error)?;
             let known = match &handler {
                 ServiceHandler::Mcp(_) => None,
-                described => {
+                described @ ServiceHandler::Http(_) => {
                     let facts = ServiceFacts::new(&description, described.location());
-                    let known = Known::described(&facts, &description, described.unavailable());
+                    let known = {
+                        let problem = described.unavailable();
+                        Known::described(&facts, &description, problem.as_deref())
+                    };
                     Some(Arc::new(known.map_err(error)?))
                 }
             };
-            catalog.entries.push(Entry { handler, known });
+            catalog.entries.push(Entry {
+                handler,
+                untrusted: description.untrusted,
+                known,
+            });
         }
         Ok(catalog)
     }
@@ -344,8 +388,7 @@ impl Catalog {
     pub fn redacted(&self, command: &Command) -> Map<String, Value> {
         let values = command.arguments.values();
         let CommandKey { service, name } = &command.target.key;
-        let index = self.names.get(service.as_str());
-        let known = index.and_then(|&index| self.entries.get(index)?.known());
+        let known = self.of(service).and_then(Entry::known);
         let Some(redaction) = known
             .as_ref()
             .and_then(|known| known.redaction(name.as_str()))
@@ -357,6 +400,18 @@ impl Catalog {
         shown
     }
 
+    /// Whether what this command answers may hold what anybody has written, as its
+    /// description says; so is whatever comes of a command that no description knows.
+    #[must_use]
+    pub fn is_untrusted(&self, key: &CommandKey) -> bool {
+        let Some(entry) = self.of(&key.service) else {
+            return true;
+        };
+        let known = entry.known();
+        let command = known.and_then(|known| known.untrusted(key.name.as_str()));
+        command.unwrap_or(entry.untrusted)
+    }
+
     /// Carries out a permitted command.
     ///
     /// # Errors
@@ -364,17 +419,45 @@ impl Catalog {
     /// See [`HandlerError`].
     pub async fn handle(&self, permit: Permit) -> Result<Answer, HandlerError> {
         let service = &permit.command().target.key.service;
-        match self
-            .names
-            .get(service.as_str())
-            .and_then(|&index| self.entries.get(index))
-        {
-            Some(entry) => entry.handler.handle(permit).await,
+        match self.of(service) {
+            Some(entry) => {
+                let untrusted = self.is_untrusted(&permit.command().target.key);
+                let mut answer = entry.handler.handle(permit).await?;
+                answer.untrusted |= untrusted;
+                Ok(answer)
+            }
             None => Err(HandlerError::NotConfigured {
                 service: service.to_string(),
                 reason: "this gateway has no description of it".to_owned(),
             }),
         }
+    }
+
+    /// The request that a command would send, with every secret masked; none when the
+    /// service sends none.
+    ///
+    /// # Errors
+    ///
+    /// When an argument cannot be sent.
+    pub fn preview(&self, command: &Command) -> Result<Option<Preview>, String> {
+        self.of(&command.target.key.service)
+            .map_or(Ok(None), |entry| entry.handler.preview(command))
+    }
+
+    /// Reads the addresses and credentials of all services again; the names of those of
+    /// which something changed. Commands under way keep what they have.
+    pub fn refresh(&self, variable: &dyn Fn(&str) -> Option<String>) -> Vec<ServiceName> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.handler.refresh(variable))
+            .filter_map(|entry| Some(entry.known()?.info.name.clone()))
+            .collect()
+    }
+
+    /// How each service is, as far as its last commands showed.
+    pub fn health(&self) -> impl Iterator<Item = (ServiceName, Health)> {
+        let entries = self.entries.iter();
+        entries.filter_map(|entry| Some((entry.known()?.info.name.clone(), entry.handler.health())))
     }
 
     /// Carries a command out without a permit: for tests of what comes after the decision.
@@ -390,6 +473,11 @@ impl Catalog {
             .get(&name)
             .or_else(|| self.names.get(&name.replace('_', "-")))
             .copied()
+    }
+
+    /// A service by its own name.
+    fn of(&self, name: &ServiceName) -> Option<&Entry> {
+        self.entries.get(*self.names.get(name.as_str())?)
     }
 
     fn named(&self, name: &str) -> Result<Arc<Known>, CommandError> {

@@ -6,7 +6,10 @@
 //! Unknown keys are errors that name the line and the nearest key that is valid.
 
 mod check;
+mod credential;
 mod mcp;
+mod pages;
+pub(crate) mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,21 +18,27 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 
-pub(crate) use self::check::located;
 use self::check::suggestion;
-pub(crate) use self::mcp::McpTable;
+pub(crate) use self::{
+    check::located,
+    credential::{App, Credential},
+    mcp::McpTable,
+    pages::{PageBy, Pages},
+};
 use crate::redaction::Redaction;
 
 /// One service.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Description {
+    #[schemars(with = "String")]
     pub(crate) name: Spanned<ServiceName>,
     /// It takes the place of the service of this name that comes with the binary.
     #[serde(default)]
     pub(crate) replaces: bool,
     /// Other names that agents may use for it.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(crate) aliases: Vec<ServiceName>,
     /// Of this description.
     pub(crate) version: String,
@@ -37,28 +46,53 @@ pub(crate) struct Description {
     #[serde(rename = "description")]
     pub(crate) about: String,
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub(crate) environment: Environment,
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(crate) zones: BTreeSet<ZoneName>,
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub(crate) owners: Option<TeamName>,
     /// Of kind `http`, which needs it.
     pub(crate) address: Option<Address>,
     pub(crate) credential: Option<Credential>,
+    /// Further ones, all sent with every request.
+    #[serde(default)]
+    pub(crate) credentials: Vec<Credential>,
     /// Fixed headers of every request.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
     /// Overrides `HTTP_TIMEOUT_MS` for this service.
     pub(crate) timeout_ms: Option<u64>,
+    /// How many requests may be under way at once; further ones wait.
+    #[serde(default = "thirty_two")]
+    pub(crate) max_concurrent: usize,
+    /// How bodies of requests are written.
+    #[serde(default)]
+    pub(crate) body_format: BodyFormat,
+    /// The header for a key by which the service recognises a request that was sent twice.
+    /// The gateway makes one for every command that changes something, which may then be
+    /// sent again.
+    pub(crate) idempotency_key: Option<String>,
     /// Longer answers are an error.
     #[serde(default = "four_mebibytes")]
     pub(crate) max_answer_bytes: usize,
+    /// What an agent gets is cut to so many bytes, and says so.
+    #[serde(default = "half_a_mebibyte")]
+    pub(crate) max_result_bytes: usize,
     /// Fields of answers, and inside arguments, whose values nobody gets to see.
     #[serde(default)]
     pub(crate) secret: Vec<String>,
     /// Fields of answers that sound secret and are not.
     #[serde(default)]
     pub(crate) public: Vec<String>,
+    /// Answers hold what anybody may have written: issues, messages, web pages, logs. For all
+    /// commands that do not say otherwise.
+    #[serde(default)]
+    pub(crate) untrusted: bool,
+    /// An answer with a good status that says that it failed.
+    pub(crate) failed_when: Option<FailedWhen>,
     /// Refusals of the service whose status does not say what they mean.
     #[serde(default)]
     pub(crate) errors: Vec<ErrorRule>,
@@ -75,8 +109,36 @@ const fn four_mebibytes() -> usize {
     4 << 20
 }
 
+const fn half_a_mebibyte() -> usize {
+    512 << 10
+}
+
+const fn thirty_two() -> usize {
+    32
+}
+
+/// How the body of a request is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BodyFormat {
+    #[default]
+    Json,
+    /// `a=1&b[0][c]=2`, as HTML forms are sent.
+    Form,
+}
+
+/// A field that says that a command failed, whatever the status says.
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FailedWhen {
+    /// Where it is, such as `success`.
+    pub(crate) field: String,
+    /// Its value then.
+    pub(crate) is: bool,
+}
+
 /// What carries the commands out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     /// Requests that the file describes.
@@ -95,7 +157,7 @@ impl Kind {
 }
 
 /// Where the service is.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Address {
     /// The environment variable that holds it.
@@ -105,26 +167,13 @@ pub(crate) struct Address {
     /// What its path ends with; added unless it is there.
     #[serde(default)]
     pub(crate) suffix: String,
-}
-
-/// How the gateway proves itself.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Credential {
-    /// The environment variable that holds it.
-    pub(crate) variable: String,
-    /// The header that carries it.
-    pub(crate) header: String,
-    /// What stands before it, such as `Bearer `.
+    /// Other endings, by name: for commands that belong to another part of the service.
     #[serde(default)]
-    pub(crate) prefix: String,
-    /// Without it the service works, too.
-    #[serde(default)]
-    pub(crate) optional: bool,
+    pub(crate) others: BTreeMap<String, String>,
 }
 
 /// An answer that means something else than its status says.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ErrorRule {
     pub(crate) status: u16,
@@ -135,7 +184,7 @@ pub(crate) struct ErrorRule {
     pub(crate) advice: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Meaning {
     /// Our credential was refused.
@@ -144,26 +193,57 @@ pub(crate) enum Meaning {
     NotFound,
     /// The command is wrong.
     Rejected,
+    /// The service asks for patience.
+    TooMany,
 }
 
 /// One command.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Command {
     /// Verb first: `list-servers`.
+    #[schemars(with = "String")]
     pub(crate) name: Spanned<CommandName>,
     /// As people say it, noun first: `servers list`.
     pub(crate) phrase: String,
     #[serde(default)]
     pub(crate) aliases: Vec<String>,
     pub(crate) summary: String,
+    #[schemars(with = "RiskName")]
     pub(crate) risk: Risk,
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(crate) zones: BTreeSet<ZoneName>,
+    /// Its answers hold what anybody may have written, or do not, whatever the service says.
+    pub(crate) untrusted: Option<bool>,
+    /// `GET /servers/{uuid}`; `{+path}` may be several segments.
+    #[schemars(with = "String")]
     pub(crate) request: RequestLine,
+    /// Which of the address's `others` it belongs to.
+    pub(crate) address: Option<String>,
+    /// What the query always has; `{agent.id}` is who asks.
+    #[serde(default)]
+    pub(crate) query: BTreeMap<String, String>,
+    /// What the headers always have.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    /// The body, where it is not simply its arguments: a text that is `{argument}` becomes
+    /// that argument's value, `{agent.id}` who asks; what was not given is left out.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub(crate) body: Option<toml::Value>,
+    /// It is sent without our credentials: to a part of the service that others run.
+    #[serde(default)]
+    pub(crate) without_credential: bool,
+    /// Overrides the service's.
+    pub(crate) body_format: Option<BodyFormat>,
+    /// The command is about something that must belong to the agent.
+    pub(crate) owned: Option<Owned>,
+    /// How the list comes in pieces.
+    pub(crate) pages: Option<Pages>,
     /// Sent when the service answers `fallback_on` to `request`: it has done nothing then.
+    #[schemars(with = "Option<String>")]
     pub(crate) fallback: Option<RequestLine>,
-    /// 405 unless said; 404 also is possible.
+    /// 405 unless said; 404 also is possible, and with GET any other.
     #[serde(default = "method_not_allowed")]
     pub(crate) fallback_on: Vec<u16>,
     /// Whether sending twice equals sending once; by default true for GET alone.
@@ -179,7 +259,30 @@ pub(crate) struct Command {
     pub(crate) answer: AnswerShape,
     /// Arguments of an example call: shown in help, and used by the contract test.
     #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub(crate) example: toml::Table,
+}
+
+/// What a description may call a risk.
+#[derive(schemars::JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its names matter, to editors")]
+enum RiskName {
+    Read,
+    Write,
+    Destroy,
+}
+
+/// Asked before a command: whether what it names belongs to the agent. If not, it does not
+/// exist for it.
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Owned {
+    /// What shows it, with path arguments of the command.
+    #[schemars(with = "String")]
+    pub(crate) request: RequestLine,
+    /// Where its answer has the owner, who must be the agent's id.
+    pub(crate) owner: String,
 }
 
 fn method_not_allowed() -> Vec<u16> {
@@ -187,11 +290,17 @@ fn method_not_allowed() -> Vec<u16> {
 }
 
 /// One argument.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Argument {
     /// Its name, here and there.
     pub(crate) name: String,
+    /// Its name there, if another.
+    #[serde(rename = "as")]
+    pub(crate) wire: Option<String>,
+    /// The environment variable with its value when the agent gives none; then it is
+    /// part of the command as if given.
+    pub(crate) variable: Option<String>,
     #[serde(rename = "type", default)]
     pub(crate) kind: ArgumentType,
     /// Where it goes; by default the path if it is named there, else the query of GET and
@@ -206,6 +315,7 @@ pub(crate) struct Argument {
     #[serde(default)]
     pub(crate) positional: bool,
     /// Sent when the agent does not give it.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub(crate) default: Option<toml::Value>,
     /// The only values that it may have.
     #[serde(default)]
@@ -214,6 +324,8 @@ pub(crate) struct Argument {
     pub(crate) maximum: Option<i64>,
     /// In characters.
     pub(crate) max_length: Option<u64>,
+    /// Of an array: how many it may have.
+    pub(crate) max_items: Option<u64>,
     /// A regular expression that its text matches.
     pub(crate) pattern: Option<String>,
     /// Of an array: what each item is.
@@ -223,7 +335,7 @@ pub(crate) struct Argument {
     pub(crate) secret: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ArgumentType {
     #[default]
@@ -248,12 +360,16 @@ impl ArgumentType {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Place {
     Path,
     Query,
+    Header,
     Body,
+    /// Says which pages are fetched.
+    #[serde(skip)]
+    Pages,
 }
 
 /// `GET /servers/{uuid}`.
@@ -271,12 +387,14 @@ pub(crate) enum Piece {
     Text(String),
     /// An argument's value, percent-encoded: never more than one segment.
     Argument(String),
+    /// An argument's value as one or more segments, each percent-encoded.
+    Segments(String),
 }
 
 impl RequestLine {
     pub(crate) fn placeholders(&self) -> impl Iterator<Item = &str> {
         self.path.iter().filter_map(|piece| match piece {
-            Piece::Argument(name) => Some(name.as_str()),
+            Piece::Argument(name) | Piece::Segments(name) => Some(name.as_str()),
             Piece::Text(_) => None,
         })
     }
@@ -311,7 +429,10 @@ impl TryFrom<String> for RequestLine {
             {
                 Some(name) if !name.is_empty() && !name.contains(['{', '}']) => {
                     pieces.push(Piece::Text("/".to_owned()));
-                    pieces.push(Piece::Argument(name.to_owned()));
+                    pieces.push(match name.strip_prefix('+') {
+                        Some(name) => Piece::Segments(name.to_owned()),
+                        None => Piece::Argument(name.to_owned()),
+                    });
                 }
                 None if !segment.contains(['{', '}']) && segment != "." && segment != ".." => {
                     pieces.push(Piece::Text(format!("/{segment}")));
@@ -331,24 +452,36 @@ impl TryFrom<String> for RequestLine {
 }
 
 /// What becomes of the service's answer. Exactly one of `list`, `object`, `merge` and `text`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AnswerShape {
     /// A list: under this name, with `count`.
     pub(crate) list: Option<String>,
     /// One object: under this name.
     pub(crate) object: Option<String>,
+    /// Where an object is expected, a list may come, too: under this name, with `count`.
+    pub(crate) list_as: Option<String>,
     /// An object whose fields stand beside `operation`.
     #[serde(default)]
     pub(crate) merge: bool,
     /// Plain text: under this name.
     pub(crate) text: Option<String>,
-    /// Where in the body it is, when it is not the body itself.
+    /// What the answer calls the command: its name with `_` unless said.
+    pub(crate) operation: Option<String>,
+    /// What the answer calls the number of items: `count` unless said.
+    pub(crate) count: Option<String>,
+    /// What the answer always has.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    pub(crate) constants: BTreeMap<String, toml::Value>,
+    /// Where in the body it is, when it is not the body itself; `result.items`.
     pub(crate) at: Option<String>,
     /// A list may come as an object whose keys are numbers.
     #[serde(default)]
     pub(crate) numbered: bool,
-    /// Which fields to keep, all when empty; `settings.is_reachable` yields `is_reachable`.
+    /// Which fields to keep, all when empty; `settings.is_reachable` yields `is_reachable`,
+    /// `user.login as author` yields `author`, `labels[].name as labels` all their names, and
+    /// `nodes[type=hook].path as paths` those of some.
     #[serde(default)]
     pub(crate) fields: Vec<String>,
     /// Arguments to repeat in the answer: name there = argument.
@@ -374,6 +507,41 @@ impl Description {
             .complete()
             .map_err(|(span, message)| located(file, text, span, &message))?;
         Ok(description)
+    }
+
+    /// Takes from the configuration what arguments have when the agent gives none.
+    pub(crate) fn configure(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
+        for argument in self
+            .commands
+            .iter_mut()
+            .flat_map(|command| &mut command.arguments)
+        {
+            let value = argument.variable.as_deref().and_then(variable);
+            let value = value.map(|value| value.trim().to_owned());
+            let Some(value) = value.filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            let fits = argument.schema().ok().is_some_and(|schema| {
+                jsonschema::validator_for(&schema)
+                    .is_ok_and(|validator| validator.is_valid(&Value::String(value.clone())))
+            });
+            if fits {
+                argument.default = Some(toml::Value::String(value));
+                argument.required = false;
+            } else {
+                // One service that is not configured well must not keep the others down.
+                tracing::warn!(
+                    variable = argument.variable,
+                    argument = argument.name,
+                    "the variable's value does not fit the argument and is not used"
+                );
+            }
+        }
+    }
+
+    /// All its credentials.
+    pub(crate) fn credentials(&self) -> impl Iterator<Item = &Credential> {
+        self.credential.iter().chain(&self.credentials)
     }
 
     pub(crate) fn name(&self) -> &ServiceName {
@@ -427,6 +595,34 @@ impl Command {
 }
 
 impl Argument {
+    /// One that is not in a file.
+    fn new(name: &str, kind: ArgumentType, place: Place) -> Self {
+        Self {
+            name: name.to_owned(),
+            wire: None,
+            variable: None,
+            kind,
+            place: Some(place),
+            description: String::new(),
+            required: false,
+            positional: false,
+            default: None,
+            options: Vec::new(),
+            minimum: None,
+            maximum: None,
+            max_length: None,
+            max_items: None,
+            pattern: None,
+            items: None,
+            secret: false,
+        }
+    }
+
+    /// What the service calls it.
+    pub(crate) fn wire(&self) -> &str {
+        self.wire.as_deref().unwrap_or(&self.name)
+    }
+
     /// JSON Schema of its value.
     pub(crate) fn schema(&self) -> Result<Value, String> {
         let mut schema = Map::new();
@@ -443,6 +639,9 @@ impl Argument {
         }
         if let Some(length) = self.max_length {
             schema.insert("maxLength".to_owned(), json!(length));
+        }
+        if let Some(items) = self.max_items {
+            schema.insert("maxItems".to_owned(), json!(items));
         }
         if let Some(pattern) = &self.pattern {
             schema.insert("pattern".to_owned(), json!(pattern));

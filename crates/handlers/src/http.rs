@@ -6,26 +6,48 @@
 //! cleared of credentials before anyone sees it.
 
 mod answer;
+mod credential;
 mod failure;
+mod fields;
 mod mask;
+mod pages;
+mod preview;
 mod request;
+mod resilience;
 mod scrub;
+mod send;
+mod shapes;
+mod size;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use authz::{Command, CommandName, Permit, ServiceName};
-use http::{HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use arc_swap::ArcSwap;
+use authz::{AgentId, Command, CommandName, Permit, ServiceName};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::{Map, Value};
 
+pub use self::preview::Preview;
+use self::{
+    request::Given,
+    resilience::{Closed, Condition, Gate},
+    scrub::Scrubber,
+    send::Exchange,
+};
 use crate::redaction::Redaction;
 use crate::{
     Answer, Handler, HandlerError,
-    description::{Address, AnswerShape, Argument, Description, ErrorRule, RequestLine},
+    catalog::Health,
+    description::{
+        self, Address, AnswerShape, Argument, BodyFormat, Description, ErrorRule, FailedWhen,
+        Owned, Pages, RequestLine, to_json,
+    },
 };
-use scrub::Scrubber;
 
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,37 +56,43 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// leave unknown whether it arrived.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How often an idempotent command is sent when no connection opens.
-const ATTEMPTS: u32 = 3;
-
 /// One service of kind `http`.
 #[derive(Debug)]
 pub(crate) struct HttpService {
     name: ServiceName,
     client: reqwest::Client,
-    headers: HeaderMap,
     timeout: Duration,
     max_answer_bytes: usize,
+    max_result_bytes: usize,
     rules: Vec<ErrorRule>,
-    variables: Variables,
+    failed_when: Option<FailedWhen>,
+    address: Address,
+    credentials: Vec<description::Credential>,
     commands: HashMap<CommandName, HttpCommand>,
+    gate: Gate,
     /// What is needed to reach it, or what to set.
-    ready: Result<Ready, String>,
-}
-
-/// The environment variables to name when something is wrong with their values.
-#[derive(Debug)]
-struct Variables {
-    address: String,
-    credential: Option<String>,
+    ready: ArcSwap<Result<Ready, String>>,
 }
 
 #[derive(Debug)]
 struct Ready {
     /// Without `/` at its end.
     base: String,
-    credential: Option<(HeaderName, SecretString)>,
+    others: BTreeMap<String, String>,
+    credentials: Vec<credential::Ready>,
     scrubber: Scrubber,
+    /// What it was made of, to see whether that changed. Never shown.
+    made_of: Configured,
+}
+
+/// The values of the variables that a service reads.
+#[derive(Clone, PartialEq, Eq)]
+struct Configured(Vec<Option<String>>);
+
+impl std::fmt::Debug for Configured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Configured")
+    }
 }
 
 #[derive(Debug)]
@@ -73,9 +101,20 @@ struct HttpCommand {
     operation: String,
     request: RequestLine,
     fallback: Option<(RequestLine, Vec<u16>)>,
+    /// Another part of the service.
+    address: Option<String>,
+    without_credential: bool,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+    template: Option<Value>,
+    body_format: BodyFormat,
+    idempotency_key: Option<HeaderName>,
+    owned: Option<Owned>,
+    pages: Option<Pages>,
     idempotent: bool,
     arguments: Vec<Argument>,
     answer: AnswerShape,
+    constants: Map<String, Value>,
     redaction: Redaction,
 }
 
@@ -99,61 +138,77 @@ impl HttpService {
         timeout: Duration,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &description.headers {
-            let name = HeaderName::try_from(name)
-                .map_err(|_| format!("`{name}` is not a header's name"))?;
-            let value = HeaderValue::try_from(value)
-                .map_err(|_| format!("`{name}` has a value that no header may"))?;
-            headers.insert(name, value);
-        }
-        let address = address_of(description)?;
+        let address = description
+            .address
+            .as_ref()
+            .ok_or_else(|| "kind `http` needs an `address`".to_owned())?;
         let commands = description.commands.iter().map(|command| {
             let name = command.name.get_ref().clone();
-            let operation = name.as_str().replace('-', "_");
-            let command = HttpCommand {
-                operation,
-                request: command.request.clone(),
-                fallback: command
-                    .fallback
-                    .clone()
-                    .map(|line| (line, command.fallback_on.clone())),
-                idempotent: command.is_idempotent(),
-                arguments: command.arguments.clone(),
-                answer: command.answer.clone(),
-                redaction: description.redaction(command),
-            };
-            (name, command)
+            let known = HttpCommand::new(description, command)
+                .map_err(|message| format!("command `{name}`: {message}"))?;
+            Ok((name, known))
         });
+        let credentials: Vec<_> = description.credentials().cloned().collect();
+        let ready = Ready::new(address, &credentials, variable);
         Ok(Self {
             name: description.name().clone(),
             client,
-            headers,
             timeout: description
                 .timeout_ms
                 .map_or(timeout, Duration::from_millis),
             max_answer_bytes: description.max_answer_bytes,
+            max_result_bytes: description.max_result_bytes,
             rules: description.errors.clone(),
-            variables: Variables {
-                address: address.variable.clone(),
-                credential: description
-                    .credential
-                    .as_ref()
-                    .map(|credential| credential.variable.clone()),
-            },
-            commands: commands.collect(),
-            ready: Ready::new(description, address, variable),
+            failed_when: description.failed_when.clone(),
+            address: address.clone(),
+            commands: commands.collect::<Result<_, String>>()?,
+            gate: Gate::new(description.max_concurrent),
+            ready: ArcSwap::from_pointee(ready),
+            credentials,
         })
     }
 
     /// What to set, if it cannot be reached as it is.
-    pub(crate) fn unavailable(&self) -> Option<&str> {
-        self.ready.as_ref().err().map(String::as_str)
+    pub(crate) fn unavailable(&self) -> Option<String> {
+        self.ready.load().as_ref().as_ref().err().cloned()
     }
 
-    pub(crate) async fn carry_out(&self, command: &Command) -> Result<Answer, HandlerError> {
-        let ready = self
-            .ready
+    /// Reads address and credentials again. Commands under way keep what they have.
+    /// Whether anything changed.
+    pub(crate) fn refresh(&self, variable: &dyn Fn(&str) -> Option<String>) -> bool {
+        let new = Ready::new(&self.address, &self.credentials, variable);
+        let old = self.ready.load();
+        let same = match (old.as_ref(), &new) {
+            (Ok(old), Ok(new)) => old.made_of == new.made_of,
+            (Err(old), Err(new)) => old == new,
+            _ => false,
+        };
+        if !same {
+            self.ready.store(Arc::new(new));
+        }
+        !same
+    }
+
+    /// How it is, as far as its last commands showed.
+    pub(crate) fn health(&self) -> Health {
+        if let Some(reason) = self.unavailable() {
+            return Health::NotConfigured { reason };
+        }
+        match self.gate.condition() {
+            Condition::Well => Health::Well,
+            Condition::Failing => Health::Failing,
+            Condition::Resting => Health::Resting,
+        }
+    }
+
+    pub(crate) async fn carry_out(
+        &self,
+        agent: AgentId,
+        command: &Command,
+    ) -> Result<Answer, HandlerError> {
+        let ready = self.ready.load_full();
+        let ready = ready
+            .as_ref()
             .as_ref()
             .map_err(|reason| HandlerError::NotConfigured {
                 service: self.name.to_string(),
@@ -164,173 +219,130 @@ impl HttpService {
             .commands
             .get(name)
             .ok_or_else(|| self.failed(format!("its description has no command `{name}`")))?;
-        let arguments = command.arguments.values();
-        let mut response = self.send(ready, known, &known.request, arguments).await?;
-        if let Some((fallback, on)) = &known.fallback
-            && on.contains(&response.status().as_u16())
-        {
-            // The service did nothing: it has this command under another path or method.
-            response = self.send(ready, known, fallback, arguments).await?;
-        }
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = self.body(response).await?;
-        if !status.is_success() {
-            // A service that finds a value wrong likes to repeat it.
-            let scrubber = ready.scrubber.and(known.secrets(arguments));
-            return Err(self.failure(status, &headers, &body, &scrubber));
-        }
-        known
-            .answer(&body, arguments, &ready.scrubber)
-            .map(|data| Answer { data })
-            .map_err(|reason| {
-                let variable = &self.variables.address;
-                self.failed(format!("{reason}; does `{variable}` point to its API?"))
-            })
+        let pass = self
+            .gate
+            .enter(self.timeout)
+            .await
+            .map_err(|closed| self.closed(closed))?;
+        let exchange = Exchange::new(self, ready, known, agent, command.arguments.values());
+        let outcome = exchange.carry_out().await;
+        pass.ended(!matches!(
+            outcome,
+            Err(HandlerError::Unreachable { .. }
+                | HandlerError::Timeout { .. }
+                | HandlerError::Broken { .. }
+                | HandlerError::Failed { .. })
+        ));
+        outcome.map(|data| Answer {
+            data,
+            untrusted: false,
+        })
     }
 
-    /// Sends it, again only while no connection opens and sending twice would be harmless.
-    async fn send(
-        &self,
-        ready: &Ready,
-        command: &HttpCommand,
-        line: &RequestLine,
-        arguments: &serde_json::Map<String, Value>,
-    ) -> Result<reqwest::Response, HandlerError> {
-        let attempts = if command.idempotent { ATTEMPTS } else { 1 };
-        for attempt in 1.. {
-            let mut request = command
-                .request(&self.client, &ready.base, line, arguments)
-                .map_err(|message| HandlerError::Rejected {
-                    service: self.name.to_string(),
-                    status: 400,
-                    message,
-                })?
-                .headers(self.headers.clone())
-                .timeout(self.timeout);
-            if let Some((header, credential)) = &ready.credential {
-                let mut value =
-                    HeaderValue::from_str(credential.expose_secret()).map_err(|_| {
-                        self.failed("its credential is not a header's value".to_owned())
-                    })?;
-                value.set_sensitive(true);
-                request = request.header(header, value);
-            }
-            match request.send().await {
-                Ok(response) => return Ok(response),
-                Err(error) if error.is_connect() && attempt < attempts => {
-                    let pause = Duration::from_millis(rand::random_range(50..150)) * attempt;
-                    tracing::debug!(service = %self.name, attempt, "no connection; trying again");
-                    tokio::time::sleep(pause).await;
-                }
-                Err(error) => return Err(self.transport(&error, &ready.scrubber)),
-            }
+    fn closed(&self, closed: Closed) -> HandlerError {
+        let service = self.name.to_string();
+        match closed {
+            Closed::Full => HandlerError::TooMany {
+                service,
+                retry_after: Some(Duration::from_secs(1)),
+            },
+            Closed::Resting(left) => HandlerError::Unreachable {
+                service,
+                reason: format!(
+                    "it failed several times in a row and is tried again in {} s",
+                    left.as_secs() + 1
+                ),
+            },
         }
-        Err(self.failed("it was never tried".to_owned()))
     }
 
-    /// The whole body, if it is not too long.
-    async fn body(&self, mut response: reqwest::Response) -> Result<Vec<u8>, HandlerError> {
-        let limit = self.max_answer_bytes;
-        let too_long = || {
-            self.failed(format!(
-                "its answer is longer than {limit} bytes; ask for less"
-            ))
-        };
-        if response
-            .content_length()
-            .is_some_and(|length| length > limit as u64)
-        {
-            return Err(too_long());
-        }
-        let mut body = Vec::new();
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > limit => return Err(too_long()),
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => return Ok(body),
-                Err(error) if error.is_timeout() => return Err(self.timed_out()),
-                Err(_) => {
-                    return Err(HandlerError::Broken {
-                        service: self.name.to_string(),
-                        reason: "its answer ended early".to_owned(),
-                    });
-                }
-            }
+    /// The variables of its credentials, for messages.
+    fn credential_variables(&self) -> String {
+        let names: Vec<String> = self
+            .credentials
+            .iter()
+            .map(|credential| format!("`{}`", credential.variable))
+            .collect();
+        if names.is_empty() {
+            "its credential".to_owned()
+        } else {
+            names.join(" or ")
         }
     }
 }
 
 impl Handler for HttpService {
     async fn handle(&self, permit: Permit) -> Result<Answer, HandlerError> {
-        self.carry_out(permit.command()).await
+        self.carry_out(permit.agent(), permit.command()).await
     }
 }
 
 impl Ready {
     fn new(
-        description: &Description,
         address: &Address,
+        credentials: &[description::Credential],
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
+        let used = std::cell::RefCell::new(Vec::new());
         // Files and shells add newlines to values; no address or token has any of its own.
         let read = |name: &str| {
-            variable(name)
+            let value = variable(name)
                 .map(|value| value.trim().to_owned())
-                .filter(|value| !value.is_empty())
+                .filter(|value| !value.is_empty());
+            used.borrow_mut().push(value.clone());
+            value
         };
         let given = read(&address.variable).or_else(|| address.default.clone());
-        let credential = description.credential.as_ref();
-        let secret = credential
-            .and_then(|credential| read(&credential.variable))
-            .map(SecretString::from);
-
         let mut missing = Vec::new();
         if given.is_none() {
-            missing.push(address.variable.as_str());
+            missing.push(address.variable.clone());
         }
-        if let (Some(credential), None) = (credential, &secret)
-            && !credential.optional
-        {
-            missing.push(credential.variable.as_str());
+        let mut scrubber = Scrubber::default();
+        let mut found = Vec::new();
+        for credential in credentials {
+            match credential::Ready::new(credential, &read, &mut scrubber) {
+                Ok(ready) => found.extend(ready.map(|ready| (credential, ready))),
+                Err(names) => missing.extend(names),
+            }
         }
         let Some(given) = given.filter(|_| missing.is_empty()) else {
             return Err(format!("set `{}`", missing.join("` and `")));
         };
-
-        let base = base(&given, &address.suffix)
+        let (base, root) = base(&given, &address.suffix)
             .map_err(|reason| format!("`{}` {reason}", address.variable))?;
-        let scrubber = Scrubber::new(secret.as_ref());
-        let credential = credential.zip(secret).map(|(credential, secret)| {
-            let header = HeaderName::try_from(&credential.header)
-                .map_err(|_| format!("`{}` is not a header's name", credential.header))?;
-            let value =
-                SecretString::from(format!("{}{}", credential.prefix, secret.expose_secret()));
-            if HeaderValue::from_str(value.expose_secret()).is_err() {
+        for (credential, ready) in &found {
+            if ready.check().is_err() {
                 return Err(format!(
                     "`{}` holds characters that no header may",
                     credential.variable
                 ));
             }
-            Ok((header, value))
-        });
+        }
+        let others = address
+            .others
+            .iter()
+            .map(|(name, suffix)| (name.clone(), format!("{root}{suffix}")));
         Ok(Self {
             base,
-            credential: credential.transpose()?,
+            others: others.collect(),
+            credentials: found.into_iter().map(|(_, ready)| ready).collect(),
             scrubber,
+            made_of: Configured(used.into_inner()),
         })
+    }
+
+    /// Where a command goes.
+    fn base(&self, command: &HttpCommand) -> &str {
+        command
+            .address
+            .as_ref()
+            .and_then(|name| self.others.get(name))
+            .unwrap_or(&self.base)
     }
 }
 
-/// Which every description of this kind has.
-fn address_of(description: &Description) -> Result<&Address, String> {
-    description
-        .address
-        .as_ref()
-        .ok_or_else(|| "kind `http` needs an `address`".to_owned())
-}
-
-/// The address with its suffix and without `/` at its end.
-fn base(given: &str, suffix: &str) -> Result<String, String> {
+/// The address with its suffix, and without; neither with `/` at its end.
+fn base(given: &str, suffix: &str) -> Result<(String, String), String> {
     let url = reqwest::Url::parse(given).map_err(|error| format!("is not an address: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err("is not an http:// or https:// address".to_owned());
@@ -341,20 +353,64 @@ fn base(given: &str, suffix: &str) -> Result<String, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err("has a query or a fragment".to_owned());
     }
-    let base = url.as_str().trim_end_matches('/');
-    Ok(if base.ends_with(suffix) {
-        base.to_owned()
-    } else {
-        format!("{base}{suffix}")
-    })
+    let given = url.as_str().trim_end_matches('/');
+    let root = given.strip_suffix(suffix).unwrap_or(given);
+    Ok((format!("{root}{suffix}"), root.to_owned()))
 }
 
 impl HttpCommand {
+    fn new(description: &Description, command: &description::Command) -> Result<Self, String> {
+        let name = command.name.get_ref();
+        let mut headers = HeaderMap::new();
+        for (name, value) in description.headers.iter().chain(&command.headers) {
+            let name = HeaderName::try_from(name)
+                .map_err(|_| format!("`{name}` is not a header's name"))?;
+            let value = HeaderValue::try_from(value)
+                .map_err(|_| format!("`{name}` has a value that no header may"))?;
+            headers.insert(name, value);
+        }
+        let idempotency_key = description
+            .idempotency_key
+            .as_ref()
+            .filter(|_| command.request.method == Method::POST)
+            .map(|name| {
+                HeaderName::try_from(name).map_err(|_| format!("`{name}` is not a header's name"))
+            })
+            .transpose()?;
+        let mut constants = Map::new();
+        for (name, value) in &command.answer.constants {
+            constants.insert(name.clone(), to_json(value)?);
+        }
+        Ok(Self {
+            operation: command
+                .answer
+                .operation
+                .clone()
+                .unwrap_or_else(|| name.as_str().replace('-', "_")),
+            request: command.request.clone(),
+            fallback: command
+                .fallback
+                .clone()
+                .map(|line| (line, command.fallback_on.clone())),
+            address: command.address.clone(),
+            without_credential: command.without_credential,
+            query: command.query.clone().into_iter().collect(),
+            headers,
+            template: command.body.as_ref().map(to_json).transpose()?,
+            body_format: command.body_format.unwrap_or(description.body_format),
+            idempotent: command.is_idempotent() || idempotency_key.is_some(),
+            idempotency_key,
+            owned: command.owned.clone(),
+            pages: command.pages.clone(),
+            arguments: command.arguments.clone(),
+            answer: command.answer.clone(),
+            constants,
+            redaction: description.redaction(command),
+        })
+    }
+
     /// Values of secret arguments.
-    fn secrets<'a>(
-        &'a self,
-        arguments: &'a serde_json::Map<String, Value>,
-    ) -> impl Iterator<Item = &'a str> {
+    fn secrets<'a>(&'a self, arguments: &'a Map<String, Value>) -> impl Iterator<Item = &'a str> {
         let secret = arguments
             .iter()
             .filter(|(name, _)| self.redaction.hides_argument(name));

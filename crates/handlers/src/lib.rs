@@ -40,6 +40,9 @@ pub enum Parsed {
 pub struct Answer {
     /// The data, as the agent gets it: an object that begins with `operation`.
     pub data: Value,
+    /// Whether it holds content that anybody may have written: who reads it may be talked
+    /// into something. The catalog sets it for what descriptions call so.
+    pub untrusted: bool,
 }
 
 /// Carries out the commands of one service.

@@ -34,7 +34,7 @@ pub use upstream::{Body, Passage};
 
 use crate::{
     Answer, HandlerError,
-    catalog::{Known, ServiceFacts},
+    catalog::{Health, Known, ServiceFacts},
     description::Description,
 };
 use client::Client;
@@ -43,16 +43,16 @@ pub(crate) use upstream::Connections;
 use upstream::Upstream;
 
 /// How long the first byte of an answer may take, and an exchange of ours as a whole.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How often an upstream is asked for its tools when nothing says that they changed.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 
 /// However often something says that they changed, it is asked no sooner than this.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 
 /// The longest pause after failures.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// One MCP server.
 #[derive(Debug)]
@@ -131,6 +131,17 @@ impl McpService {
     /// What to set, if the server cannot be reached as it is.
     pub(crate) fn unavailable(&self) -> Option<&str> {
         self.upstream.unavailable()
+    }
+
+    /// How it is: by whether its tools could be learnt.
+    pub(crate) fn health(&self) -> Health {
+        match (self.unavailable(), &self.state.load().problem) {
+            (Some(reason), _) => Health::NotConfigured {
+                reason: reason.to_owned(),
+            },
+            (None, Some(_)) => Health::Failing,
+            (None, None) => Health::Well,
+        }
     }
 
     /// What policy is told of the service.

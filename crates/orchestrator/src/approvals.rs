@@ -82,6 +82,7 @@ pub(crate) async fn open(
     let asked = Asked {
         arguments,
         ip: open.ip,
+        session: open.session,
     };
     save(orchestrator, new, asked, &actor).await
 }
@@ -130,11 +131,8 @@ pub(crate) async fn open_for_service(
         arguments: Arguments::new(Map::new()),
     };
     let digest = command.arguments.digest().clone();
-    // Whoever asks in this way does not say from where the agent calls.
-    let at = Circumstances {
-        now: actor.at,
-        ip: Ipv4Addr::LOCALHOST.into(),
-    };
+    // Whoever asks in this way does not say from where the agent calls, nor in which session.
+    let at = Circumstances::new(actor.at, Ipv4Addr::LOCALHOST.into());
     let refused = match decide(&invoke, &principal, command, at) {
         Decision::Permit(_) => {
             let agent = &principal.agent().name;
@@ -179,6 +177,7 @@ pub(crate) async fn open_for_service(
     let asked = Asked {
         arguments: Map::new(),
         ip: None,
+        session: None,
     };
     save(orchestrator, new, asked, actor).await
 }

@@ -7,10 +7,12 @@ use std::{
 
 use authz::{
     Agent, AgentRef, ApprovalRequestId, Arguments, Circumstances, Command, Grant, GrantId,
-    PolicySet, PolicySetVersion, Principal, Target, Timestamp, UserId, approval::Ask,
+    PolicySet, PolicySetVersion, Principal, Session, Target, Timestamp, UserId, approval::Ask,
     explain::explain,
 };
-use contract::explain::{DEFAULT_IP, ExplainAnswer, ExplainCommand, HypotheticalGrant, MAX_GRANTS};
+use contract::explain::{
+    DEFAULT_IP, ExplainAnswer, ExplainCommand, HypotheticalGrant, HypotheticalSession, MAX_GRANTS,
+};
 use serde_json::{Map, Value};
 
 use crate::{Orchestrator, activation::Loaded, error::Error, services};
@@ -90,8 +92,10 @@ pub(crate) async fn answer(
     let arguments = fitting(&command.arguments, question.arguments)?;
     let set = policy_set(orchestrator, question.policy_set.as_ref()).await?;
     let circumstances = Circumstances {
-        now: at,
-        ip: question.ip.unwrap_or(DEFAULT_IP),
+        session: question
+            .session
+            .map_or(Session::fresh(at), |session| imagined(session, at)),
+        ..Circumstances::new(at, question.ip.unwrap_or(DEFAULT_IP))
     };
 
     // Each policy is evaluated by itself, part by part: that is work for another thread.
@@ -125,9 +129,20 @@ pub(crate) async fn answer(
         in_force: set.version() == orchestrator.in_force().set.version(),
         at,
         ip: circumstances.ip,
+        session: circumstances.session,
         grants,
         explanation,
     })
+}
+
+/// A session that nobody has.
+fn imagined(session: HypotheticalSession, at: Timestamp) -> Session {
+    Session {
+        started: at.minus(Duration::from_secs(session.seconds)),
+        calls: session.calls,
+        tainted: session.tainted,
+        ..Session::fresh(at)
+    }
 }
 
 /// The arguments with their defaults, if they fit the schema.

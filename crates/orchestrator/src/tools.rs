@@ -187,6 +187,12 @@ pub(crate) async fn one(
     })
 }
 
+/// A definition as people read it, each line as one of a difference that is the same.
+pub(crate) fn lines(definition: Option<&Value>) -> Vec<String> {
+    let lines = definition.map(text::lines).unwrap_or_default();
+    lines.into_iter().map(|line| format!("  {line}")).collect()
+}
+
 /// Takes definitions as reviewed: exactly those that gateways see now.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ mod services;
 mod session;
 pub(crate) mod text;
 mod tokens;
+mod tool;
 mod trail;
 mod users;
 
@@ -92,6 +93,7 @@ fn pages() -> Router<Orchestrator> {
         .merge(inbox::routes())
         .merge(overview::routes())
         .merge(services::routes())
+        .merge(tool::routes())
         .merge(policies::routes())
         .merge(playground::routes())
         .merge(trail::routes())

@@ -11,7 +11,7 @@ mod read;
 use std::{net::IpAddr, time::Duration};
 
 use authz::{
-    ApprovalRequestId, Facts, Grant, GrantId, PolicySetVersion, UserId,
+    ApprovalRequestId, Facts, Grant, GrantId, PolicySetVersion, Session, UserId,
     approval::{Ask, Reach},
     time::Timestamp,
 };
@@ -79,6 +79,9 @@ pub struct Asked {
     /// From where the agent called, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<IpAddr>,
+    /// The agent's session when it asked, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
 }
 
 /// A request as stored.

@@ -96,10 +96,8 @@ fuzz_target!(|data: &[u8]| {
         target: Arc::clone(slice.target()),
         arguments,
     };
-    let at = Circumstances {
-        now: Timestamp::from_millis(1_763_812_800_000),
-        ip: Ipv4Addr::LOCALHOST.into(),
-    };
+    let now = Timestamp::from_millis(1_763_812_800_000);
+    let at = Circumstances::new(now, Ipv4Addr::LOCALHOST.into());
     match decide(slice, bot, command, at) {
         Decision::Permit(_) => assert!(told.len() <= MAX_VALUES),
         Decision::Refuse(refused) => assert!(told.len() > MAX_VALUES, "{refused:?}"),

@@ -94,10 +94,8 @@ fn answers(set: &Arc<PolicySet>) {
             target: Arc::clone(&target),
             arguments: Arguments::new(Map::new()),
         };
-        let at = Circumstances {
-            now: Timestamp::from_millis(1_763_812_800_000),
-            ip: Ipv4Addr::LOCALHOST.into(),
-        };
+        let now = Timestamp::from_millis(1_763_812_800_000);
+        let at = Circumstances::new(now, Ipv4Addr::LOCALHOST.into());
         let _ = decide(&Slice::new(set, &target, Action::Invoke), &bot, command, at);
     }
 }

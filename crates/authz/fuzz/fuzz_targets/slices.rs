@@ -131,10 +131,8 @@ fuzz_target!(|data: &[u8]| {
             .map(|name| name.parse().unwrap())
             .collect()
     };
-    let at = Circumstances {
-        now: Timestamp::from_millis(1_763_812_800_000),
-        ip: Ipv4Addr::LOCALHOST.into(),
-    };
+    let now = Timestamp::from_millis(1_763_812_800_000);
+    let at = Circumstances::new(now, Ipv4Addr::LOCALHOST.into());
     for risk in [Risk::Read, Risk::Write, Risk::Destroy] {
         let target = Arc::new(Target {
             key: "coolify/deploy".parse().unwrap(),

@@ -97,5 +97,5 @@ fn evaluate(
     let tag = entities::proposed_grant(grant, second_to_come)?;
     // In place of another under the same key: this one is in question.
     let known = agent.with_grants(|_| true, Some((grant.scope.key(), tag)))?;
-    Call::new(command, at)?.evaluate(&slice, agent.uid(), &known)
+    Call::new(command, at, slice.looks_at_session())?.evaluate(&slice, agent.uid(), &known)
 }

@@ -643,10 +643,7 @@ fn addresses_are_seen_whatever_their_form() {
         ("::10.1.2.3", false),
         ("::1", false),
     ] {
-        let at = Circumstances {
-            now: NOON,
-            ip: ip.parse().unwrap(),
-        };
+        let at = Circumstances::new(NOON, ip.parse().unwrap());
         match decide(&slice, &principal(agent(), Vec::new()), command.clone(), at) {
             Decision::Permit(_) => assert!(expected, "{ip}"),
             Decision::Refuse(refused) => {
@@ -818,6 +815,7 @@ fn every_guard_and_wall_is_tested_by_name() {
         include_str!("tests.rs"),
         include_str!("../approval/tests.rs"),
         include_str!("../approval/rights.txt"),
+        include_str!("../session/tests.rs"),
     ]
     .concat();
     let policies = shipped();

@@ -7,8 +7,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use cedar_policy::{Context, Entities, EntityUid, Request, Schema};
-use serde_json::json;
+use cedar_policy::{Context, Entities, EntityUid, Request, RestrictedExpression, Schema};
+use serde_json::{Value, json};
 
 use super::{TypedAction, TypedActions, finding::Finding, index};
 use crate::{
@@ -16,9 +16,11 @@ use crate::{
     approval::{Ask, DURATIONS, Presence, Reach},
     arguments,
     command::{Arguments, CommandKey, Environment, Risk, Service, Target},
+    decide::Circumstances,
     entities::{self, Malformed, TYPES, malformed},
     grant::{Grant, Scope},
     id::{AgentId, ApprovalRequestId, GrantId},
+    session::Parts,
     time::Timestamp,
     user::User,
 };
@@ -150,18 +152,7 @@ fn fits_requests(
     uids: &Uids,
     arguments: &Arguments,
 ) -> Result<(), Malformed> {
-    let ip = if full {
-        IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16])
-    } else {
-        Ipv4Addr::LOCALHOST.into()
-    };
-    let call = entities::call_context(
-        now,
-        ip,
-        arguments.digest().as_str(),
-        "probe/probe#0",
-        arguments::uids(),
-    )?;
+    let digest = arguments.digest().as_str();
     let moment = entities::time_context(now)?;
     let person = entities::person_context(Presence {
         now,
@@ -183,16 +174,143 @@ fn fits_requests(
         } else {
             entities::control_plane_uid()
         };
-        let context = if matches!(action, "read" | "write" | "destroy" | "escalate") {
-            &call
-        } else if by_person {
-            &person
-        } else {
-            &moment
-        };
+        if CALLS.contains(&action) {
+            fits_call(schema, (principal, action, resource), |of_session| {
+                call(full, of_session, digest, None)
+            })?;
+            continue;
+        }
+        let context = if by_person { &person } else { &moment };
         request(schema, principal, action, resource, context.clone())?;
     }
     Ok(())
+}
+
+/// The actions, other than typed ones, whose context is that of a call.
+const CALLS: [&str; 4] = ["read", "write", "destroy", "escalate"];
+
+/// A sample of a call's context.
+fn call(
+    full: bool,
+    of_session: Parts,
+    digest: &str,
+    input: Option<RestrictedExpression>,
+) -> Result<Context, Malformed> {
+    let now = Timestamp::from_millis(1_700_000_000_000);
+    let ip = if full {
+        IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16])
+    } else {
+        Ipv4Addr::LOCALHOST.into()
+    };
+    let at = Circumstances::new(now, ip);
+    let uids = arguments::uids();
+    let context = entities::call_context(at, of_session, digest, "probe/probe#0", uids)?;
+    let input = input.map(|input| ("input".to_owned(), input));
+    context.merge(input).map_err(malformed)
+}
+
+/// Checks that a call can be told of with its session; or else, under a schema from before
+/// there were sessions, without.
+fn fits_call(
+    schema: &Schema,
+    (principal, action, resource): (EntityUid, &str, EntityUid),
+    context: impl Fn(Parts) -> Result<Context, Malformed>,
+) -> Result<(), Malformed> {
+    let told = |of_session| {
+        let (principal, resource) = (principal.clone(), resource.clone());
+        request(schema, principal, action, resource, context(of_session)?)
+    };
+    told(Parts::ALL).or_else(|error| told(Parts::NONE).map_err(|_| error))
+}
+
+/// The actions, other than typed ones, whose context has a session by this schema.
+///
+/// A schema that was written before there were sessions declares none. It goes on to load:
+/// none of its policies can look at a session, and they are not told of it.
+pub(crate) fn with_session(schema: &Schema) -> Result<Vec<&'static str>, Malformed> {
+    let command = entities::command_uid(&name("probe/probe")?);
+    let mut declare = Vec::new();
+    for action in CALLS {
+        let agent = entities::agent_uid(AgentId::LOCAL);
+        let context = call(true, Parts::ALL, "0", None)?;
+        if request(schema, agent, action, command.clone(), context).is_ok() {
+            declare.push(action);
+        }
+    }
+    Ok(declare)
+}
+
+/// Finds which typed actions' contexts have a session.
+pub(super) fn find_sessions(schema: &Schema, typed: &mut TypedActions) {
+    for (key, action) in typed {
+        let sample = action.input.sample(true);
+        let values = sample.as_object().cloned().unwrap_or_default();
+        let fits = || {
+            let context = call(true, Parts::ALL, "0", Some(action.input.input(&values)?))?;
+            request(
+                schema,
+                entities::agent_uid(AgentId::LOCAL),
+                &key.to_string(),
+                entities::command_uid(key),
+                context,
+            )
+        };
+        action.session = fits().is_ok();
+    }
+}
+
+/// Refuses a `session` that is declared, and not as what it is: policies would look at it
+/// in vain.
+pub(super) fn check_sessions(
+    schema: &Schema,
+    json: &Value,
+    file: &str,
+    typed: &TypedActions,
+) -> Result<(), Vec<Finding>> {
+    let told = with_session(schema).map_err(|error| vec![Finding::error(file, error.text)])?;
+    let untold = CALLS.iter().filter(|action| !told.contains(action));
+    let untold = untold.map(ToString::to_string).chain(
+        typed
+            .iter()
+            .filter(|(_, action)| !action.session)
+            .map(|(key, _)| key.to_string()),
+    );
+    let findings: Vec<Finding> = untold
+        .filter(|action| mentions_session(json, action))
+        .map(|action| {
+            let message =
+                format!("`session` in the context of `{action}` is not what policies are told");
+            Finding::error(file, message).help(
+                "declare it as `session: Session`, with `type Session = { id: String, startedAt: datetime, calls: Long, tainted: Bool };`",
+            )
+        })
+        .collect();
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(findings)
+    }
+}
+
+/// Whether an action's context has an attribute `session` by a schema's JSON.
+fn mentions_session(json: &Value, action: &str) -> bool {
+    let global = json.get("");
+    let mut context = global
+        .and_then(|names| names.get("actions")?.get(action)?.get("appliesTo"))
+        .and_then(|applies| applies.get("context"));
+    // Types may be other names of types; no chain of names is longer than this.
+    for _ in 0..16 {
+        let Some(found) = context else { return false };
+        if let Some(attributes) = found.get("attributes") {
+            return attributes.get("session").is_some();
+        }
+        let name = ["name", "type"]
+            .iter()
+            .filter_map(|key| found.get(key)?.as_str());
+        let types = global.and_then(|names| names.get("commonTypes"));
+        context = name.filter_map(|name| types?.get(name)).next();
+    }
+    false
 }
 
 /// Checks samples of a typed action's requests.
@@ -200,24 +318,15 @@ fn fits_typed(schema: &Schema, key: &CommandKey, action: &TypedAction) -> Result
     for full in [false, true] {
         let sample = action.input.sample(full);
         let values = sample.as_object().cloned().unwrap_or_default();
-        let call = entities::call_context(
-            Timestamp::from_millis(1_700_000_000_000),
-            Ipv4Addr::LOCALHOST.into(),
-            "0",
-            "probe/probe#0",
-            arguments::uids(),
-        )?;
-        let input = action.input.input(&values)?;
-        let call = call
-            .merge([("input".to_owned(), input)])
-            .map_err(malformed)?;
-        request(
-            schema,
+        let asked = (
             entities::agent_uid(AgentId::LOCAL),
-            &key.to_string(),
+            &*key.to_string(),
             entities::command_uid(key),
-            call,
-        )?;
+        );
+        fits_call(schema, asked, |of_session| {
+            let input = action.input.input(&values)?;
+            call(full, of_session, "0", Some(input))
+        })?;
     }
     Ok(())
 }

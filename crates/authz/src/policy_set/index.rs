@@ -16,6 +16,7 @@ use super::Read;
 use crate::{
     command::CommandKey,
     entities::{self, Malformed, TYPES, malformed},
+    session::Parts,
 };
 
 /// What the gateway and the orchestrator ask about, with the types of who acts on what.
@@ -72,6 +73,16 @@ struct ByPrincipal {
     has_walls: bool,
     /// Whether one of them permits, looks at grants, and may do so without any.
     has_loose_permits: bool,
+    /// What one of them may look at of the session.
+    looks_at_session: Parts,
+}
+
+/// What matters of a policy to those who decide.
+#[derive(Debug)]
+struct Kind {
+    is_wall: bool,
+    is_loose: bool,
+    looks_at_session: Parts,
 }
 
 impl Index {
@@ -86,13 +97,16 @@ impl Index {
             .iter()
             .map(|read| read.syntax.without_scope(read.policy.id()))
             .collect::<Result<_, _>>()?;
-        let kinds: Vec<(bool, bool)> = policies
+        let kinds: Vec<Kind> = policies
             .iter()
             .map(|read| {
                 let forbids = read.policy.effect() == Effect::Forbid;
                 let looks = read.syntax.looks_at_grants();
-                let loose = looks && !forbids && !read.syntax.needs_own_grant();
-                (looks && forbids, loose)
+                Kind {
+                    is_wall: looks && forbids,
+                    is_loose: looks && !forbids && !read.syntax.needs_own_grant(),
+                    looks_at_session: read.syntax.looks_at_session(),
+                }
             })
             .collect();
         let policies: Vec<Policy> = policies.into_iter().map(|read| read.policy).collect();
@@ -114,9 +128,7 @@ impl Index {
             let ancestors: Vec<&EntityUid> =
                 groups.ancestors(&action).into_iter().flatten().collect();
             let mut index = ByResource::default();
-            for ((at, (principal, acts, resource)), (is_wall, is_loose)) in
-                scopes.iter().enumerate().zip(&kinds)
-            {
+            for ((at, (principal, acts, resource)), kind) in scopes.iter().enumerate().zip(&kinds) {
                 let acts = match acts {
                     ActionConstraint::Any => true,
                     ActionConstraint::Eq(other) => *other == action,
@@ -126,8 +138,9 @@ impl Index {
                 };
                 if acts && let Some(place) = index.place(resource, resource_type) {
                     place.add(at, principal, principal_type);
-                    place.has_walls |= is_wall;
-                    place.has_loose_permits |= is_loose;
+                    place.has_walls |= kind.is_wall;
+                    place.has_loose_permits |= kind.is_loose;
+                    place.looks_at_session = place.looks_at_session.and(kind.looks_at_session);
                 }
             }
             by_action.insert(action, index);
@@ -227,6 +240,12 @@ impl Candidates<'_> {
     /// Whether one of them may permit because of what grants there are not, whoever acts.
     pub(crate) fn have_loose_permits(&self) -> bool {
         self.parts.iter().any(|part| part.has_loose_permits)
+    }
+
+    /// What one of them may look at of the session, whoever acts.
+    pub(crate) fn look_at_session(&self) -> Parts {
+        let looks = self.parts.iter().map(|part| part.looks_at_session);
+        looks.fold(Parts::NONE, Parts::and)
     }
 
     fn positions(&self) -> impl Iterator<Item = &usize> {

@@ -14,7 +14,10 @@ use cedar_policy::{
     },
 };
 
-use crate::entities::{Malformed, malformed};
+use crate::{
+    entities::{Malformed, malformed},
+    session::Parts,
+};
 
 /// How deep an expression may nest, in operators. Cedar gives up, mid-decision, on an
 /// expression that does not fit the stack; this many fit 2 MiB of it, and 8 MiB in a
@@ -56,6 +59,13 @@ impl Syntax {
     /// Whether it looks at an agent's grants.
     pub(super) fn looks_at_grants(&self) -> bool {
         self.any(&|expression| tag(expression).is_some())
+    }
+
+    /// What it may look at of the session that a call belongs to.
+    pub(super) fn looks_at_session(&self) -> Parts {
+        self.conditions()
+            .map(looks_at_session)
+            .fold(Parts::NONE, Parts::and)
     }
 
     /// Whether it cannot apply without a grant under one of the command's own keys: a
@@ -125,6 +135,25 @@ fn holds_any(expression: &Expr, what: &dyn Fn(&Expr) -> bool) -> bool {
         &|part| what(part).then_some(true),
         &|one, other| one || other,
         false,
+    )
+}
+
+/// What an expression looks at of `context.session`: all of it, where it holds that, or the
+/// whole context, otherwise than to look at an attribute.
+fn looks_at_session(expression: &Expr) -> Parts {
+    let is_context = |part: &Expr| matches!(part, Expr::Var(Var::Context));
+    expression.reduce(
+        &|part| match part {
+            Expr::GetAttr { expr, attr } if is_attribute(expr, &Var::Context, "session") => {
+                Some(Parts::named(attr))
+            }
+            Expr::GetAttr { expr, attr } if is_context(expr) && attr != "session" => {
+                Some(Parts::NONE)
+            }
+            part => is_context(part).then_some(Parts::ALL),
+        },
+        &Parts::and,
+        Parts::NONE,
     )
 }
 

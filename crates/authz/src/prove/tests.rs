@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    Action, Agent, Grant, Risk, Scope, Timestamp,
+    Action, Agent, Grant, Risk, Scope, Session, Timestamp,
     approval::{Administration, Presence, Reach, Right, ruling},
     decide::{self, Call, Circumstances, Decision},
     fixtures::*,
@@ -406,9 +406,15 @@ fn every_call() {
                 NOON,
                 Timestamp::from_millis(i64::MAX),
             ] {
+                let session = Session {
+                    started: Timestamp::from_millis(if now == NOON { i64::MAX } else { 0 }),
+                    calls: u32::MAX,
+                    tainted: now == NOON,
+                    ..Session::fresh(now)
+                };
                 let at = Circumstances {
-                    now,
-                    ip: [10, 0, 0, 7].into(),
+                    session,
+                    ..Circumstances::new(now, [10, 0, 0, 7].into())
                 };
                 let told = format!("{key} {risk:?} {now}");
                 let slice = slice(&invoke, &command, Action::Invoke);
@@ -419,7 +425,7 @@ fn every_call() {
                 let listing = Slice::new(&list, &command.target, Action::List);
                 assert!(decide::list(&listing, &principal, now).permitted, "{told}");
                 let asking = Slice::new(&escalate, &command.target, Action::Escalate);
-                let verdict = Call::new(&command, at)
+                let verdict = Call::new(&command, at, asking.looks_at_session())
                     .unwrap()
                     .evaluate(&asking, principal.uid(), &principal.entity().unwrap())
                     .unwrap();

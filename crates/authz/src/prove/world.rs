@@ -37,6 +37,7 @@ impl World {
         actions: &Entities,
         literals: &BTreeSet<EntityUid>,
         typed: &TypedActions,
+        with_session: bool,
     ) -> Result<Self, Malformed> {
         let action = environment.action();
         let above: Vec<&EntityUid> = actions.ancestors(action).into_iter().flatten().collect();
@@ -58,6 +59,17 @@ impl World {
             };
             always.push(age(">= duration(\"0ms\")"));
             plain.push(age("<= duration(\"48h\")"));
+        }
+        if with_session {
+            let started = "context.session.startedAt";
+            always.push(between(started, TIMES));
+            always.push(format!("{started} <= context.now"));
+            always.push(format!(
+                "context.session.calls >= 0 && context.session.calls <= {}",
+                u32::MAX
+            ));
+            plain.push(between(started, ["2025-06-01", "2027-01-01"]));
+            plain.push("context.session.calls <= 1000".to_owned());
         }
         let is_command = *environment.resource() == TYPES.command;
         if is_command {

@@ -2,7 +2,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Agent, PolicySources, Risk, Service, decide::Call, fixtures::*, typed};
+use crate::{
+    Agent, Circumstances, PolicySources, Risk, Service, Session, decide::Call, fixtures::*, typed,
+};
 
 /// Scopes over a small world, so that they often match and often do not.
 fn scope() -> impl Strategy<Value = String> {
@@ -45,7 +47,7 @@ fn scope() -> impl Strategy<Value = String> {
         Just("resource is Command in Zone::\"both\""),
         Just("resource is Agent in Team::\"ops\""),
     ];
-    // The last three fail, each for a few requests or for all.
+    // Three fail, each for a few requests or for all; the last three do for `list`.
     let condition = prop_oneof![
         4 => Just("true"),
         2 => Just("false"),
@@ -53,6 +55,9 @@ fn scope() -> impl Strategy<Value = String> {
         1 => Just("User::\"gone\".active"),
         1 => Just("principal in Role::\"reader\" && User::\"gone\".active"),
         1 => Just("9223372036854775807 + 1 > 0"),
+        1 => Just("context.session.tainted"),
+        1 => Just("context.session.calls > 3 && context.session.startedAt < context.now"),
+        1 => Just("context.session has tainted && context.session.id like \"ses_*\""),
     ];
     (any::<bool>(), principal, action, resource, condition).prop_map(
         |(forbid, principal, action, resource, condition)| {
@@ -87,6 +92,7 @@ proptest! {
         pci in any::<bool>(),
         service_zone in any::<bool>(),
         typed in any::<bool>(),
+        tainted in any::<bool>(),
     ) {
         let policies = unchecked(&policies);
         let mut agent: Agent = agent();
@@ -105,13 +111,21 @@ proptest! {
                 target.service = Arc::new(Service { zones, ..Service::clone(&target.service) });
             }
             let command = command(target, json!({}));
-            let call = Call::new(&command, at(NOON)).unwrap();
+            let session = Session { tainted, calls: if tainted { 3 } else { 4 }, ..Session::fresh(NOON) };
+            let at = Circumstances { session, ..at(NOON) };
             for action in [Action::Invoke, Action::Escalate, Action::List] {
-                let answer = |slice: &Slice| call.evaluate(slice, bot.uid(), &bot.entity().unwrap());
+                let answer = |slice: &Slice, of_session| {
+                    let call = Call::new(&command, at, of_session).unwrap();
+                    call.evaluate(slice, bot.uid(), &bot.entity().unwrap())
+                };
                 let slice = Slice::new(&policies, &command.target, action);
                 let whole = Slice::whole(&policies, &command.target, action);
                 prop_assert!(slice.len() <= whole.len());
-                prop_assert_eq!(answer(&slice), answer(&whole), "{:?} {:?}", risk, action);
+                // To leave the session out where nothing looks at it changes nothing.
+                let told = answer(&slice, slice.looks_at_session());
+                let of_session = if action == Action::List { Parts::NONE } else { Parts::ALL };
+                let all = answer(&whole, of_session);
+                prop_assert_eq!(told, all, "{:?} {:?}", risk, action);
             }
         }
     }
@@ -259,7 +273,7 @@ proptest! {
             let mut target = target(key, risk);
             target.zones = ["pci".parse().unwrap()].into();
             let command = command(target, arguments);
-            let call = Call::new(&command, at(NOON)).unwrap();
+            let call = Call::new(&command, at(NOON), Parts::ALL).unwrap();
             for action in [Action::Invoke, Action::Escalate, Action::List] {
                 // Also what is said of arguments that do not fit.
                 let answer = |slice: &Slice| call.evaluate(slice, bot.uid(), &bot.entity().unwrap()).map_err(|error| error.text);

@@ -69,6 +69,7 @@ fn a_fragment_types_what_can_be_typed_and_lists_the_rest() {
     ip: ipaddr,
     args: Args,
     callKey: String,
+    session: Session,
     input: {
       "env"?: String,
       "force"?: Bool,

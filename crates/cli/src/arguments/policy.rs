@@ -237,6 +237,10 @@ pub struct PolicyExplain {
     /// From which address
     #[arg(long, default_value = "127.0.0.1")]
     pub ip: std::net::IpAddr,
+    /// In which session, as a test writes it: `{tainted: true, calls: 3, began: 20m}`
+    /// [default: a fresh one]
+    #[arg(long, value_name = "SESSION")]
+    pub session: Option<String>,
 }
 
 /// `cedargate policy fmt`

@@ -175,6 +175,13 @@ pub const SETTINGS: &[Setting] = &[
         "how old the facts behind a permit may be",
     ),
     plain(
+        "gateway.session_idle_seconds",
+        "CEDARGATE_AGENT_SESSION_IDLE_SECONDS",
+        "--agent-session-idle-seconds",
+        Some("1800"),
+        "an agent's session ends after so long without a call",
+    ),
+    plain(
         "gateway.max_body_bytes",
         "CEDARGATE_MAX_BODY_BYTES",
         "--max-body-bytes",

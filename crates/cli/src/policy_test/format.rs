@@ -5,8 +5,8 @@ use std::{
 };
 
 use authz::{
-    AgentName, CommandKey, CommandName, Risk, RoleName, ServiceName, TeamName, Timestamp, UserId,
-    ZoneName, approval::Reach, command::Environment,
+    AgentName, CommandKey, CommandName, Risk, RoleName, ServiceName, Session, TeamName, Timestamp,
+    UserId, ZoneName, approval::Reach, command::Environment,
 };
 use serde::{
     Deserialize, Deserializer,
@@ -24,6 +24,7 @@ pub(super) struct File {
     /// What the tests start from, unless they say.
     pub(super) now: Option<Spanned<Moment>>,
     pub(super) ip: Option<IpAddr>,
+    pub(super) session: SessionPatch,
     pub(super) agents: BTreeMap<AgentName, Spanned<AgentPatch>>,
     pub(super) users: BTreeMap<UserId, Spanned<UserPatch>>,
     pub(super) services: BTreeMap<ServiceName, Spanned<ServicePatch>>,
@@ -99,10 +100,43 @@ pub(super) struct Test {
     pub(super) approved_by: Option<Vec<Spanned<UserId>>>,
     pub(super) now: Option<Spanned<Moment>>,
     pub(super) ip: Option<IpAddr>,
+    pub(super) session: SessionPatch,
     /// Fixtures for this test only.
     pub(super) with: Option<Overlay>,
     pub(super) expect: Option<Spanned<Expect>>,
     pub(super) table: Vec<Spanned<Test>>,
+}
+
+/// A session, or what an overlay changes of one. What nothing says is as in a fresh one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SessionPatch {
+    pub(super) tainted: Option<bool>,
+    pub(super) calls: Option<u32>,
+    /// How long ago it began.
+    pub(super) began: Option<Span>,
+}
+
+impl SessionPatch {
+    /// This one, and another on top.
+    pub(super) fn under(self, other: Self) -> Self {
+        Self {
+            tainted: other.tainted.or(self.tainted),
+            calls: other.calls.or(self.calls),
+            began: other.began.or(self.began),
+        }
+    }
+
+    /// The session of a call at that time.
+    pub(super) fn at(self, now: Timestamp) -> Session {
+        let fresh = Session::fresh(now);
+        Session {
+            started: self.began.map_or(now, |began| now.minus(began.0)),
+            calls: self.calls.unwrap_or(fresh.calls),
+            tainted: self.tainted.unwrap_or(fresh.tainted),
+            ..fresh
+        }
+    }
 }
 
 /// What is asked of policies.

@@ -60,10 +60,7 @@ impl Matrix {
             }))
         });
         let principals = principals.collect::<Result<Vec<_>, String>>()?;
-        let at = Circumstances {
-            now,
-            ip: Ipv4Addr::LOCALHOST.into(),
-        };
+        let at = Circumstances::new(now, Ipv4Addr::LOCALHOST.into());
         let mut rows = BTreeMap::new();
         for target in fixtures.targets() {
             let cells = principals.iter().map(|principal| {

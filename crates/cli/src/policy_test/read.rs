@@ -7,7 +7,7 @@ use std::{
 };
 
 use authz::{
-    Agent, Circumstances, Command, Facts, Finding, Grant, GrantId, Principal, Risk, Scope,
+    Agent, Circumstances, Command, Facts, Finding, Grant, GrantId, Principal, Risk, Scope, Session,
     Timestamp, User, UserId,
     approval::{Administration, Ask, Presence, Reach, Right},
     mutate::Workshop,
@@ -19,7 +19,7 @@ use serde_saphyr::Location;
 use super::{
     case::{Case, Question},
     fixtures::{Fixtures, approval_id, nearest},
-    format::{File, Given, May, Overlay, Spanned, Test},
+    format::{File, Given, May, Overlay, SessionPatch, Spanned, Test},
     is_json, official,
 };
 
@@ -214,6 +214,7 @@ struct Reader {
     fixtures: Fixtures,
     now: Timestamp,
     ip: std::net::IpAddr,
+    session: SessionPatch,
 }
 
 impl Reader {
@@ -237,6 +238,7 @@ impl Reader {
             fixtures,
             now,
             ip,
+            session: file.session,
         };
         if let Some((at, problem)) = reader.fixtures.problems().next() {
             return Err(Box::new(reader.source.finding(at, &problem, None)));
@@ -319,6 +321,7 @@ impl Reader {
         let circumstances = Circumstances {
             now,
             ip: test.ip.unwrap_or(self.ip),
+            session: self.session.under(test.session).at(now),
         };
         let question = Asked {
             reader: self,
@@ -360,6 +363,20 @@ pub(crate) fn grant(
         .parse_as::<Given>()
         .map_err(|finding| finding.to_string())?;
     given.grant(fixtures, agent, command, now)
+}
+
+/// A session as a test writes it: `{tainted: true, calls: 3, began: 20m}`.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn session(text: &str, now: Timestamp) -> Result<Session, String> {
+    let source = Source {
+        name: "--session".to_owned(),
+        text: text.to_owned(),
+    };
+    let patch = source.parse_as::<SessionPatch>();
+    Ok(patch.map_err(|finding| finding.to_string())?.at(now))
 }
 
 impl Given {
@@ -600,6 +617,7 @@ fn laid_over(test: &Test, row: &Test) -> Test {
                     (Some(test), Some(row)) => Some(test.clone().under(row.clone())),
                     (test, row) => row.clone().or_else(|| test.clone()),
                 },
+                session: test.session.under(row.session),
                 table: Vec::new(),
             }
         };

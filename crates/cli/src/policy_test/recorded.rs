@@ -14,9 +14,10 @@ use std::{
 
 use authz::{
     AgentId, AgentName, Arguments, Circumstances, Command, CommandKey, Facts, PolicySet, Principal,
-    Risk, Service, Target, Timestamp, command::ArgumentsDigest, facts::Basis,
+    Risk, Service, Session, Target, Timestamp, command::ArgumentsDigest, facts::Basis,
 };
 use contract::audit::JournalEntry;
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::{
@@ -35,6 +36,8 @@ pub(crate) enum Doubt {
     Arguments,
     /// The record has no facts: those of the fixtures were taken.
     Facts,
+    /// The record does not know of sessions: a fresh one was taken.
+    Session,
     /// The catalog does not have the command, or not with the risk of the record.
     Command,
 }
@@ -47,6 +50,9 @@ impl Doubt {
                 "without the values of arguments that the record redacts or leaves out"
             }
             Self::Facts => "on facts of the fixtures, and from 127.0.0.1: the record has none",
+            Self::Session => {
+                "as the first of a session, without a taint: the record has no sessions"
+            }
             Self::Command => "of commands that the catalog does not have, or not with that risk",
         }
     }
@@ -56,6 +62,7 @@ impl Doubt {
         match self {
             Self::Arguments => "arguments",
             Self::Facts => "facts",
+            Self::Session => "session",
             Self::Command => "command",
         }
     }
@@ -183,6 +190,15 @@ impl Recorded {
             doubts.insert(Doubt::Facts);
             self.fixture(&name, fixtures)?
         };
+        let session = match (read("session"), read("facts")) {
+            (Some(session), _) => Session::deserialize(session).map_err(|_| damaged("session"))?,
+            (None, facts) => {
+                if facts.is_some() {
+                    doubts.insert(Doubt::Session);
+                }
+                Session::fresh(entry.at)
+            }
+        };
         Ok(Call {
             place: place.to_owned(),
             agent,
@@ -191,6 +207,7 @@ impl Recorded {
             at: Circumstances {
                 now: entry.at,
                 ip: ip.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into()),
+                session,
             },
             then: then(entry),
             doubts,

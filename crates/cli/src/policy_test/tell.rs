@@ -245,8 +245,26 @@ impl<'a> Teller<'a> {
         if let Some(mfa) = found.context.get("mfa") {
             set(&mut test, "mfa", json!(span(millis(mfa.get("age")?)?)?));
         }
-        set(&mut test, "expect", json!(verdict.to_string()));
         let now = found.context.get("now").and_then(millis)?;
+        if let Some(session) = found.context.get("session") {
+            let began = now.checked_sub(millis(session.get("startedAt")?)?)?;
+            let (tainted, calls) = (session.get("tainted")?, session.get("calls")?);
+            // As far as it is not a fresh one.
+            let mut told = Map::new();
+            for (key, value, usual) in [
+                ("tainted", tainted.clone(), json!(false)),
+                ("calls", calls.clone(), json!(0)),
+                ("began", json!(span(began)?), json!("0s")),
+            ] {
+                if value != usual {
+                    told.insert(key.to_owned(), value);
+                }
+            }
+            if !told.is_empty() {
+                set(&mut test, "session", Value::Object(told));
+            }
+        }
+        set(&mut test, "expect", json!(verdict.to_string()));
         Some(json!({
             "now": authz::Timestamp::from_millis(now).to_string(),
             "ip": found.context.get("ip").and_then(argument).and_then(address),
@@ -639,6 +657,8 @@ fn text(draft: &Value) -> String {
         "for",
         "requester",
         "approved_by",
+        "mfa",
+        "session",
         "expect",
     ];
     for key in order {

@@ -48,6 +48,13 @@ fn with(mut entry: Value, more: &Value) -> Value {
     entry
 }
 
+fn session(tainted: bool, calls: u32) -> Value {
+    json!({
+        "id": "ses_0193a7f2c0d07000800000000000002a", "started": "2026-11-20T08:00:00.000Z",
+        "calls": calls, "tainted": tainted,
+    })
+}
+
 const LIST: &str = "coolify/list-servers";
 const RESTART: &str = "coolify/restart-application";
 
@@ -63,7 +70,7 @@ fn recorded_calls_are_decided_again_and_nothing_is_left_out_in_silence() {
         "trust >= 2",
     );
     let none = json!({});
-    let reader = |trust: u8| json!({"facts": {"roles": ["reader"], "env": "prod", "trust": trust}, "ip": "10.0.0.7"});
+    let reader = |trust: u8| json!({"facts": {"roles": ["reader"], "env": "prod", "trust": trust}, "ip": "10.0.0.7", "session": session(false, 0)});
     let web = json!({"uuid": "web"});
     let grant = json!({
         "id": "grant_0193a7f2c0d07000800000000000002a", "agent": "6f1b8a52-9f0d-4a4e-8f11-1d2c3b4a5e6f",
@@ -71,8 +78,7 @@ fn recorded_calls_are_decided_again_and_nothing_is_left_out_in_silence() {
         "issued": "2026-11-20T08:30:00.000Z", "expires": "2026-11-20T09:30:00.000Z", "first": "dan",
         "approval": "apr_0193a7f2c0d07000800000000000002a",
     });
-    let granted =
-        json!({"facts": {"env": "prod", "trust": 1, "grants": [grant]}, "ip": "10.0.0.7"});
+    let granted = json!({"facts": {"env": "prod", "trust": 1, "grants": [grant]}, "ip": "10.0.0.7", "session": session(true, 3)});
     let secret = json!({"uuid": "web", "token": "t0p"});
     let mut redacted = call("intent", "reader", LIST, "read", &secret);
     redacted["arguments"]["token"] = json!("[redacted]");
@@ -90,7 +96,7 @@ fn recorded_calls_are_decided_again_and_nothing_is_left_out_in_silence() {
             call("refusal", "helper", LIST, "read", &none),
             &json!({"reason": "policy", "outcome": "pending", "policies": [], "facts": {"env": "prod", "trust": 1}, "ip": "::1"}),
         ),
-        // Of a gateway that did not keep facts.
+        // Of gateways that did not keep facts; the one before did not know of sessions.
         call("intent", "reader-bot", LIST, "read", &none),
         call("intent", "unheard-of", LIST, "read", &none),
         with(
@@ -114,7 +120,7 @@ fn recorded_calls_are_decided_again_and_nothing_is_left_out_in_silence() {
     assert_eq!(recorded["calls"], 7, "{recorded}");
     assert_eq!(
         recorded["without"],
-        json!({"arguments": 1, "facts": 1, "command": 1})
+        json!({"arguments": 1, "facts": 1, "session": 1, "command": 1})
     );
     let why =
         "the record has no facts of `unheard-of`, and the fixtures have no agent of that name";
@@ -149,7 +155,7 @@ fn recorded_calls_are_decided_again_and_nothing_is_left_out_in_silence() {
     assert_eq!(code, 0);
     for part in [
         "4 of 7 recorded calls change",
-        "3 of the 7 were decided on less than the gateway knew, 3 of those that change",
+        "4 of the 7 were decided on less than the gateway knew, 3 of those that change",
         "1 without the values of arguments",
         "1 calls not decided again: the record has no facts of `unheard-of`",
         "permit  ",
@@ -290,4 +296,67 @@ fn what_cannot_be_compared_is_told() {
         assert_eq!((code, out.as_str()), (expected.0, ""), "{name}: {err}");
         assert!(err.contains(expected.1), "{name}: {err}");
     }
+}
+
+/// A call is decided again in the session that it was sent in.
+#[test]
+fn recorded_calls_belong_to_their_sessions() {
+    let (before, after) = (folder(), folder());
+    edit(
+        after.path(),
+        "policies/walls.cedar",
+        "context.session.tainted",
+        "context.session.calls > 3",
+    );
+    let web = json!({"uuid": "web"});
+    let facts = json!({"facts": {"env": "prod", "trust": 1, "allowed_mcps": ["coolify"]}, "ip": "10.0.0.7"});
+    let restart = |session: Value| {
+        let restart = with(call("intent", "helper", RESTART, "write", &web), &facts);
+        with(restart, &json!({"session": session}))
+    };
+    let old = with(call("intent", "helper", RESTART, "write", &web), &facts);
+    let lines = [
+        restart(session(true, 3)),
+        restart(session(false, 4)),
+        restart(session(false, 3)),
+        old,
+        restart(json!({"tainted": true})),
+    ];
+    let file = after.path().join("journal-00000000000000000001.jsonl");
+    journal(&file, &lines);
+    let name = before.path().join("policies");
+    let (code, out, err) = cedargate(
+        after.path(),
+        &[
+            "diff",
+            name.to_str().unwrap(),
+            "policies",
+            "--journal",
+            ".",
+            "--json",
+        ],
+    );
+    assert_eq!(code, 1, "{out}{err}");
+    let report = parsed(&out);
+    let recorded = &report["recorded"];
+    assert_eq!(recorded["calls"], 4, "{recorded}");
+    assert_eq!(recorded["without"], json!({"session": 1}));
+    let damaged = recorded["damaged"].as_array().unwrap();
+    assert!(
+        damaged.len() == 1 && damaged[0].as_str().unwrap().contains("no session"),
+        "{damaged:?}"
+    );
+    let changes: Vec<_> = recorded["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| (&change["before"]["verdict"], &change["after"]["verdict"]))
+        .collect();
+    assert_eq!(
+        changes,
+        [
+            (&json!("escalate"), &json!("permit")),
+            (&json!("permit"), &json!("escalate")),
+        ]
+    );
 }

@@ -261,17 +261,17 @@ impl Ask {
             .map_err(|_| Refusal::Overloaded)?;
         if let Some(answers) = &self.answers {
             let began = Instant::now();
-            let (subject, begun) = gateway.begin(caller, answers.clone(), &self.reason).await;
-            let outcome = begun.map(|(_, entry)| entry.close("success", None));
+            let (subject, decided) = gateway.begin(caller, answers.clone(), &self.reason).await;
+            let outcome = decided.map(|(_, entry)| entry.close("success", None));
             crate::log(&subject, caller.ip, &outcome, began.elapsed());
             outcome?;
         }
         let began = Instant::now();
-        let (subject, begun) = gateway
+        let (subject, decided) = gateway
             .begin(caller, self.command.clone(), &self.reason)
             .await;
-        let (permit, entry) = match begun {
-            Ok(begun) => begun,
+        let (permit, entry) = match decided {
+            Ok(permitted) => permitted,
             Err(refusal) => {
                 let outcome = Err::<(), _>(refusal);
                 crate::log(&subject, caller.ip, &outcome, began.elapsed());
@@ -333,9 +333,8 @@ impl Ask {
                 }
                 Event::Same
             });
-            return Ok(response.map(|body| {
-                Body::streamed(Looked::new(body, MAX_EVENT_BYTES, look).to_the_end())
-            }));
+            return Ok(response
+                .map(|body| Body::streamed(Looked::new(body, MAX_EVENT_BYTES, look).with_rest())));
         }
         let (parts, body) = response.into_parts();
         // How long an answer may be was seen to before.

@@ -41,7 +41,7 @@ use crate::{
 const PLAIN: Duration = Duration::from_secs(55);
 
 /// The longest that a client that hears of progress is kept waiting.
-const WITH_PROGRESS: Duration = Duration::from_secs(300);
+const WITH_PROGRESS: Duration = Duration::from_mins(5);
 
 /// Since 2026-07-28 a client is told to ask again, so often: clients follow ten times.
 const ROUNDS: u8 = 8;
@@ -50,7 +50,7 @@ const ROUNDS: u8 = 8;
 const OURS: &str = "gw1.";
 
 /// A state is good for so long.
-const STATE_LIFETIME: Duration = Duration::from_secs(120);
+const STATE_LIFETIME: Duration = Duration::from_mins(2);
 
 /// Each message of ours counts so many thousandths, so that hardly any progress of the
 /// server's own is less.
@@ -337,7 +337,7 @@ impl Waiting {
                 (Some(token), told @ 1..) => {
                     let look = lesser_progress_is_gone(token, f64::from(told) * STEP);
                     let looked = Looked::new(body, MAX_EVENT_BYTES, Box::new(look));
-                    Body::streamed(looked.to_the_end())
+                    Body::streamed(looked.with_rest())
                 }
                 _ => body,
             };

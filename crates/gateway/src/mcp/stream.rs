@@ -192,7 +192,7 @@ impl<B> Looked<B> {
     }
 
     /// What is no whole event goes on as well.
-    pub(crate) fn to_the_end(mut self) -> Self {
+    pub(crate) fn with_rest(mut self) -> Self {
         self.rest = true;
         self
     }

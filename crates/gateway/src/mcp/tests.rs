@@ -7,6 +7,7 @@ mod streams;
 mod waits;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -162,7 +163,7 @@ impl Answered {
 
 fn events(text: &str) -> Vec<Value> {
     text.split("\n\n")
-        .filter_map(|event| handlers::sse::data(event.as_bytes()).map(|data| data.into_owned()))
+        .filter_map(|event| handlers::sse::data(event.as_bytes()).map(Cow::into_owned))
         .map(|data| serde_json::from_slice(&data).unwrap())
         .collect()
 }

@@ -480,6 +480,7 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         gateway_token: None,
         trust_agent_header: false,
         max_staleness: Duration::from_secs(5),
+        session_idle: Duration::from_secs(1_800),
         max_body_bytes: 1024 * 1024,
         deadline: Duration::from_secs(30),
         max_concurrent: 64,
@@ -571,6 +572,13 @@ pub(crate) async fn around() -> Around {
         clock: Clock::new(move || Timestamp::from_millis(time.load(Ordering::SeqCst))),
         now,
         journaled,
+    }
+}
+
+impl Around {
+    /// Sets the clock of the gateway to be forward.
+    pub(crate) fn advance(&self, millis: i64) {
+        self.now.fetch_add(millis, Ordering::SeqCst);
     }
 }
 

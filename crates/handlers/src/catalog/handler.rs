@@ -2,16 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-#[cfg(test)]
-use authz::Command;
-use authz::Permit;
+use authz::{AgentId, Command, Permit};
 
 use crate::{
     Answer, Handler, HandlerError,
     description::{Description, Kind},
-    http::{self, HttpService},
+    http::{self, HttpService, Preview},
     mcp::{self, McpService},
 };
+
+use super::Health;
 
 /// The handler of one service.
 #[derive(Debug)]
@@ -61,10 +61,35 @@ impl ServiceHandler {
     }
 
     /// What to set, if it cannot be reached as it is.
-    pub(super) fn unavailable(&self) -> Option<&str> {
+    pub(super) fn unavailable(&self) -> Option<String> {
         match self {
             Self::Http(service) => service.unavailable(),
-            Self::Mcp(service) => service.unavailable(),
+            Self::Mcp(service) => service.unavailable().map(str::to_owned),
+        }
+    }
+
+    /// The request that a command would send for the built-in agent.
+    pub(super) fn preview(&self, command: &Command) -> Result<Option<Preview>, String> {
+        match self {
+            Self::Http(service) => service.preview(AgentId::LOCAL, command).map(Some),
+            Self::Mcp(_) => Ok(None),
+        }
+    }
+
+    /// Reads address and credentials again. Whether anything changed.
+    pub(super) fn refresh(&self, variable: &dyn Fn(&str) -> Option<String>) -> bool {
+        match self {
+            Self::Http(service) => service.refresh(variable),
+            // What a process was started with, it keeps.
+            Self::Mcp(_) => false,
+        }
+    }
+
+    /// How it is.
+    pub(super) fn health(&self) -> Health {
+        match self {
+            Self::Http(service) => service.health(),
+            Self::Mcp(service) => service.health(),
         }
     }
 
@@ -86,7 +111,7 @@ impl ServiceHandler {
     #[cfg(test)]
     pub(super) async fn carry_out(&self, command: &Command) -> Result<Answer, HandlerError> {
         match self {
-            Self::Http(service) => service.carry_out(command).await,
+            Self::Http(service) => service.carry_out(AgentId::LOCAL, command).await,
             Self::Mcp(service) => service.carry_out(command).await,
         }
     }

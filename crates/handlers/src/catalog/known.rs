@@ -43,6 +43,8 @@ pub(crate) struct Known {
 struct CommandEntry {
     arguments: ArgumentSet,
     redaction: Redaction,
+    /// Whether its answers hold what anybody may have written.
+    untrusted: bool,
     /// Of a tool: the definition that this was made of, and whether it was reviewed.
     made_of: Option<(ArgumentsDigest, bool)>,
 }
@@ -58,6 +60,7 @@ pub(crate) struct ServiceFacts {
     location: &'static str,
     aliases: Vec<ServiceName>,
     redaction: Redaction,
+    untrusted: bool,
 }
 
 impl ServiceFacts {
@@ -79,6 +82,7 @@ impl ServiceFacts {
                 description.secret.clone(),
                 &description.public,
             ),
+            untrusted: description.untrusted,
         }
     }
 
@@ -120,6 +124,7 @@ impl Known {
             commands.push(Arc::new(CommandEntry {
                 arguments,
                 redaction: description.redaction(command),
+                untrusted: command.untrusted.unwrap_or(description.untrusted),
                 made_of: None,
             }));
             infos.push(CommandInfo {
@@ -177,6 +182,7 @@ impl Known {
                     Arc::new(CommandEntry {
                         arguments: ArgumentSet::of_tool(&schema, tool.target.pinned),
                         redaction: facts.redaction.clone(),
+                        untrusted: facts.untrusted,
                         made_of,
                     })
                 });
@@ -244,6 +250,11 @@ impl Known {
     /// Whether a command has exactly this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.names.contains_key(name)
+    }
+
+    /// Whether a command's answers hold what anybody may have written.
+    pub(super) fn untrusted(&self, name: &str) -> Option<bool> {
+        self.entry(name).map(|entry| entry.untrusted)
     }
 
     /// What nobody gets to see of a command.

@@ -122,8 +122,16 @@ fn the_operations_of_the_old_gateway_exist() {
 #[test]
 fn every_spelling_leads_to_its_own_command() {
     let catalog = catalog();
-    let known = catalog.entries[0].known().unwrap();
-    for (index, command) in known.info.commands.iter().enumerate() {
+    let known: Vec<_> = catalog.entries.iter().filter_map(Entry::known).collect();
+    let commands = known.iter().flat_map(|known| {
+        known
+            .info
+            .commands
+            .iter()
+            .enumerate()
+            .map(move |at| (known, at))
+    });
+    for (known, (index, command)) in commands {
         let phrase: Vec<&str> = command
             .usage
             .split(" <")
@@ -395,7 +403,7 @@ fn unknown_names_come_with_what_there_is() {
                 (name.as_str(), nearest.as_deref()),
                 ("colify", Some("coolify"))
             );
-            assert_eq!(available, ["coolify"]);
+            assert!(available.contains(&"coolify".to_owned()));
         }
         other => panic!("{other}"),
     }
@@ -423,8 +431,29 @@ fn unknown_names_come_with_what_there_is() {
 }
 
 #[test]
+fn what_deletes_is_destroy_and_what_lists_is_read() {
+    for command in catalog()
+        .services()
+        .iter()
+        .flat_map(|service| &service.commands)
+    {
+        let words: Vec<&str> = command.name.split('-').collect();
+        let risk = command.target.risk;
+        if ["delete", "cancel", "purge", "forget", "refund"]
+            .iter()
+            .any(|verb| words.contains(verb))
+        {
+            assert_eq!(risk, Risk::Destroy, "{}", command.name);
+        }
+        if ["list", "get", "search", "health"].contains(&words[0]) {
+            assert_eq!(risk, Risk::Read, "{}", command.name);
+        }
+    }
+}
+
+#[test]
 fn what_deletes_or_stops_is_destroy_and_what_reads_uses_get() {
-    for command in &catalog().services()[0].commands {
+    for command in &catalog().service("coolify").unwrap().commands {
         let verb = command.name.split('-').next().unwrap();
         let risk = command.target.risk;
         if matches!(
@@ -510,7 +539,12 @@ fn a_service_without_settings_says_what_to_set() {
         let lookup =
             |name: &str| Some(if name == "COOLIFY_API_URL" { bad } else { "1" }.to_owned());
         let catalog = Catalog::load(&lookup).unwrap();
-        let message = catalog.services()[0].error_message.clone().unwrap();
+        let message = catalog
+            .service("coolify")
+            .unwrap()
+            .error_message
+            .clone()
+            .unwrap();
         assert!(message.contains("`COOLIFY_API_URL`"), "{message}");
     }
     let message = status(&[
@@ -535,7 +569,7 @@ fn a_service_without_settings_says_what_to_set() {
 
 #[test]
 fn the_service_serialises_as_the_catalog_route_shows_it() {
-    let value = serde_json::to_value(&catalog().services()[0]).unwrap();
+    let value = serde_json::to_value(catalog().service("coolify").unwrap()).unwrap();
     for (key, expected) in [
         ("name", "coolify"),
         ("version", "1.0.0"),
@@ -653,6 +687,47 @@ request = "GET /tickets"
 answer = { list = "tickets" }
 "#;
 
+/// What anybody may have written: for a whole service, or for some of its commands.
+#[test]
+fn descriptions_say_whose_answers_are_untrusted() {
+    let key = |text: &str| text.parse().unwrap();
+    let coolify = catalog();
+    let untrusted: Vec<&str> = coolify
+        .service("coolify")
+        .unwrap()
+        .commands
+        .iter()
+        .filter(|command| coolify.is_untrusted(&command.target.key))
+        .map(|command| command.name.as_str())
+        .collect();
+    assert_eq!(
+        untrusted,
+        [
+            "get-application-logs",
+            "get-application-task-executions",
+            "get-database-logs",
+            "get-service-logs",
+            "get-service-task-executions",
+            "get-deployment-logs",
+        ]
+    );
+    assert!(coolify.is_untrusted(&key("unheard-of/list")), "to be safe");
+
+    let says = |text: String, command: &str| {
+        let catalog = Catalog::load_with(&[("own.toml", &text)], &|_| None).unwrap();
+        catalog.is_untrusted(&key(command))
+    };
+    let list = "tickets/list-tickets";
+    let whole = OWN.replace("kind =", "untrusted = true\nkind =");
+    let but_one = whole.replace("risk = \"read\"", "risk = \"read\"\nuntrusted = false");
+    assert!(!says(OWN.to_owned(), list));
+    assert!(!says(OWN.to_owned(), "tickets/found-later"));
+    assert!(says(whole.clone(), list));
+    assert!(says(whole, "tickets/found-later"));
+    assert!(!says(but_one.clone(), list));
+    assert!(says(but_one, "tickets/found-later"));
+}
+
 #[test]
 fn an_operators_own_services_stand_beside_ours() {
     let load = |own: &[(&str, &str)]| Catalog::load_with(own, &|_| None);
@@ -694,7 +769,7 @@ fn an_operators_own_services_stand_beside_ours() {
             .iter()
             .map(|(file, text)| (*file, text.as_str()))
             .collect();
-        let error = load(&own).err().expect(expected);
+        let error = load(&own).map(drop).expect_err(expected);
         assert!(error.contains(expected), "{expected}: {error}");
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
-use super::{ArgumentType, Command, Description, Kind, Place};
+use super::{
+    ArgumentType, Command, Description, Kind, Place,
+    template::{TemplatePart, template_parts},
+};
 use crate::nearest::nearest;
 
 /// Longer patterns are programs, not formats; in bytes.
@@ -11,6 +14,11 @@ const LONGEST_PATTERN: usize = 512;
 impl Description {
     /// Puts the groups' arguments and the default places in, and checks each command.
     pub(super) fn complete(&mut self) -> Result<(), (Option<Range<usize>>, String)> {
+        let others: BTreeSet<String> = self
+            .address
+            .iter()
+            .flat_map(|address| address.others.keys().cloned())
+            .collect();
         for command in &mut self.commands {
             let span = Some(command.name.span());
             let mut arguments = Vec::new();
@@ -25,8 +33,20 @@ impl Description {
                 arguments.extend(shared.iter().cloned());
             }
             arguments.append(&mut command.arguments);
+            if let Some(pages) = &command.pages {
+                arguments.extend(pages.arguments());
+            }
             command.arguments = arguments;
             command.place_arguments();
+            if let Some(name) = &command.address
+                && !others.contains(name)
+            {
+                let near = nearest(name, others.iter().map(String::as_str));
+                let hint = near
+                    .map(|name| format!("; did you mean `{name}`?"))
+                    .unwrap_or_default();
+                return Err((span, format!("`address.others` has no `{name}`{hint}")));
+            }
             command.check().map_err(|message| {
                 (
                     span,
@@ -42,6 +62,9 @@ impl Description {
         let at_name = |message: &str| (Some(self.name.span()), message.to_owned());
         match self.kind {
             Kind::Http => {
+                for credential in self.credential.iter().chain(&self.credentials) {
+                    credential.check().map_err(|message| at_name(&message))?;
+                }
                 if self.address.is_none() {
                     return Err(at_name("kind `http` needs an `address`"));
                 }
@@ -59,6 +82,7 @@ impl Description {
                 let of_http = [
                     ("address", self.address.is_some()),
                     ("credential", self.credential.is_some()),
+                    ("credentials", !self.credentials.is_empty()),
                     ("headers", !self.headers.is_empty()),
                     ("timeout_ms", self.timeout_ms.is_some()),
                     ("errors", !self.errors.is_empty()),
@@ -96,6 +120,13 @@ impl Command {
     fn check(&self) -> Result<(), String> {
         self.check_arguments()?;
         self.check_references()?;
+        self.check_body()?;
+        if let Some(pages) = &self.pages {
+            pages.check()?;
+            if self.answer.list.is_none() || self.request.method != http::Method::GET {
+                return Err("only a list that is read with GET has `pages`".to_owned());
+            }
+        }
         let shapes = [
             self.answer.list.is_some(),
             self.answer.object.is_some(),
@@ -146,9 +177,9 @@ impl Command {
                 ));
             }
             let scalar = !matches!(argument.kind, ArgumentType::Array | ArgumentType::Object);
-            if !scalar && argument.place != Some(Place::Body) {
+            if !scalar && matches!(argument.place, Some(Place::Path | Place::Header)) {
                 return Err(format!(
-                    "`{name}` is an {}, which only a body can hold",
+                    "`{name}` is an {}, which only a query or a body can hold",
                     argument.kind.as_str()
                 ));
             }
@@ -163,7 +194,11 @@ impl Command {
 
     /// Everything that names an argument names one that exists.
     fn check_references(&self) -> Result<(), String> {
-        for line in std::iter::once(&self.request).chain(&self.fallback) {
+        let owned = self.owned.as_ref().map(|owned| &owned.request);
+        for line in std::iter::once(&self.request)
+            .chain(&self.fallback)
+            .chain(owned)
+        {
             for name in line.placeholders() {
                 if !self
                     .arguments
@@ -193,6 +228,7 @@ impl Command {
             .fallback_on
             .iter()
             .find(|&&status| !matches!(status, 404 | 405))
+            .filter(|_| self.request.method != http::Method::GET)
         {
             return Err(format!(
                 "after {status} nobody knows what was done, so there is no falling back"
@@ -219,6 +255,49 @@ impl Command {
             }
         }
         Ok(())
+    }
+}
+
+impl Command {
+    /// A body that is written out names arguments that there are, and all that it should.
+    fn check_body(&self) -> Result<(), String> {
+        let Some(body) = &self.body else {
+            return Ok(());
+        };
+        if matches!(self.request.method, http::Method::GET) {
+            return Err("a GET request has no body".to_owned());
+        }
+        let mut named = BTreeSet::new();
+        placeholders(body, &mut named);
+        for name in &named {
+            let known = self.arguments.iter().any(|argument| argument.name == *name);
+            if !known && !name.starts_with("agent.") {
+                return Err(format!("`{{{name}}}` in the body is no argument"));
+            }
+        }
+        for argument in &self.arguments {
+            if argument.place == Some(Place::Body) && !named.contains(&argument.name) {
+                return Err(format!("the body has no `{{{}}}`", argument.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the texts of a template name.
+fn placeholders(template: &toml::Value, named: &mut BTreeSet<String>) {
+    match template {
+        toml::Value::String(text) => {
+            named.extend(template_parts(text).filter_map(|part| match part {
+                TemplatePart::Named(name) => Some(name.to_owned()),
+                TemplatePart::Text(_) => None,
+            }));
+        }
+        toml::Value::Array(items) => items.iter().for_each(|item| placeholders(item, named)),
+        toml::Value::Table(fields) => {
+            fields.values().for_each(|value| placeholders(value, named));
+        }
+        _ => {}
     }
 }
 

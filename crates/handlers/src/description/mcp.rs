@@ -8,10 +8,10 @@ use std::{
 use authz::{CommandName, Risk, ZoneName};
 use serde::Deserialize;
 
-use super::{Address, Credential};
+use super::Address;
 
 /// The table `[mcp]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct McpTable {
     /// Of a server over Streamable HTTP: `https://example.com/mcp`.
@@ -26,7 +26,7 @@ pub(crate) struct McpTable {
     pub(crate) environment: Vec<String>,
     /// Where the command runs; in the gateway's own folder by default.
     pub(crate) folder: Option<PathBuf>,
-    pub(crate) credential: Option<Credential>,
+    pub(crate) credential: Option<McpCredential>,
     /// Fixed headers of every request.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
@@ -37,13 +37,31 @@ pub(crate) struct McpTable {
     pub(crate) max_answer_bytes: usize,
     /// Of tools that nobody judged.
     #[serde(default = "write")]
+    #[schemars(with = "super::RiskName")]
     pub(crate) risk: Risk,
     /// Tools that do not exist for agents: names, or `delete_*`.
     #[serde(default)]
     pub(crate) hidden: Vec<String>,
     /// Verdicts on tools.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, ToolTable>")]
     pub(crate) tools: BTreeMap<CommandName, ToolTable>,
+}
+
+/// How the gateway proves itself to a server over HTTP.
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct McpCredential {
+    /// The environment variable that holds it.
+    pub(crate) variable: String,
+    /// The header that carries it.
+    pub(crate) header: String,
+    /// What stands before it, such as `Bearer `.
+    #[serde(default)]
+    pub(crate) prefix: String,
+    /// Without it the server works, too.
+    #[serde(default)]
+    pub(crate) optional: bool,
 }
 
 const fn sixteen_mebibytes() -> usize {
@@ -55,11 +73,13 @@ const fn write() -> Risk {
 }
 
 /// The table `[mcp.tools.<name>]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ToolTable {
+    #[schemars(with = "Option<super::RiskName>")]
     pub(crate) risk: Option<Risk>,
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(crate) zones: BTreeSet<ZoneName>,
 }
 

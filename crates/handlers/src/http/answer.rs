@@ -3,20 +3,21 @@
 use authz::redact::REDACTED;
 use serde_json::{Map, Value};
 
-use super::{HttpCommand, mask, scrub::Scrubber};
+use super::{HttpCommand, fields, mask, scrub::Scrubber, size};
 use crate::description::AnswerShape;
 
 impl HttpCommand {
-    /// The data: `operation`, what was asked for, and repeated arguments.
+    /// The data: `operation`, what was asked for, and repeated arguments; no more than
+    /// `limit` bytes of it.
     pub(super) fn answer(
         &self,
         body: &[u8],
         arguments: &Map<String, Value>,
         scrubber: &Scrubber,
+        limit: usize,
     ) -> Result<Value, String> {
         let shape = &self.answer;
-        // First, as readers look for it there.
-        let mut data = Map::from_iter([("operation".to_owned(), Value::Null)]);
+        let mut data = Self::begun();
         if let Some(name) = &shape.text {
             data.insert(name.clone(), Value::String(text(body)?));
         } else {
@@ -33,6 +34,50 @@ impl HttpCommand {
                 Err((_, problem)) => return Err(problem.to_owned()),
             }
         }
+        Ok(self.finished(data, arguments, scrubber, limit))
+    }
+
+    /// The data of a list that came in pages; `next` is where to go on, if there is more.
+    pub(super) fn list(
+        &self,
+        items: Vec<Value>,
+        next: Option<(String, Value)>,
+        arguments: &Map<String, Value>,
+        scrubber: &Scrubber,
+        limit: usize,
+    ) -> Value {
+        let mut data = Self::begun();
+        data.extend(self.answer.listed(items));
+        let next_name = next.as_ref().map(|(name, _)| name.clone());
+        if let Some((name, value)) = next {
+            data.insert("truncated".to_owned(), Value::Bool(true));
+            data.insert(name, value);
+        }
+        let count = data.get(self.answer.count_name()).cloned();
+        let mut data = self.finished(data, arguments, scrubber, limit);
+        if let (Some(name), Value::Object(data)) = (next_name, &mut data)
+            && data.get(self.answer.count_name()) != count.as_ref()
+        {
+            // What was cut here would be left out by going on there.
+            data.remove(&name);
+        }
+        data
+    }
+
+    /// First, as readers look for it there.
+    fn begun() -> Map<String, Value> {
+        Map::from_iter([("operation".to_owned(), Value::Null)])
+    }
+
+    fn finished(
+        &self,
+        mut data: Map<String, Value>,
+        arguments: &Map<String, Value>,
+        scrubber: &Scrubber,
+        limit: usize,
+    ) -> Value {
+        let shape = &self.answer;
+        data.extend(self.constants.clone());
         for (name, argument) in &shape.echo {
             if let Some(value) = arguments.get(argument) {
                 data.insert(name.clone(), value.clone());
@@ -43,11 +88,13 @@ impl HttpCommand {
             "operation".to_owned(),
             Value::String(self.operation.clone()),
         );
+        let list = shape.list.as_deref().map(|list| (list, shape.count_name()));
+        size::fit(&mut data, list, limit);
         let mut data = Value::Object(data);
         self.redaction.answer(&mut data);
         shape.mask(&mut data);
         mask_urls(&mut data);
-        Ok(scrubber.value(data))
+        scrubber.value(data)
     }
 
     fn changes(&self) -> bool {
@@ -66,26 +113,52 @@ impl HttpCommand {
 impl AnswerShape {
     /// The part of the body that `at` names, if it is there.
     fn located(&self, mut value: Value) -> Value {
-        match self.at.as_ref().and_then(|at| value.get_mut(at)) {
+        match self.at.as_ref().and_then(|at| walk_mut(&mut value, at)) {
             Some(inner) => inner.take(),
             None => value,
         }
     }
 
+    /// The items of a page.
+    pub(super) fn list_of(&self, value: &mut Value) -> Option<Vec<Value>> {
+        self.items(self.located(value.take())).ok()
+    }
+
+    /// What the number of items is called.
+    pub(super) fn count_name(&self) -> &str {
+        self.count.as_deref().unwrap_or("count")
+    }
+
+    /// A list and its length.
+    fn listed(&self, items: Vec<Value>) -> Map<String, Value> {
+        let count = (self.count_name().to_owned(), Value::from(items.len()));
+        let items = items.into_iter().map(|item| self.picked(item)).collect();
+        Map::from_iter([count, (self.list_name().to_owned(), items)])
+    }
+
+    fn list_name(&self) -> &str {
+        self.list.as_deref().unwrap_or("items")
+    }
+
     /// What stands beside `operation`; or the value as it came, and what it is not.
     fn fields_of(&self, value: Value) -> Result<Map<String, Value>, (Value, &'static str)> {
         let mut fields = Map::new();
-        if let Some(name) = &self.list {
+        if self.list.is_some() {
             let items = self
                 .items(value)
                 .map_err(|value| (value, "its answer is not a list"))?;
-            fields.insert("count".to_owned(), Value::from(items.len()));
-            fields.insert(
-                name.clone(),
-                items.into_iter().map(|item| self.picked(item)).collect(),
-            );
-            return Ok(fields);
+            return Ok(self.listed(items));
         }
+        let value = match (&self.list_as, value) {
+            (Some(name), Value::Array(items)) => {
+                let mut fields = self.listed(items);
+                if let Some(items) = fields.remove(self.list_name()) {
+                    fields.insert(name.clone(), items);
+                }
+                return Ok(fields);
+            }
+            (_, value) => value,
+        };
         match (&self.object, self.picked(value)) {
             (Some(name), value @ Value::Object(_)) => {
                 fields.insert(name.clone(), value);
@@ -123,11 +196,16 @@ impl AnswerShape {
             return value;
         }
         let picked = self.fields.iter().filter_map(|field| {
-            let inner = field
-                .split('.')
-                .try_fold(&mut value, |value, key| value.get_mut(key))?;
-            let name = field.rsplit('.').next().unwrap_or(field);
-            Some((name.to_owned(), inner.take()))
+            let (path, name) = match field.split_once(" as ") {
+                Some((path, name)) => (path, name),
+                None => (field.as_str(), field.rsplit('.').next().unwrap_or(field)),
+            };
+            let inner = if path.contains('[') {
+                fields::all(&value, path)?
+            } else {
+                walk_mut(&mut value, path)?.take()
+            };
+            Some((name.to_owned(), inner))
         });
         Value::Object(picked.collect())
     }
@@ -153,6 +231,16 @@ impl AnswerShape {
             _ => {}
         }
     }
+}
+
+/// The value at a path such as `result.items`.
+pub(super) fn walk<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, key| value.get(key))
+}
+
+fn walk_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    path.split('.')
+        .try_fold(value, |value, key| value.get_mut(key))
 }
 
 /// Addresses of repositories and databases hold passwords, under whatever name.

@@ -34,7 +34,7 @@ impl HttpService {
         let service = self.name.to_string();
         if error.is_connect() {
             let cause = scrubber.text(&innermost(error));
-            let variable = &self.variables.address;
+            let variable = &self.address.variable;
             return HandlerError::Unreachable {
                 service,
                 reason: format!("{cause}; is `{variable}` right, and is it running?"),
@@ -66,7 +66,7 @@ impl HttpService {
             return self.failed(format!("it answered with status {code}"));
         }
         if status.is_redirection() {
-            let variable = &self.variables.address;
+            let variable = &self.address.variable;
             return self.failed(format!("it redirects (status {code}), which is not followed; is `{variable}` its final address?"));
         }
         let message = message(body, scrubber);
@@ -87,6 +87,10 @@ impl HttpService {
                     },
                 },
                 Meaning::NotFound => HandlerError::NotFound { service, message },
+                Meaning::TooMany => HandlerError::TooMany {
+                    service,
+                    retry_after: retry_after(headers),
+                },
                 Meaning::Rejected => HandlerError::Rejected {
                     service,
                     status: code,
@@ -95,27 +99,19 @@ impl HttpService {
             };
         }
         match code {
-            401 => {
-                let variable = self
-                    .variables
-                    .credential
-                    .as_deref()
-                    .unwrap_or("its credential");
-                // Its own words are left out: here they may hold a part of the credential, or
-                // another that would be right, and they tell nothing more.
-                HandlerError::Credential {
-                    service,
-                    reason: format!("401: `{variable}` is wrong, expired or revoked"),
-                }
-            }
+            // Its own words are left out: here they may hold a part of the credential, or
+            // another that would be right, and they tell nothing more.
+            401 => HandlerError::Credential {
+                service,
+                reason: format!(
+                    "401: {} is wrong, expired or revoked",
+                    self.credential_variables()
+                ),
+            },
             403 => {
-                let variable = self
-                    .variables
-                    .credential
-                    .as_deref()
-                    .unwrap_or("its credential");
+                let variables = self.credential_variables();
                 let reason = format!(
-                    "{said} (403: `{variable}` lacks a permission, or this address may not use the API)"
+                    "{said} (403: {variables} lacks a permission, or this address may not use the API)"
                 );
                 HandlerError::Credential { service, reason }
             }
@@ -123,17 +119,10 @@ impl HttpService {
                 service,
                 message: said.to_owned(),
             },
-            429 => {
-                let seconds = headers
-                    .get(header::RETRY_AFTER)
-                    .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-                let retry_after =
-                    seconds.map(|seconds: u64| Duration::from_secs(seconds.min(LONGEST_WAIT)));
-                HandlerError::TooMany {
-                    service,
-                    retry_after,
-                }
-            }
+            429 => HandlerError::TooMany {
+                service,
+                retry_after: retry_after(headers),
+            },
             _ => HandlerError::Rejected {
                 service,
                 status: code,
@@ -141,6 +130,30 @@ impl HttpService {
             },
         }
     }
+}
+
+impl HttpService {
+    /// The service said with a good status that it did not do it.
+    pub(super) fn refused(
+        &self,
+        status: StatusCode,
+        body: &[u8],
+        scrubber: &Scrubber,
+    ) -> HandlerError {
+        HandlerError::Rejected {
+            service: self.name.to_string(),
+            status: status.as_u16(),
+            message: message(body, scrubber).unwrap_or_else(|| "it gave no reason".to_owned()),
+        }
+    }
+}
+
+/// When the service wants to be asked again, in seconds.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())?;
+    Some(Duration::from_secs(seconds.min(LONGEST_WAIT)))
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {
@@ -162,6 +175,7 @@ fn message(body: &[u8], scrubber: &Scrubber) -> Option<String> {
     };
     let mut parts: Vec<String> = text("message")
         .or_else(|| text("error"))
+        .or_else(|| text("detail"))
         .into_iter()
         .chain(text("warning"))
         .collect();

@@ -1,10 +1,13 @@
 //! The request: every argument in its place.
 
+use authz::AgentId;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Url;
 use serde_json::{Map, Value};
 
 use super::HttpCommand;
-use crate::description::{Argument, Piece, Place, RequestLine};
+use crate::description::{Argument, BodyFormat, Piece, Place, RequestLine, template::filled};
 
 /// Everything but RFC 3986's unreserved characters.
 pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -13,54 +16,126 @@ pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// A request without credential: what is sent, and what people are shown.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<String>,
+}
+
+/// What a request is made of, besides its line.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) arguments: &'a Map<String, Value>,
+    /// Who asks.
+    pub(super) agent: AgentId,
+    /// Further parameters of the query: which page.
+    pub(super) page: &'a [(String, String)],
+}
+
+impl Given<'_> {
+    fn value(&self, name: &str) -> Option<Value> {
+        match name {
+            "agent.id" => Some(Value::String(self.agent.to_string())),
+            _ => self.arguments.get(name).cloned(),
+        }
+    }
+}
+
 impl HttpCommand {
-    /// The request of `line`, without credential.
+    /// The request of `line` at `base`, without credential.
     pub(super) fn request(
         &self,
-        client: &reqwest::Client,
         base: &str,
         line: &RequestLine,
-        arguments: &Map<String, Value>,
-    ) -> Result<reqwest::RequestBuilder, String> {
-        let path = path(line, arguments)?;
-        let query = self.query(arguments)?;
-        let url = reqwest::Url::parse(&format!("{base}{path}{query}"))
+        given: Given<'_>,
+    ) -> Result<Prepared, String> {
+        let path = path(line, given.arguments)?;
+        let query = self.query(given)?;
+        let url = Url::parse(&format!("{base}{path}{query}"))
             .map_err(|error| format!("no address: {error}"))?;
         // What is parsed here is what is sent: nothing may have been normalised away.
         if !url.path().ends_with(&path) {
             return Err("an argument changes the path of the request".to_owned());
         }
+        let mut headers = self.headers.clone();
         // JSON first, in which a service also tells what went wrong.
-        let accept = if self.answer.text.is_some() {
-            "application/json, text/plain, text/html"
-        } else {
-            "application/json"
+        headers
+            .entry(header::ACCEPT)
+            .or_insert(HeaderValue::from_static(if self.answer.text.is_some() {
+                "application/json, text/plain, text/html"
+            } else {
+                "application/json"
+            }));
+        for (argument, value) in self.given(Place::Header, given.arguments) {
+            let name = HeaderName::try_from(argument.wire())
+                .map_err(|_| format!("`{}` is not a header's name", argument.wire()))?;
+            let value = text(&argument.name, value)?;
+            let value = HeaderValue::try_from(&value)
+                .map_err(|_| format!("`{}` has a character that no header may", argument.name))?;
+            headers.insert(name, value);
+        }
+        let mut prepared = Prepared {
+            method: line.method.clone(),
+            url,
+            headers,
+            body: None,
         };
-        let request = client
-            .request(line.method.clone(), url)
-            .header(http::header::ACCEPT, accept);
+        if line.method != Method::GET
+            && let Some(body) = self.body(given)
+        {
+            let (kind, body) = match self.body_format {
+                BodyFormat::Json => ("application/json", body.to_string()),
+                BodyFormat::Form => ("application/x-www-form-urlencoded", form(&body)),
+            };
+            prepared
+                .headers
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            prepared.body = Some(body);
+        }
+        Ok(prepared)
+    }
+
+    /// The body, if the command has one.
+    fn body(&self, given: Given<'_>) -> Option<Value> {
+        if let Some(template) = &self.template {
+            return filled(template, &|name| given.value(name))
+                .or_else(|| Some(Value::Object(Map::new())));
+        }
         if !self
             .arguments
             .iter()
             .any(|argument| argument.place == Some(Place::Body))
-            || line.method == http::Method::GET
         {
-            return Ok(request);
+            return None;
         }
         let body: Map<String, Value> = self
-            .given(Place::Body, arguments)
-            .map(|(argument, value)| (argument.name.clone(), value.clone()))
+            .given(Place::Body, given.arguments)
+            .map(|(argument, value)| (argument.wire().to_owned(), value.clone()))
             .collect();
-        Ok(request.json(&body))
+        Some(Value::Object(body))
     }
 
-    fn query(&self, arguments: &Map<String, Value>) -> Result<String, String> {
+    fn query(&self, given: Given<'_>) -> Result<String, String> {
+        let mut pairs = Vec::new();
+        for (name, template) in &self.query {
+            let value = filled(&Value::String(template.clone()), &|name| given.value(name));
+            if let Some(value) = value {
+                pairs.push((name.clone(), text(name, &value)?));
+            }
+        }
+        for (argument, value) in self.given(Place::Query, given.arguments) {
+            flatten(argument.wire(), value, &mut pairs);
+        }
+        pairs.extend_from_slice(given.page);
         let mut query = String::new();
-        for (argument, value) in self.given(Place::Query, arguments) {
+        for (name, value) in pairs {
             query.push(if query.is_empty() { '?' } else { '&' });
-            query.extend(utf8_percent_encode(&argument.name, ENCODED));
+            query.extend(utf8_percent_encode(&name, ENCODED));
             query.push('=');
-            query.extend(utf8_percent_encode(&text(&argument.name, value)?, ENCODED));
+            query.extend(utf8_percent_encode(&value, ENCODED));
         }
         Ok(query)
     }
@@ -77,25 +152,88 @@ impl HttpCommand {
     }
 }
 
-fn path(line: &RequestLine, arguments: &Map<String, Value>) -> Result<String, String> {
+pub(super) fn path(line: &RequestLine, arguments: &Map<String, Value>) -> Result<String, String> {
     let mut path = String::new();
     for piece in &line.path {
-        match piece {
-            Piece::Text(text) => path.push_str(text),
-            Piece::Argument(name) => {
-                let value = arguments
-                    .get(name)
-                    .ok_or_else(|| format!("`{name}` is missing"))?;
-                let value = text(name, value)?;
-                // Encoded dots are dots to every URL parser, so these two cannot be sent.
-                if matches!(value.as_str(), "" | "." | "..") {
-                    return Err(format!("`{name}` may not be empty, `.` or `..`"));
-                }
-                path.extend(utf8_percent_encode(&value, ENCODED));
+        let (name, several) = match piece {
+            Piece::Text(text) => {
+                path.push_str(text);
+                continue;
             }
+            Piece::Argument(name) => (name, false),
+            Piece::Segments(name) => (name, true),
+        };
+        let value = arguments
+            .get(name)
+            .ok_or_else(|| format!("`{name}` is missing"))?;
+        let value = text(name, value)?;
+        // A path of a repository's may begin with a slash, which is part of ours already.
+        let segments: Vec<&str> = if several {
+            value
+                .strip_prefix('/')
+                .unwrap_or(&value)
+                .split('/')
+                .collect()
+        } else {
+            vec![&value]
+        };
+        for (index, segment) in segments.into_iter().enumerate() {
+            // Encoded dots are dots to every URL parser, so these two cannot be sent.
+            if matches!(segment, "" | "." | "..") {
+                return Err(if several {
+                    format!("no part of `{name}` may be empty, `.` or `..`")
+                } else {
+                    format!("`{name}` may not be empty, `.` or `..`")
+                });
+            }
+            if index > 0 {
+                path.push('/');
+            }
+            path.extend(utf8_percent_encode(segment, ENCODED));
         }
     }
     Ok(path)
+}
+
+/// A value as HTML forms have it: `a[b][0]=c`; a list under a name with `[]` repeats it.
+fn flatten(name: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
+    match value {
+        Value::Null => pairs.push((name.to_owned(), String::new())),
+        Value::Bool(value) => pairs.push((name.to_owned(), value.to_string())),
+        Value::Number(value) => pairs.push((name.to_owned(), value.to_string())),
+        Value::String(value) => pairs.push((name.to_owned(), value.clone())),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                if name.ends_with("[]") {
+                    flatten(name, item, pairs);
+                } else {
+                    flatten(&format!("{name}[{index}]"), item, pairs);
+                }
+            }
+        }
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                flatten(&format!("{name}[{field}]"), value, pairs);
+            }
+        }
+    }
+}
+
+fn form(body: &Value) -> String {
+    let mut pairs = Vec::new();
+    if let Value::Object(fields) = body {
+        for (name, value) in fields {
+            flatten(name, value, &mut pairs);
+        }
+    }
+    let pairs = pairs.iter().map(|(name, value)| {
+        format!(
+            "{}={}",
+            utf8_percent_encode(name, ENCODED),
+            utf8_percent_encode(value, ENCODED)
+        )
+    });
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 fn text(name: &str, value: &Value) -> Result<String, String> {

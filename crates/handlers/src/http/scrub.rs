@@ -5,12 +5,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::request::ENCODED;
+use super::{request::ENCODED, shapes};
 
 /// Shorter secrets occur by chance in innocent text.
 const SHORTEST: usize = 4;
 
-/// Replaces known secrets, raw, percent-encoded, base64-encoded or escaped for JSON.
+/// Replaces known secrets, raw, percent-encoded, in base64 or hexadecimal, or escaped for
+/// JSON; and what has the shape of a well-known service's token, whoever's it is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scrubber {
     /// Longest first, so that no part of one is left by replacing another.
@@ -18,14 +19,6 @@ pub(super) struct Scrubber {
 }
 
 impl Scrubber {
-    pub(super) fn new(secret: Option<&SecretString>) -> Self {
-        let mut scrubber = Self::default();
-        if let Some(secret) = secret {
-            scrubber.add(secret.expose_secret());
-        }
-        scrubber
-    }
-
     /// This one, and what is secret in one command.
     pub(super) fn and<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let mut scrubber = self.clone();
@@ -35,7 +28,8 @@ impl Scrubber {
         scrubber
     }
 
-    fn add(&mut self, secret: &str) {
+    /// Takes up a secret, in every form.
+    pub(super) fn add(&mut self, secret: &str) {
         if secret.len() < SHORTEST {
             return;
         }
@@ -49,6 +43,8 @@ impl Scrubber {
             encoded,
             sparing,
         ]);
+        let hex = hex::encode(secret);
+        forms.extend([hex.to_uppercase(), hex]);
         if let Ok(escaped) = serde_json::to_string(secret) {
             forms.push(escaped.trim_matches('"').to_owned());
         }
@@ -81,7 +77,7 @@ impl Scrubber {
                 clean = clean.replace(form.expose_secret(), REDACTED);
             }
         }
-        clean
+        shapes::masked(&clean).unwrap_or(clean)
     }
 
     /// The value without secrets, in keys or in text.
@@ -110,6 +106,7 @@ impl Scrubber {
         self.forms
             .iter()
             .any(|form| text.contains(form.expose_secret()))
+            || shapes::masked(text).is_some()
     }
 }
 
@@ -141,7 +138,9 @@ mod tests {
     const SECRET: &str = "7|s3cr3t/tok+en==";
 
     fn scrubber() -> Scrubber {
-        Scrubber::new(Some(&SecretString::from(SECRET)))
+        let mut scrubber = Scrubber::default();
+        scrubber.add(SECRET);
+        scrubber
     }
 
     #[test]
@@ -155,6 +154,8 @@ mod tests {
             "QmVhcmVyIDd8czNjcjN0L3Rvaytlbj09",
             "bWU6N3xzM2NyM3QvdG9rK2VuPT0=",
             "s3cr3t/tok+en==",
+            &hex::encode(SECRET),
+            &hex::encode_upper(SECRET),
         ];
         for encoding in encodings {
             let clean = scrubber().text(&format!("x {encoding} y"));

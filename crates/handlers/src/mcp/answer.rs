@@ -44,7 +44,10 @@ pub(super) fn of(
     {
         data.insert("structuredContent".to_owned(), structured);
     }
-    Ok(Answer { data })
+    Ok(Answer {
+        data,
+        untrusted: false,
+    })
 }
 
 /// What the blocks of text say.

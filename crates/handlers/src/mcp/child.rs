@@ -51,7 +51,7 @@ const SHORTEST_LIFE: Duration = Duration::from_secs(10);
 
 /// After failures, the first and the longest pause before the next start.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -59,7 +59,7 @@ const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 #[derive(Debug)]
 struct Program {
     service: String,
-    program: String,
+    path: String,
     arguments: Vec<String>,
     environment: Vec<(String, OsString)>,
     folder: Option<PathBuf>,
@@ -120,7 +120,7 @@ impl Children {
         Ok(Self {
             program: Arc::new(Program {
                 service: service.to_owned(),
-                program: program.clone(),
+                path: program.clone(),
                 arguments: arguments.to_vec(),
                 environment,
                 folder: table.folder.clone(),
@@ -341,7 +341,7 @@ impl State {
         }
         Conversation::start(program, shared).map_err(|error| {
             self.failed();
-            unreachable(format!("`{}` cannot be started: {error}", program.program))
+            unreachable(format!("`{}` cannot be started: {error}", program.path))
         })
     }
 }

@@ -366,7 +366,7 @@ impl Client {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         let message = if kind.starts_with("text/event-stream") && parts.status.is_success() {
-            self.from_events(upstream, connection, body, &id).await?
+            self.among_events(upstream, connection, body, &id).await?
         } else {
             let body = self.whole(body).await?;
             match serde_json::from_slice::<Message>(&body) {
@@ -395,7 +395,7 @@ impl Client {
     }
 
     /// The answer among what else a stream says.
-    async fn from_events(
+    async fn among_events(
         &self,
         upstream: &Upstream,
         connection: &Connection,
@@ -497,13 +497,14 @@ impl Client {
         let service = self.service.clone();
         match failure {
             Failure::Handler(error) => error,
-            Failure::Protocol { code, message } if matches!(code, -32600 | -32602) => {
-                HandlerError::Rejected {
-                    service,
-                    status: 400,
-                    message,
-                }
-            }
+            Failure::Protocol {
+                code: -32600 | -32602,
+                message,
+            } => HandlerError::Rejected {
+                service,
+                status: 400,
+                message,
+            },
             Failure::Protocol {
                 code: -32601,
                 message,

@@ -50,10 +50,8 @@ impl PermitEverything {
 
     pub(crate) fn permit(&self, command: Command) -> Permit {
         let slice = Slice::new(&self.policies, &command.target, Action::Invoke);
-        let at = Circumstances {
-            now: Timestamp::from_millis(0),
-            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        };
+        let now = Timestamp::from_millis(0);
+        let at = Circumstances::new(now, IpAddr::V4(Ipv4Addr::LOCALHOST));
         match decide(&slice, &self.agent, command, at) {
             Decision::Permit(permit) => permit,
             Decision::Refuse(refused) => panic!("{refused:?}"),

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use authz::{
-    AgentRef, Circumstances, Facts, Grant, GrantId, Timestamp,
+    AgentRef, Circumstances, Facts, Grant, GrantId, Session, Timestamp,
     approval::{
         Choice, NotPermitted, Proposed, Reach, choices, is_service_access, may_reject, would_help,
     },
@@ -116,6 +116,11 @@ pub(super) fn decide_again(
         ip: asked
             .and_then(|asked| asked.ip)
             .unwrap_or(Ipv4Addr::LOCALHOST.into()),
+        // The agent's own as it was when it asked; a request is of one agent. What became
+        // of the session since is for the gateway to know, which decides in any case.
+        session: asked
+            .and_then(|asked| asked.session)
+            .unwrap_or(Session::fresh(now)),
     };
     would_help(&in_force.set, &proposed, at)
 }

@@ -13,7 +13,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use contract::explain::{DEFAULT_IP, ExplainAnswer, ExplainCommand, HypotheticalGrant};
+use contract::explain::{
+    DEFAULT_IP, ExplainAnswer, ExplainCommand, HypotheticalGrant, HypotheticalSession,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -53,6 +55,8 @@ struct Fields {
     /// As a browser's form writes a time; taken as UTC.
     at: String,
     ip: String,
+    /// `tainted` or nothing.
+    session: String,
     /// `reach:approvals`, or nothing.
     grant: String,
     gateway: String,
@@ -105,6 +109,7 @@ struct Answer {
     in_force: bool,
     at: Moment,
     ip: String,
+    tainted: bool,
     digest: String,
     arguments: String,
     grants: usize,
@@ -213,6 +218,15 @@ fn question(fields: &Fields) -> Result<ExplainCommand, Error> {
             .map(|text| text.parse())
             .transpose()
             .map_err(|error| Error::field("ip", error))?,
+        session: some(&fields.session)
+            .map(|text| match text.as_str() {
+                "tainted" => Ok(HypotheticalSession {
+                    tainted: true,
+                    ..HypotheticalSession::default()
+                }),
+                _ => Err(Error::field("session", "one of the choices")),
+            })
+            .transpose()?,
         grants: some(&fields.grant)
             .map(|text| grant(&text))
             .transpose()?
@@ -346,6 +360,7 @@ fn told(answer: ExplainAnswer, now: Timestamp) -> Answer {
         in_force: answer.in_force,
         at: Moment::past(answer.at, now),
         ip: answer.ip.to_string(),
+        tainted: answer.session.tainted,
         digest: answer.digest.as_str().chars().take(16).collect(),
         arguments: pretty(&Value::Object(answer.arguments)),
         grants: answer.grants,
@@ -451,6 +466,7 @@ mod tests {
             arguments: "{\"uuid\": \"a\"}".to_owned(),
             at: "2026-11-22T10:30".to_owned(),
             ip: "10.0.0.7".to_owned(),
+            session: "tainted".to_owned(),
             grant: "call:2".to_owned(),
             ..Fields::default()
         }
@@ -465,6 +481,7 @@ mod tests {
             (asked.grants[0].reach, asked.grants[0].approvals),
             (Reach::Call, 2)
         );
+        assert!(asked.session.unwrap().tainted);
         assert_eq!((asked.policy_set, asked.gateway), (None, None));
         for (offered, _) in GRANTS {
             grant(offered).unwrap();

@@ -1,7 +1,9 @@
 //! Services and commands: what there is, where, and who may use it.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
-use authz::{Risk, Scope, ServiceName};
+use authz::{CommandName, Risk, Scope, ServiceName};
 use axum::{Router, extract::State, response::Response, routing::get};
 use contract::catalog::{CatalogCommand, CommandsByRisk};
 use serde::Deserialize;
@@ -20,6 +22,7 @@ use crate::{
     audit_query::encoded,
     error::Error,
     services::{self, KnownCommand, KnownService},
+    tools,
 };
 
 /// So many agents and grants are shown of one service.
@@ -205,6 +208,9 @@ struct CommandDetails {
     usage: String,
     zones: Vec<String>,
     pinned: bool,
+    /// Of an MCP server: it has a definition that people review.
+    is_tool: bool,
+    warnings: usize,
     arguments: Vec<ArgumentRow>,
     example: String,
     try_it: String,
@@ -254,6 +260,11 @@ async fn show(
     };
     let store = orchestrator.store();
     let now = orchestrator.now();
+    let tools = tools::all(&orchestrator, &name).await?;
+    let warned: BTreeMap<CommandName, usize> = tools
+        .into_iter()
+        .map(|tool| (tool.name, tool.warnings.len()))
+        .collect();
     let commands = known.commands();
     let total = commands.len();
     let wanted = q.trim().to_lowercase();
@@ -281,7 +292,12 @@ async fn show(
             .map(ToString::to_string)
             .collect(),
         gateways: gateway_rows(&known, now),
-        commands: shown.map(|known| details(&name, known)).collect(),
+        commands: shown
+            .map(|known| {
+                let warnings = warned.get(&known.command.name).copied().unwrap_or(0);
+                details(&name, known, warnings)
+            })
+            .collect(),
         total,
         standing: standing
             .into_iter()
@@ -338,7 +354,7 @@ fn scope(scope: &Scope) -> String {
     }
 }
 
-fn details(service: &ServiceName, known: KnownCommand) -> CommandDetails {
+fn details(service: &ServiceName, known: KnownCommand, warnings: usize) -> CommandDetails {
     let KnownCommand { command, elsewhere } = known;
     let key = format!("{service}/{}", command.name);
     CommandDetails {
@@ -349,6 +365,8 @@ fn details(service: &ServiceName, known: KnownCommand) -> CommandDetails {
         risk: command.risk,
         zones: command.zones.iter().map(ToString::to_string).collect(),
         pinned: command.pinned,
+        is_tool: command.definition.is_some(),
+        warnings,
         arguments: arguments(&command.arguments),
         example: pretty(&command.example),
         elsewhere: elsewhere

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use contract::{
     audit::{JournalLine, ShipJournal, Verification},
     catalog::GatewayCatalog,
-    explain::{ExplainCommand, HypotheticalGrant},
+    explain::{ExplainCommand, HypotheticalGrant, HypotheticalSession},
     gateways::GatewayStatus,
     overview::Range,
 };
@@ -248,6 +248,7 @@ fn question(agent: &str, command: &str) -> ExplainCommand {
         policy_set: None,
         at: None,
         ip: None,
+        session: None,
         grants: Vec::new(),
     }
 }
@@ -287,6 +288,19 @@ async fn explanations_have_no_effect() {
     let permitted = plane.admin.explain(&granted).await.unwrap();
     assert_eq!(permitted.explanation.verdict.as_str(), "permit");
     assert!(permitted.explanation.grant.is_some());
+
+    // In a session that nobody has.
+    assert_eq!(asked.session, authz::Session::fresh(asked.at));
+    let imagined = ExplainCommand {
+        session: Some(HypotheticalSession {
+            tainted: true,
+            calls: 4,
+            seconds: 60,
+        }),
+        ..question("bot", "coolify/list-servers")
+    };
+    let session = plane.admin.explain(&imagined).await.unwrap().session;
+    assert!(session.tainted && session.calls == 4);
 
     // Under a stored version that permits everything to everyone.
     let mut sources = plane

@@ -24,5 +24,6 @@ mod plane;
 mod policy_folder;
 mod second_factor;
 mod slack;
+mod tools;
 mod websocket;
 mod workflow;

@@ -326,6 +326,7 @@ pub(crate) async fn refused(plane: &Plane, agent: AgentId, arguments: Value) -> 
         approvals: 1,
         policy_set: plane.gateway.policy_set_bundle().await.unwrap().version,
         ip: Some("10.0.0.7".parse().unwrap()),
+        session: None,
     }
 }
 

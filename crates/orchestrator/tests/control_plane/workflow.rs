@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, time::Duration};
 
-use authz::{AgentRef, ApprovalRequestId, DecisionId, Risk, approval::Reach};
+use authz::{AgentRef, ApprovalRequestId, DecisionId, Risk, Session, approval::Reach};
 use axum::{
     body::Body,
     extract::ConnectInfo,
@@ -135,6 +135,47 @@ async fn who_answers_for_an_agent_takes_its_request_back_and_nobody_else_does() 
         .withdraw(asked, &Withdraw::default())
         .await
         .unwrap();
+}
+
+/// The session that is asked about is the agent's own as it was when it asked.
+#[tokio::test]
+async fn an_approval_must_lift_what_the_session_met() {
+    let plane = Plane::new().await;
+    let (olga, _) = plane.person("olga", &["approver"]).await;
+    let agent = plane.agent("test-agent", None).await.agent;
+    let mut ids = Vec::new();
+    for (server, session) in [
+        ("web", Some(true)),
+        ("db", Some(false)),
+        ("an older gateway's", None),
+    ] {
+        let mut open = refused(&plane, agent.id, json!({"server": server})).await;
+        open.target = target("restart-server", Risk::Write);
+        open.session = session.map(|tainted| Session {
+            tainted,
+            ..Session::fresh(plane.now())
+        });
+        ids.push(plane.gateway.open_approval(&open).await.unwrap().id);
+    }
+    let of_service = Approve {
+        reach: Some(Reach::Service),
+        ..Approve::default()
+    };
+    // A grant for the whole service opens the wall of no tainted session.
+    let error = olga.approve(ids[0], &of_service).await.unwrap_err();
+    assert_eq!(error.status().unwrap(), 422, "{error}");
+    assert!(
+        error.to_string().contains("anybody may have written"),
+        "{error}"
+    );
+    for (id, approve) in [
+        (ids[0], Approve::default()),
+        (ids[1], of_service.clone()),
+        (ids[2], of_service),
+    ] {
+        let approved = olga.approve(id, &approve).await.unwrap();
+        assert_eq!(approved.summary.status, ApprovalStatus::Approved);
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::{
     access, activity, agents, approvals, audit, catalogs, feed, gateways, grants, identities,
     inbox, notifications, policy_sets, roster, second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
-    tokens, users, write,
+    tokens, tools, users, write,
 };
 
 const STATEMENTS: &[(&str, &[(&str, &str)])] = &[

@@ -20,7 +20,7 @@ use crate::{
     exit::{self, Usage},
     output::{Output, printable_lines},
     planes::system_clock,
-    policy_test::{Call, Fixtures, Verdict, grant, invoke},
+    policy_test::{Call, Fixtures, Verdict, grant, invoke, session},
 };
 
 /// What is asked: the agent with its grants, the call, and which policies decide.
@@ -98,10 +98,11 @@ pub(super) async fn run(
         command,
         now,
     } = asked(global, environment, arguments).await?;
-    let at = Circumstances {
-        now,
-        ip: arguments.ip,
-    };
+    let mut at = Circumstances::new(now, arguments.ip);
+    if let Some(text) = &arguments.session {
+        at.session = session(text, now)
+            .map_err(|problem| Usage(format!("--session `{text}`: {problem}")))?;
+    }
     let agent = principal.agent().name.clone();
     let answer = invoke(&loaded.set, &principal, command.clone(), at);
     let slice = Slice::new(&loaded.set, &Arc::clone(&command.target), Action::Invoke);
@@ -111,6 +112,7 @@ pub(super) async fn run(
         "agent": agent,
         "grants": principal.facts().grants,
         "at": now,
+        "session": at.session,
         "command": target.key,
         "risk": target.risk,
         "arguments": command.arguments.values(),

@@ -244,7 +244,7 @@ async fn who_leaves_or_calls_it_off_while_waiting_has_nothing_executed() {
 
 #[tokio::test]
 async fn a_newer_client_comes_again_with_a_state_that_the_server_never_sees() {
-    let house = patient(Duration::from_secs(3_600)).await;
+    let house = patient(Duration::from_hours(1)).await;
     let gateway = &house.world.gateway;
     let agent = BOT.parse().unwrap();
     let service = gateway.catalog.mcp("everything").unwrap();

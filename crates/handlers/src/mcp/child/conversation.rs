@@ -37,10 +37,10 @@ const QUEUE: usize = 16;
 const SLOWEST_CLIENT: Duration = Duration::from_secs(10);
 
 /// A session that nobody used for so long is ended.
-const IDLE: Duration = Duration::from_secs(30 * 60);
+const IDLE: Duration = Duration::from_mins(30);
 
 /// How often that is looked at.
-const IDLE_CHECK: Duration = Duration::from_secs(60);
+const IDLE_CHECK: Duration = Duration::from_mins(1);
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 

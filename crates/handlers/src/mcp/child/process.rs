@@ -52,7 +52,7 @@ impl Drop for Group {
 
 impl Process {
     pub(super) fn start(program: &Program) -> std::io::Result<Self> {
-        let mut command = Command::new(&program.program);
+        let mut command = Command::new(&program.path);
         command
             .args(&program.arguments)
             .env_clear()

@@ -69,12 +69,10 @@ impl Connections {
 
 /// What the operating system trusts.
 fn trusted() -> Result<rustls::ClientConfig, String> {
-    use rustls_platform_verifier::BuilderVerifierExt as _;
-
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_platform_verifier())
+        .and_then(rustls_platform_verifier::BuilderVerifierExt::with_platform_verifier)
         .map_err(|error| format!("the MCP client cannot be made: {error}"))?;
     Ok(config.with_no_client_auth())
 }
@@ -426,16 +424,14 @@ impl http_body::Body for Bounded {
                 }
             };
             if let Some(left) = &mut this.left {
-                match left.checked_sub(data.len() as u64) {
-                    Some(less) => *left = less,
-                    None => {
-                        this.ended = true;
-                        return Poll::Ready(Some(Err(HandlerError::Failed {
-                            service: this.service.clone(),
-                            message: format!("its answer is longer than {} bytes", this.limit),
-                        })));
-                    }
-                }
+                let Some(less) = left.checked_sub(data.len() as u64) else {
+                    this.ended = true;
+                    return Poll::Ready(Some(Err(HandlerError::Failed {
+                        service: this.service.clone(),
+                        message: format!("its answer is longer than {} bytes", this.limit),
+                    })));
+                };
+                *left = less;
             }
             let data = this.mask.frame(&this.secrets, data);
             if !data.is_empty() {

@@ -135,6 +135,7 @@ on_both_engines! {
         let asked = Asked {
             arguments: json!({"server": "a", "n": 1.5}).as_object().unwrap().clone(),
             ip: Some("2001:db8::7".parse().unwrap()),
+            session: Some(authz::Session { tainted: true, calls: 7, ..authz::Session::fresh(NOON) }),
         };
         let terms = Terms { asked: Some(asked.clone()), bars_owner: false };
         let new = request(&agent, json!({}), 1, NOON);

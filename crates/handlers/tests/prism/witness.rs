@@ -1,0 +1,155 @@
+//! Prism, and a witness between it and the engine.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+
+use axum::{Router, body::Bytes, extract::State, http::StatusCode};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
+    process::{Child, Command as Process},
+};
+
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// As given, or relative to the repository.
+pub(crate) fn document_path(given: &Path) -> PathBuf {
+    let path = if given.exists() {
+        given.to_owned()
+    } else {
+        repository().join(given)
+    };
+    path.canonicalize()
+        .unwrap_or_else(|error| panic!("{}: {error}", given.display()))
+}
+
+/// Prism, and where it listens. It ends with the value. With `errors` it also refuses to
+/// answer what its document's own examples get wrong.
+pub(crate) async fn start_prism(document: &Path, errors: bool) -> (Child, SocketAddr) {
+    let program = repository().join("tests/prism/node_modules/.bin/prism");
+    assert!(program.exists(), "run `npm ci --prefix tests/prism` first");
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mut prism = Process::new(program)
+        .args(["mock", "--host", "127.0.0.1", "--port", &port.to_string()])
+        .args(errors.then_some("--errors"))
+        .arg(document)
+        .env("CI", "true")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(prism.stdout.take().unwrap()).lines();
+    loop {
+        let line = lines
+            .next_line()
+            .await
+            .unwrap()
+            .expect("Prism ended before it listened");
+        if line.contains("Prism is listening on") {
+            break;
+        }
+    }
+    // A full pipe would stop it.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (prism, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+/// One request as Prism judged it.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) request: String,
+    pub(crate) status: u16,
+    pub(crate) violations: String,
+}
+
+/// Stands between engine and Prism: the engine shows agents no headers, and Prism tells
+/// violations in one. Prism knows no `/api/v1`.
+#[derive(Clone)]
+pub(crate) struct Witness {
+    pub(crate) address: SocketAddr,
+    prism: SocketAddr,
+    suffix: &'static str,
+    client: reqwest::Client,
+    exchanges: Arc<Mutex<Vec<Exchange>>>,
+}
+
+impl Witness {
+    /// `suffix` is what our addresses end with and Prism's do not.
+    pub(crate) async fn start(prism: SocketAddr, suffix: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let witness = Self {
+            address: listener.local_addr().unwrap(),
+            prism,
+            suffix,
+            client,
+            exchanges: Arc::default(),
+        };
+        let app = Router::new()
+            .fallback(Self::pass)
+            .with_state(witness.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        witness
+    }
+
+    async fn pass(
+        State(witness): State<Self>,
+        method: axum::http::Method,
+        uri: axum::http::Uri,
+        headers: axum::http::HeaderMap,
+        body: Bytes,
+    ) -> (StatusCode, Vec<u8>) {
+        let path = uri.path_and_query().unwrap().as_str();
+        let path = path
+            .strip_prefix(witness.suffix)
+            .expect("the suffix of the address");
+        let mut request = witness
+            .client
+            .request(method.clone(), format!("http://{}{path}", witness.prism))
+            .body(body.clone());
+        for name in ["authorization", "content-type", "accept", "x-n8n-api-key"] {
+            if let Some(value) = headers.get(name) {
+                request = request.header(name, value);
+            }
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status();
+        let told: Vec<Value> = response
+            .headers()
+            .get("sl-violations")
+            .map(|value| serde_json::from_slice(value.as_bytes()).unwrap())
+            .unwrap_or_default();
+        // Prism also judges its own answers; those are not ours.
+        let ours = told
+            .iter()
+            .filter(|violation| violation["location"][0] == json!("request"));
+        let violations: Vec<String> = ours
+            .map(|violation| violation["message"].to_string())
+            .collect();
+        let request = format!("{method} {path} {}", String::from_utf8_lossy(&body));
+        let exchange = Exchange {
+            request,
+            status: status.as_u16(),
+            violations: violations.join("; "),
+        };
+        witness.exchanges.lock().unwrap().push(exchange);
+        (status, response.bytes().await.unwrap().to_vec())
+    }
+
+    pub(crate) fn take(&self) -> Vec<Exchange> {
+        std::mem::take(&mut self.exchanges.lock().unwrap())
+    }
+}
