@@ -194,7 +194,17 @@ impl Config {
                 .clone()
                 .or_else(|| orchestrator_url.clone())
                 .unwrap_or_default(),
-            mcp: gateway::McpSettings::default(),
+            mcp: gateway::McpSettings {
+                origins: settings
+                    .optional("gateway.mcp_origins", exact_origins)?
+                    .unwrap_or_default(),
+                hosts: settings
+                    .optional("gateway.mcp_hosts", hosts)?
+                    .unwrap_or_default(),
+                hold: settings.required("gateway.mcp_hold_ms", millis)?,
+                max_streams: settings.required("gateway.mcp_max_streams", at_least_one)?,
+                ..gateway::McpSettings::default()
+            },
         };
         Ok(Self {
             log: Log {
@@ -580,6 +590,31 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
+/// Origins without a wildcard: whatever page a person visits could use it.
+fn exact_origins(text: &str) -> Result<Vec<String>, String> {
+    let origins = origins(text)?;
+    if origins.iter().any(|origin| origin == "*") {
+        return Err("`*` would let every page that a person visits use the gateway".to_owned());
+    }
+    Ok(origins)
+}
+
+/// Names as a `Host` header has them.
+fn hosts(text: &str) -> Result<Vec<String>, String> {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':' | b'[' | b']' | b'_');
+    text.split(',')
+        .map(str::trim)
+        .filter(|host| !host.is_empty())
+        .map(|host| {
+            if host.bytes().all(word) {
+                Ok(host.to_owned())
+            } else {
+                Err("expected names such as gateway.example.com, separated by commas".to_owned())
+            }
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -892,6 +927,17 @@ mod tests {
         for (variables, flags, expected) in [
             (vec![("PORT", "99999")], vec![], "PORT"),
             (vec![("CORS_ORIGINS", "*.example")], vec![], "CORS_ORIGINS"),
+            (vec![("CEDARGATE_MCP_ORIGINS", "*")], vec![], "CEDARGATE_MCP_ORIGINS"),
+            (
+                vec![("CEDARGATE_MCP_HOSTS", "https://a.example/")],
+                vec![],
+                "CEDARGATE_MCP_HOSTS",
+            ),
+            (
+                vec![],
+                vec![("gateway.mcp_hold_ms", "soon")],
+                "--mcp-hold-ms",
+            ),
             (
                 vec![("CEDARGATE_TRUSTED_PROXIES", "10.0.0.0/40")],
                 vec![],
