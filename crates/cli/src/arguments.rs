@@ -29,7 +29,10 @@ pub use notifications::{
     Accounts, DestinationFlags, Kind, Messages, Notifications, RuleFlags, Targets,
 };
 
-use crate::config::{SETTINGS, Setting};
+use crate::{
+    config::{SETTINGS, Setting},
+    connect::{Client, Scope},
+};
 
 const EXAMPLES: &str = "\
 Try it:
@@ -122,6 +125,12 @@ pub enum Command {
     /// What agents can reach, as this machine is configured
     #[command(subcommand)]
     Services(Services),
+    /// Connect an MCP client: print what it must be told, or write it down
+    #[command(after_help = CONNECT)]
+    Connect(Connect),
+    /// Be an MCP server on standard input and output, for clients that only start programs
+    #[command(after_help = BRIDGE)]
+    Bridge(GatewayDoor),
     /// Policies: check, test and explain a folder, see what is in force
     #[command(subcommand)]
     Policy(Policy),
@@ -168,6 +177,21 @@ pub enum Command {
     },
 }
 
+const CONNECT: &str = "\
+The agent's token is not written down: the client takes it from CEDARGATE_AGENT_TOKEN, and
+Claude Desktop, which passes no environment on, from a file.
+
+Examples:
+  cedargate connect claude-code                 all services, as tools
+  cedargate connect codex --service github      one MCP service, as it is
+  cedargate connect vscode --write              merged into .vscode/mcp.json; what was there is kept";
+
+const BRIDGE: &str = "\
+The agent's token is taken from CEDARGATE_AGENT_TOKEN, or the file that CEDARGATE_AGENT_TOKEN_FILE
+names. It ends when the client hangs up.
+
+Example: CEDARGATE_AGENT_TOKEN_FILE=./token cedargate bridge github";
+
 const SERVE: &str = "\
 State is kept in the data folder: an SQLite database unless DATABASE_URL names another, the
 journal, and after the first start `admin-token`, which the other subcommands use by themselves.
@@ -201,6 +225,63 @@ pub enum Plane {
     Gateway,
     /// The control plane.
     Orchestrator,
+}
+
+/// `cedargate connect …`
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// Which client
+    pub client: Client,
+    /// To where.
+    #[command(flatten)]
+    pub door: DoorFlags,
+    /// Merge it into the client's configuration; what was there is kept beside it
+    #[arg(long)]
+    pub write: bool,
+    /// Whose configuration [default: what is usual for the client]
+    #[arg(long)]
+    pub scope: Option<Scope>,
+    /// The configuration file, if it is another than usual
+    #[arg(long, value_name = "FILE", conflicts_with = "scope")]
+    pub file: Option<PathBuf>,
+    /// What the client calls it [default: the service, or cedargate]
+    #[arg(long, value_parser = entry_name)]
+    pub name: Option<String>,
+    /// Where the token is, for clients that pass no environment on
+    /// [default: ~/.config/cedargate/agent-token]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// To where a client is connected.
+#[derive(Debug, Args)]
+pub struct DoorFlags {
+    /// One service of kind mcp, as it is [default: all services, as tools]
+    #[arg(long)]
+    pub service: Option<ServiceName>,
+    /// The gateway [env: CEDARGATE_GATEWAY_URL] [default: http://127.0.0.1:8100]
+    #[arg(long, value_name = "URL")]
+    pub gateway: Option<String>,
+}
+
+/// `cedargate bridge …`
+#[derive(Debug, Args)]
+pub struct GatewayDoor {
+    /// One service of kind mcp, as it is [default: all services, as tools]
+    pub service: Option<ServiceName>,
+    /// The gateway [env: CEDARGATE_GATEWAY_URL] [default: http://127.0.0.1:8100]
+    #[arg(long, value_name = "URL")]
+    pub gateway: Option<String>,
+}
+
+/// A name that every client takes.
+fn entry_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !text.is_empty() && text.len() <= 64 && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("letters, digits, `-` and `_` only, at most 64".to_owned())
+    }
 }
 
 /// `cedargate agents …`

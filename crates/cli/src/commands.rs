@@ -3,7 +3,9 @@
 mod agents;
 mod approvals;
 mod audit;
+mod bridge;
 mod configuration;
+mod connect;
 mod demo;
 mod grants;
 mod health;
@@ -85,6 +87,8 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
             tools::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Services(command) => services::run(&global, environment, &command).await?,
+        Command::Connect(command) => connect::run(&global, &environment, command)?,
+        Command::Bridge(door) => bridge::run(&environment, &door).await?,
         Command::Policy(command) => return policy::run(&global, environment, command).await,
         Command::Audit(command) => return audit::run(&global, environment, command).await,
         Command::Health { plane } => return health::run(&global, environment, plane).await,

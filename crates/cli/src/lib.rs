@@ -5,9 +5,11 @@
 //! `planes.rs`; what can be set, in `config.rs`.
 
 pub mod arguments;
+mod bridge;
 pub mod client;
 mod commands;
 pub mod config;
+pub mod connect;
 pub mod data_folder;
 pub mod exit;
 pub mod output;

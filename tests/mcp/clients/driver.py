@@ -1,0 +1,123 @@
+"""One client of the real Python SDK, told what to do as `driver.mjs` is.
+
+    python driver.py http URL
+    python driver.py stdio PROGRAM ARGUMENT...
+"""
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import AsyncExitStack
+
+import mcp
+
+try:
+    from mcp import Client  # 2.x
+except ImportError:
+    Client = None
+
+TOKEN = os.environ.get("CEDARGATE_AGENT_TOKEN")
+HEADERS = json.loads(os.environ.get("DRIVER_HEADERS", "{}"))
+if TOKEN:
+    HEADERS["Authorization"] = f"Bearer {TOKEN}"
+
+
+def say(message):
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def plain(result):
+    dump = getattr(result, "model_dump", None)
+    return dump(mode="json", by_alias=True, exclude_none=True) if dump else result
+
+
+def streams(kind, target):
+    if kind == "stdio":
+        from mcp.client.stdio import StdioServerParameters, stdio_client
+
+        return stdio_client(StdioServerParameters(command=target[0], args=target[1:], env=dict(os.environ)))
+    from mcp.client.streamable_http import streamable_http_client
+
+    try:
+        import httpx2 as http  # of 2.x
+    except ImportError:
+        import httpx as http
+    return streamable_http_client(target[0], http_client=http.AsyncClient(headers=HEADERS, timeout=300, trust_env=False))
+
+
+async def connect(stack, kind, target):
+    made = streams(kind, target)
+    if Client is not None:
+        client = await stack.enter_async_context(Client(made))
+        return client, getattr(client, "protocol_version", None)
+    opened = await stack.enter_async_context(made)
+    session = await stack.enter_async_context(mcp.ClientSession(opened[0], opened[1]))
+    started = await session.initialize()
+    return session, started.protocolVersion
+
+
+async def main():
+    kind, *target = sys.argv[1:]
+    async with AsyncExitStack() as stack:
+        try:
+            client, version = await connect(stack, kind, target)
+        except BaseException as error:
+            say({"id": 0, "error": {"message": f"{type(error).__name__}: {error}"}})
+            raise
+        say({"id": 0, "result": {"version": version}})
+        underway = {}
+
+        async def progress(told, done, total=None, message=None):
+            say({"id": told["id"], "progress": {"progress": done, "total": total, "message": message}})
+
+        async def act(told):
+            do = told["do"]
+            given = told.get("arguments", {})
+            if do == "list":
+                return await client.list_tools()
+            if do == "resources":
+                return await client.list_resources()
+            if do == "prompts":
+                return await client.list_prompts()
+            if do == "read":
+                return await client.read_resource(told["uri"])
+            if do == "prompt":
+                return await client.get_prompt(told["name"], given)
+            if do == "call":
+                options = {}
+                if told.get("progress"):
+                    options["progress_callback"] = lambda *said: progress(told, *said)
+                return await client.call_tool(told["name"], given, **options)
+            if do == "cancel":
+                underway[told["of"]].cancel()
+                return None
+            raise ValueError(do)
+
+        async def answer(told):
+            try:
+                say({"id": told["id"], "result": plain(await act(told))})
+            except asyncio.CancelledError:
+                say({"id": told["id"], "error": {"message": "cancelled by the driver"}})
+            except Exception as error:
+                inner = getattr(error, "error", error)
+                say({"id": told["id"], "error": {
+                    "code": getattr(inner, "code", None),
+                    "message": getattr(inner, "message", None) or str(error),
+                    "data": getattr(inner, "data", None),
+                }})
+            finally:
+                underway.pop(told["id"], None)
+
+        reader = asyncio.StreamReader(limit=1 << 24)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            told = json.loads(line)
+            underway[told["id"]] = asyncio.ensure_future(answer(told))
+        for task in list(underway.values()):
+            task.cancel()
+
+
+asyncio.run(main())
