@@ -49,3 +49,4 @@ mod refused;
 mod watch;
 mod wire;
 mod workflow;
+mod zones;

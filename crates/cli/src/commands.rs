@@ -14,13 +14,14 @@ mod serve;
 mod services;
 mod tokens;
 mod users;
+mod zones;
 
 use std::collections::BTreeMap;
 
 use clap::CommandFactory;
 
 use crate::{
-    arguments::{Command, CommandLine, Global},
+    arguments::{Command, CommandLine, Global, Services},
     client::{Remote, settings},
     config::Environment,
     exit,
@@ -79,6 +80,9 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
             users::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Tokens(command) => tokens::run(&global, environment, command).await?,
+        Command::Services(Services::Zones(command)) => {
+            zones::run(&Context::new(&global, environment)?, command).await?;
+        }
         Command::Services(command) => services::run(&global, &environment, &command)?,
         Command::Policy(command) => return policy::run(&global, environment, command).await,
         Command::Audit(command) => return audit::run(&global, environment, command).await,

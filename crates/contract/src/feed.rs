@@ -85,6 +85,11 @@ pub enum Change {
         /// Which.
         version: Option<PolicySetVersion>,
     },
+    /// A service or a command was put into a zone, or taken out of one.
+    ZonesChanged {
+        /// How often zones were changed by now.
+        revision: i64,
+    },
 }
 
 impl Change {
@@ -101,7 +106,8 @@ impl Change {
             | Self::GrantEnded { agent, .. } => Some(*agent),
             Self::UserChanged { .. }
             | Self::PolicySetActivated { .. }
-            | Self::PolicySetShadowed { .. } => None,
+            | Self::PolicySetShadowed { .. }
+            | Self::ZonesChanged { .. } => None,
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod notifications;
 pub mod overview;
 pub mod policy_sets;
 pub mod users;
+pub mod zones;
 
 pub use client::Client;
 pub use error::Error;

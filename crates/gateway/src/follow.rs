@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::{facts::FactsCache, metrics::Metrics, policy::Policies};
+use crate::{facts::FactsCache, metrics::Metrics, policy::Policies, zones::Zones};
 
 /// A feed that says nothing for so long is cut: it sends a heartbeat each second.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -44,6 +44,7 @@ pub(crate) struct Follower {
     pub(crate) orchestrator: contract::Client,
     pub(crate) facts: Arc<FactsCache>,
     pub(crate) policies: Arc<Policies>,
+    pub(crate) zones: Arc<Zones>,
     /// This gateway, as it reports itself.
     pub(crate) gateway: String,
     /// What it can carry out.
@@ -61,6 +62,7 @@ impl Follower {
         tokio::select! {
             () = self.follow(&wanted) => {}
             () = self.keep_policy_set(&wanted) => {}
+            () = self.zones.keep(&self.orchestrator) => {}
             () = self.report() => {}
             () = stop.cancelled() => {}
         }
@@ -94,6 +96,7 @@ impl Follower {
         };
         self.facts.invalidate_all();
         policy_set_wanted.notify_one();
+        self.zones.want();
         self.policies.report();
         *pause = FIRST_PAUSE;
         self.connected.0.store(true, Ordering::Release);
@@ -121,6 +124,9 @@ impl Follower {
                 Change::PolicySetActivated { .. } | Change::PolicySetShadowed { .. }
             ) {
                 policy_set_wanted.notify_one();
+            }
+            if matches!(event.change, Change::ZonesChanged { .. }) {
+                self.zones.want();
             }
             // Nobody may be waiting.
             let _ = self.changes.send(event.change);

@@ -4,8 +4,9 @@
 //! makes it an [`AgentRequest`]. `parse.rs` reads its body into a command, and
 //! [`Gateway::journey`] takes that to its handler, or refuses it. `facts.rs`, `policy.rs`
 //! and `follow.rs` keep what decisions rest on; `journal.rs` keeps what came of them.
-//! `last_known_good.rs` keeps the policy set over restarts; `shadow.rs` compares with
-//! one that is not enforced.
+//! `zones.rs` adds the zones that people put commands into; `last_known_good.rs` keeps
+//! policy set and zones over restarts; `shadow.rs` compares with a policy set that is not
+//! enforced.
 
 mod answer;
 mod authenticate;
@@ -27,6 +28,7 @@ mod service;
 mod shadow;
 mod status;
 mod waiting;
+mod zones;
 
 use std::{
     convert::Infallible,
@@ -65,6 +67,7 @@ use crate::{
     routes::Route,
     service::{RequestId, millis},
     waiting::Patience,
+    zones::Zones,
 };
 
 /// A gateway that is up.
@@ -149,6 +152,7 @@ pub(crate) struct Gateway {
     orchestrator: contract::Client,
     metrics: Arc<Metrics>,
     policies: Arc<Policies>,
+    zones: Arc<Zones>,
     authenticator: Arc<Authenticator>,
     authorizer: Authorizer,
     journal: Journal,
@@ -237,6 +241,9 @@ impl Gateway {
             clock.clone(),
             Arc::clone(&metrics),
         ));
+        let zones = Arc::new(Zones::new(LastKnownGood::new(
+            config.last_known_zones.clone(),
+        )));
         let connected = Arc::new(Connected::default());
         let (changes, _) = broadcast::channel(256);
         let (stop, stop_shipping) = (CancellationToken::new(), CancellationToken::new());
@@ -244,6 +251,7 @@ impl Gateway {
             orchestrator: orchestrator.clone(),
             facts: Arc::clone(&facts),
             policies: Arc::clone(&policies),
+            zones: Arc::clone(&zones),
             gateway: journal.gateway().to_owned(),
             catalog: reported::catalog(&catalog, journal.gateway()),
             metrics: Arc::clone(&metrics),
@@ -271,6 +279,7 @@ impl Gateway {
             orchestrator: orchestrator.clone(),
             facts,
             policies: Arc::clone(&policies),
+            zones: Arc::clone(&zones),
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
             latest: AtomicI64::new(0),
@@ -285,6 +294,7 @@ impl Gateway {
             orchestrator,
             metrics,
             policies,
+            zones,
             authenticator: Arc::new(authenticator),
             authorizer,
             journal,
@@ -459,6 +469,7 @@ impl Gateway {
         Ok(Listing {
             catalog: &self.catalog,
             policies: self.policies.current().ok_or(Refusal::NoPolicySet)?,
+            zones: self.zones.current().ok_or(Refusal::NoZones)?,
             principal: &caller.held.principal,
             now: self.clock.now(),
         })

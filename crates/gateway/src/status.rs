@@ -67,13 +67,23 @@ impl Gateway {
                 "source": if self.policies.is_last_known_good() { "last_known_good" } else { "orchestrator" },
             }),
         };
-        let ready = policies.is_some() && orchestrator && journal;
+        let known = self.zones.current();
+        let zones = match &known {
+            None => check(false, "nothing is known yet of assigned zones"),
+            Some(known) => json!({
+                "status": "ok",
+                "revision": known.revision(),
+                "source": if self.zones.is_last_known() { "last_known" } else { "orchestrator" },
+            }),
+        };
+        let ready = policies.is_some() && known.is_some() && orchestrator && journal;
         let body = json!({
             "status": if ready { "ready" } else { "not_ready" },
             "timestamp": self.clock.now(),
             "version": env!("CARGO_PKG_VERSION"),
             "checks": {
                 "policy_set": policy_set,
+                "zones": zones,
                 "orchestrator": check(orchestrator, "the orchestrator cannot be reached"),
                 "journal": check(journal, "the journal cannot be written"),
             },

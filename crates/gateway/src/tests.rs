@@ -3,6 +3,7 @@
 mod policies;
 mod waiting;
 pub(crate) mod world;
+mod zones;
 
 use authz::{Risk, Scope};
 use contract::{approvals::ApprovalStatus, feed::Change};

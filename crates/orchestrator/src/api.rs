@@ -14,6 +14,7 @@ mod notifications;
 mod policy_sets;
 mod services;
 pub(crate) mod users;
+mod zones;
 
 pub(crate) use self::{gateway::hash_of, gateways::is_silent};
 
@@ -129,6 +130,9 @@ fn people() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(audit::verification, audit::verify))
         .routes(routes!(services::list))
         .routes(routes!(services::show))
+        .routes(routes!(zones::list))
+        .routes(routes!(zones::add_service, zones::remove_service))
+        .routes(routes!(zones::add_command, zones::remove_command))
         .routes(routes!(services::explain))
         .routes(routes!(services::overview))
         .routes(routes!(notifications::list, notifications::create))
@@ -165,6 +169,7 @@ fn gateways() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(gateway::spend))
         .routes(routes!(gateway::policy_set))
         .routes(routes!(gateway::shadow))
+        .routes(routes!(zones::for_gateways))
         .routes(routes!(gateway::status))
         .routes(routes!(gateway::journal))
         .routes(routes!(gateway::catalog).layer(DefaultBodyLimit::max(gateway::MAX_CATALOG_BYTES)))

@@ -304,6 +304,7 @@ fn contract_event(event: feed::Event) -> FeedEvent {
         feed::Change::GrantEnded { grant, agent } => Change::GrantEnded { grant, agent },
         feed::Change::PolicySetActivated { version } => Change::PolicySetActivated { version },
         feed::Change::PolicySetShadowed { version } => Change::PolicySetShadowed { version },
+        feed::Change::ZonesChanged { revision } => Change::ZonesChanged { revision },
     };
     FeedEvent {
         sequence: event.sequence,

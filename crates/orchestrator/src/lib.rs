@@ -35,6 +35,7 @@ mod testing;
 mod ui;
 mod verification;
 mod websocket;
+mod zones;
 
 use std::{
     collections::BTreeSet,
@@ -108,6 +109,8 @@ struct Inner {
     people: people::State,
     /// What is enforced; replaced whole.
     in_force: watch::Sender<Arc<InForce>>,
+    /// Zones that people put services and commands into.
+    zones: zones::Heard,
     /// Held by whoever changes what is in force, or beside it.
     activation: tokio::sync::Mutex<()>,
     folder: Mutex<FolderStatus>,
@@ -194,6 +197,7 @@ impl Orchestrator {
         store.ensure_agent(&local_agent()?, &actor).await?;
 
         let (in_force, folder) = policy_folder::start(&config, &store, &clock).await?;
+        let zones = zones::Heard::of(&store).await?;
         let feed = Feed::start(&store).await?;
         let control = config
             .control_token
@@ -209,6 +213,7 @@ impl Orchestrator {
                 origins,
                 people,
                 in_force: watch::Sender::new(Arc::new(in_force)),
+                zones,
                 activation: tokio::sync::Mutex::new(()),
                 folder: Mutex::new(folder),
                 bootstrap: Mutex::new(None),
@@ -311,6 +316,7 @@ impl Orchestrator {
             () = shutdown.cancelled() => {}
             () = policy_folder::watch(self) => {}
             () = policy_folder::follow(self) => {}
+            () = zones::follow(self) => {}
             () = self.sweep() => {}
             () = Box::pin(notifications::run(self)) => {}
         }

@@ -375,7 +375,8 @@ async fn said(
         | Change::ApprovalClosed { .. }
         | Change::GrantEnded { .. }
         | Change::PolicySetActivated { .. }
-        | Change::PolicySetShadowed { .. } => return Ok(None),
+        | Change::PolicySetShadowed { .. }
+        | Change::ZonesChanged { .. } => return Ok(None),
     };
     Ok(Some(value.to_string().into()))
 }

@@ -127,6 +127,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "inbox",
         include_str!("../../../migrations/0008_inbox.sql"),
     ),
+    (
+        12,
+        "zones",
+        include_str!("../../../migrations/0012_zones.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

@@ -68,6 +68,8 @@ pub enum Change {
     PolicySetActivated { version: PolicySetVersion },
     /// Another policy set, or none, is evaluated beside the one in force.
     PolicySetShadowed { version: Option<PolicySetVersion> },
+    /// A service or a command was put into a zone, or taken out of one.
+    ZonesChanged { revision: i64 },
 }
 
 statements! {

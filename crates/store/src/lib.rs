@@ -29,6 +29,7 @@ mod testing;
 mod tokens;
 pub mod users;
 mod write;
+pub mod zones;
 
 pub use database::Store;
 pub use error::StoreError;

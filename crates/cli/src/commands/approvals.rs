@@ -141,7 +141,8 @@ fn approval_of(change: &Change) -> Option<ApprovalRequestId> {
         | Change::UserChanged { .. }
         | Change::GrantEnded { .. }
         | Change::PolicySetActivated { .. }
-        | Change::PolicySetShadowed { .. } => None,
+        | Change::PolicySetShadowed { .. }
+        | Change::ZonesChanged { .. } => None,
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) fn run(
             let service = known(&catalog, name)?;
             output.print(&as_json(service), |output| detail(output, service))
         }
+        // Of the orchestrator, not of this machine: see `zones.rs`.
+        Services::Zones(_) => Ok(()),
         Services::Schema { name, command } => {
             let service = known(&catalog, name)?;
             let fragments = fragments(service, command.as_deref())?;

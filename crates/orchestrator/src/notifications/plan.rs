@@ -122,7 +122,8 @@ impl<'a> Planner<'a> {
             }
             Change::UserChanged { .. }
             | Change::GrantEnded { .. }
-            | Change::PolicySetShadowed { .. } => Ok(()),
+            | Change::PolicySetShadowed { .. }
+            | Change::ZonesChanged { .. } => Ok(()),
         }
     }
 

@@ -26,3 +26,4 @@ mod second_factor;
 mod slack;
 mod websocket;
 mod workflow;
+mod zones;
