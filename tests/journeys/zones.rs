@@ -95,10 +95,20 @@ async fn a_wall_about_a_zone_follows_the_service(system: System) -> anyhow::Resu
     )
     .await?;
 
-    // Who saw an older state is told, by whichever door.
+    who_saw_an_older_state_is_told(&system, &security).await?;
+    change(&["remove", "coolify/list-servers", "pci"], StatusCode::OK).await?;
+
+    // The gateway keeps what it knows: beside its policy set.
+    let kept = system.gateway_data().join("gateway-zones.json");
+    assert!(kept.is_file(), "{}", kept.display());
+    Ok(())
+}
+
+/// By whichever door they come. The command is in the zone, at revision 4.
+async fn who_saw_an_older_state_is_told(system: &System, security: &str) -> anyhow::Result<()> {
     let stale = system
         .cli_as(
-            &security,
+            security,
             &[
                 "services",
                 "zones",
@@ -118,22 +128,17 @@ async fn a_wall_about_a_zone_follows_the_service(system: System) -> anyhow::Resu
                     Method::DELETE,
                     "/api/services/coolify/commands/list-servers/zones/pci",
                 )
-                .bearer_auth(&security)
+                .bearer_auth(security)
                 .header("If-Match", "\"1\""),
         )
         .await?;
     assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED, "{stale:?}");
     let listed = system
-        .cli_as(&security, &["services", "zones", "list"])
+        .cli_as(security, &["services", "zones", "list"])
         .await?;
     let listed = String::from_utf8(listed.stdout)?;
     for text in ["coolify/list-servers", "pci", "sam", "revision 4"] {
         assert!(listed.contains(text), "{text}: {listed}");
     }
-    change(&["remove", "coolify/list-servers", "pci"], StatusCode::OK).await?;
-
-    // The gateway keeps what it knows: beside its policy set.
-    let kept = system.gateway_data().join("gateway-zones.json");
-    assert!(kept.is_file(), "{}", kept.display());
     Ok(())
 }

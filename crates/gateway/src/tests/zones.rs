@@ -282,11 +282,14 @@ async fn a_proxy_that_finds_nobody_takes_no_zone_away() {
 async fn a_change_that_was_not_heard_of_is_found_when_the_feed_is_followed_anew() {
     let world = World::over(walled().await, |_| {});
     ready(&world).await;
-    world.orchestrator.known.lock().unwrap().zones = Some(zones(2, &[(None, "pci")]));
-    // Something was said that this gateway did not hear: it follows anew.
-    world.orchestrator.skip(Change::AgentChanged {
+    let change = || Change::AgentChanged {
         agent: BOT.parse().unwrap(),
+    };
+    world.orchestrator.change(change(), |known| {
+        known.zones = Some(zones(2, &[(None, "pci")]));
     });
+    // Something was said that this gateway did not hear: it follows anew.
+    world.orchestrator.skip(change());
     world
         .until("the zones are in force", || {
             world.gateway.zones.current().unwrap().revision() == 2
