@@ -249,9 +249,9 @@ struct CommandSearch {
     q: String,
     #[serde(default)]
     risk: String,
-    /// For the frame.
-    #[serde(default)]
-    done: Option<IgnoredAny>,
+    /// For the frame, which reads it itself.
+    #[serde(default, rename = "done")]
+    _done: Option<IgnoredAny>,
 }
 
 /// `GET /services/{name}?q=&risk=`.
@@ -272,7 +272,7 @@ async fn service_page(
     name: &ServiceName,
     search: CommandSearch,
 ) -> Result<ServicePage, Error> {
-    let CommandSearch { q, risk, done: _ } = search;
+    let CommandSearch { q, risk, .. } = search;
     let known = services::one(orchestrator, name).await?;
     let placed = Placed::now(orchestrator).await?;
     let (Some(service), Some(latest)) = (service_row(&known, &placed), known.latest()) else {

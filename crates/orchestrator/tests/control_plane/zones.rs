@@ -224,7 +224,7 @@ async fn a_zone_counts_wherever_something_is_decided_here() {
         member(Some("list-servers"), "frozen"),
     ] {
         security.add_zone_member(&frozen, None).await.unwrap();
-        assert_eq!(verdict().await, ("refuse", vec!["zone.frozen".to_owned()]));
+        assert_eq!(verdict().await, ("hard", vec!["zone.frozen".to_owned()]));
         let view = plane.admin.approval(id).await.unwrap();
         let why = view.obstacle.unwrap();
         assert!(why.contains("Nothing in this zone"), "{why}");
@@ -285,7 +285,7 @@ async fn a_zone_counts_wherever_something_is_decided_here() {
         .call(
             "POST",
             "/api/mcp/permission-request",
-            Some(&plane.admin_token),
+            Some(CONTROL),
             Some(crate::plane::legacy_request("bot")),
         )
         .await;
