@@ -53,3 +53,4 @@ mod refused;
 mod watch;
 mod wire;
 mod workflow;
+mod zones;

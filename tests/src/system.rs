@@ -62,6 +62,14 @@ pub struct Pair {
     _data: TempDir,
 }
 
+/// A second gateway beside that of a [`System`], of the same orchestrator.
+pub struct SecondGateway {
+    /// `http://…` of it.
+    pub url: String,
+    _process: Process,
+    _data: TempDir,
+}
+
 /// An answer: its status and its body, as JSON where it is JSON.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -313,6 +321,31 @@ impl System {
             gateway_url: urls.gateway,
             orchestrator_url: urls.orchestrator,
             _processes: (gateway, orchestrator),
+            _data: data,
+        })
+    }
+
+    /// Starts a second gateway of this system's orchestrator.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub async fn second_gateway(&self) -> anyhow::Result<SecondGateway> {
+        let data = TempDir::with_prefix("cedargate-journey-")?;
+        let mut variables = self.variables.clone();
+        for (name, value) in [
+            ("CEDARGATE_DATA", data.path().display().to_string()),
+            ("ORCHESTRATOR_URL", self.orchestrator_url.clone()),
+            ("CEDARGATE_GATEWAY_NAME", "second".to_owned()),
+        ] {
+            variables.push((name.to_owned(), value));
+        }
+        let process = Process::start(&["gateway"], &variables)?;
+        let (url, _) = gateway_addresses(&process).await?;
+        ready(&url).await?;
+        Ok(SecondGateway {
+            url,
+            _process: process,
             _data: data,
         })
     }

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use authz::{
     AgentId, AgentName, AgentRef, ApprovalRequestId, CommandName, GrantId, RoleName, ServiceName,
-    SessionId, TeamName, TokenId, UserId, approval::Reach, command::Environment as Env,
+    SessionId, TeamName, TokenId, UserId, ZoneName, approval::Reach, command::Environment as Env,
 };
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use contract::overview::Range;
@@ -759,6 +759,9 @@ pub enum Services {
     /// A tool whose definition nobody reviewed, or that is another by now, is refused.
     #[command(subcommand)]
     Tools(Tools),
+    /// Zones that services and commands are put into, besides those of their descriptions
+    #[command(subcommand)]
+    Zones(Zones),
 }
 
 /// `cedargate services tools …`
@@ -805,6 +808,60 @@ pub enum Tools {
         #[arg(required = true)]
         tools: Vec<CommandName>,
     },
+}
+
+/// `cedargate services zones …`
+#[derive(Debug, Subcommand)]
+pub enum Zones {
+    /// What people put into zones
+    List {
+        /// Only this service's
+        service: Option<ServiceName>,
+    },
+    /// Put a service, or one command of it, into a zone
+    ///
+    /// Every gateway goes by it within a second. Policies name zones: `resource in Zone::"pci"`.
+    #[command(after_help = "Example: cedargate services zones add coolify/delete-server pci")]
+    Add(ZoneChange),
+    /// Take a service, or one command of it, out of a zone
+    ///
+    /// A zone that a description gives is changed in the description.
+    Remove(ZoneChange),
+}
+
+/// What goes into a zone or comes out of one.
+#[derive(Debug, Args)]
+pub struct ZoneChange {
+    /// A service, or one command of it: `service/command`
+    pub what: Zoned,
+    /// The zone
+    pub zone: ZoneName,
+    /// Only if zones are at this revision still, as `list` says it
+    #[arg(long, value_name = "REVISION")]
+    pub if_revision: Option<i64>,
+}
+
+/// `service` or `service/command`.
+#[derive(Clone, Debug)]
+pub struct Zoned {
+    /// The service.
+    pub service: ServiceName,
+    /// One command only.
+    pub command: Option<CommandName>,
+}
+
+impl std::str::FromStr for Zoned {
+    type Err = authz::id::InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (service, command) = text
+            .split_once('/')
+            .map_or((text, None), |(service, command)| (service, Some(command)));
+        Ok(Self {
+            service: service.parse()?,
+            command: command.map(str::parse).transpose()?,
+        })
+    }
 }
 
 /// `cedargate audit …`

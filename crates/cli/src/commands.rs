@@ -18,6 +18,7 @@ mod services;
 mod tokens;
 mod tools;
 mod users;
+mod zones;
 
 use std::collections::BTreeMap;
 
@@ -85,6 +86,9 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
         Command::Tokens(command) => tokens::run(&global, environment, command).await?,
         Command::Services(Services::Tools(command)) => {
             tools::run(&Context::new(&global, environment)?, command).await?;
+        }
+        Command::Services(Services::Zones(command)) => {
+            zones::run(&Context::new(&global, environment)?, command).await?;
         }
         Command::Services(command) => services::run(&global, environment, &command).await?,
         Command::Connect(command) => connect::run(&global, &environment, command)?,

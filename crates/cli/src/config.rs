@@ -187,6 +187,7 @@ impl Config {
                 .path("gateway.journal")?
                 .unwrap_or_else(|| data.join("journal")),
             last_known_good: data.join("gateway-policy-set.json"),
+            last_known_zones: data.join("gateway-zones.json"),
             journal_file_bytes: settings.required("gateway.journal_file_bytes", |text| {
                 at_least_one(text).map(|n| n as u64)
             })?,

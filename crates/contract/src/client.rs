@@ -1,6 +1,7 @@
 //! The typed client of the orchestrator.
 
 mod people;
+mod zones;
 
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 

@@ -90,6 +90,11 @@ pub enum Change {
         /// Which service.
         service: ServiceName,
     },
+    /// A service or a command was put into a zone, or taken out of one.
+    ZonesChanged {
+        /// How often zones were changed by now.
+        revision: i64,
+    },
 }
 
 impl Change {
@@ -107,7 +112,8 @@ impl Change {
             Self::UserChanged { .. }
             | Self::PolicySetActivated { .. }
             | Self::PolicySetShadowed { .. }
-            | Self::ToolsReviewed { .. } => None,
+            | Self::ToolsReviewed { .. }
+            | Self::ZonesChanged { .. } => None,
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod overview;
 pub mod policy_sets;
 pub mod tools;
 pub mod users;
+pub mod zones;
 
 pub use client::Client;
 pub use error::Error;

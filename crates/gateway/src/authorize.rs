@@ -30,10 +30,11 @@ use crate::{
     authenticate::Caller,
     facts::{FactsCache, FactsError, Held},
     metrics::Metrics,
-    policy::{Active, Policies, Slices},
+    policy::{Active, Policies},
     refusal::{Asked, Denied, Refusal},
     sessions::Sessions,
     shadow::{self, Difference},
+    zones::{self, Placed, Zones},
 };
 
 /// So often a command is decided again because facts changed while it was decided.
@@ -45,6 +46,7 @@ pub(crate) struct Authorizer {
     pub(crate) orchestrator: contract::Client,
     pub(crate) facts: Arc<FactsCache>,
     pub(crate) policies: Arc<Policies>,
+    pub(crate) zones: Arc<Zones>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) clock: Clock,
@@ -95,7 +97,7 @@ impl Authorizer {
         active: &Active,
         from: Fate,
         principal: &Principal,
-        command: &Command,
+        command: (&Command, &Placed),
         at: Circumstances,
     ) -> Option<Compared> {
         let shadow = self.policies.shadow()?;
@@ -115,6 +117,7 @@ impl Authorizer {
             reason,
         } = case;
         let agent = caller.held.principal.agent().id;
+        let described = Arc::clone(&command.target);
         let mut held = caller.held.clone();
         let mut fresh_since = caller.arrived;
         if self.clock_went_back() {
@@ -128,7 +131,12 @@ impl Authorizer {
         for _ in 0..MAX_ROUNDS {
             seen.principal = Arc::clone(&held.principal);
             let active = self.policies.current().ok_or(Refusal::NoPolicySet)?;
-            let slices = active.slices(&command.target);
+            let zones = self.zones.current().ok_or(Refusal::NoZones)?;
+            // The one place where a command gets the zones that people put it into: what it
+            // is decided, recorded and put before people as from here on.
+            let placed = zones.place(&described);
+            command.target = Arc::clone(placed.target());
+            let slices = active.slices(&placed);
             let now = self.clock.now();
             // Looked up each time: it may have read something meanwhile.
             seen.session = self.sessions.enter(agent, caller.session.as_ref(), now);
@@ -147,7 +155,7 @@ impl Authorizer {
                             &active,
                             Fate::Permit,
                             &held.principal,
-                            permit.command(),
+                            (permit.command(), &placed),
                             at,
                         );
                         return Ok(permit);
@@ -171,8 +179,13 @@ impl Authorizer {
                             Escalation::Hard { .. } => Fate::Refuse,
                             Escalation::Liftable { .. } => Fate::Escalate,
                         };
-                        seen.difference =
-                            self.compare(&active, fate, &held.principal, &refused.command, at);
+                        seen.difference = self.compare(
+                            &active,
+                            fate,
+                            &held.principal,
+                            (&refused.command, &placed),
+                            at,
+                        );
                         let denied = self
                             .deny(
                                 decision,
@@ -410,13 +423,13 @@ fn opening(
 
 /// Which commands of a service an agent may see: their places in the list.
 pub(crate) fn listed(
-    policies: &crate::policy::Active,
+    (policies, zones): (&Active, &zones::Known),
     principal: &Principal,
     commands: &[handlers::catalog::CommandInfo],
     now: authz::Timestamp,
 ) -> Vec<usize> {
     let may_list = |command: &handlers::catalog::CommandInfo| {
-        let slices: Arc<Slices> = policies.slices(&command.target);
+        let slices = policies.slices(&zones.place(&command.target));
         decide::may_list(slices.list(), principal, now)
     };
     let places = commands.iter().enumerate();

@@ -40,6 +40,8 @@ pub struct Config {
     /// Where the policy set in force is kept, for a start without the orchestrator: a
     /// file that is made if missing.
     pub last_known_good: PathBuf,
+    /// Where the zones that people assigned are kept, in the same way.
+    pub last_known_zones: PathBuf,
     /// Where approval requests are decided: put before `/approvals/{id}` in refusals.
     pub approvals_url: String,
     /// How the doors for clients of the Model Context Protocol behave.

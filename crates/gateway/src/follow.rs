@@ -14,7 +14,10 @@ use handlers::Catalog;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::{facts::FactsCache, metrics::Metrics, policy::Policies, reported, reviews::Reviews};
+use crate::{
+    facts::FactsCache, metrics::Metrics, policy::Policies, reported, reviews::Reviews,
+    zones::Zones,
+};
 
 /// A feed that says nothing for so long is cut: it sends a heartbeat each second.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -48,6 +51,7 @@ pub(crate) struct Follower {
     pub(crate) orchestrator: contract::Client,
     pub(crate) facts: Arc<FactsCache>,
     pub(crate) policies: Arc<Policies>,
+    pub(crate) zones: Arc<Zones>,
     /// This gateway, as it reports itself.
     pub(crate) gateway: String,
     /// What it can carry out.
@@ -67,6 +71,7 @@ impl Follower {
             () = self.follow(&wanted, &reviews_wanted) => {}
             () = self.keep_policy_set(&wanted) => {}
             () = self.keep_reviews(&reviews_wanted) => {}
+            () = self.zones.keep(&self.orchestrator) => {}
             () = self.report() => {}
             () = stop.cancelled() => {}
         }
@@ -108,6 +113,7 @@ impl Follower {
         self.facts.invalidate_all();
         policy_set_wanted.notify_one();
         reviews_wanted.notify_one();
+        self.zones.want();
         self.policies.report();
         *pause = FIRST_PAUSE;
         self.connected.0.store(true, Ordering::Release);
@@ -138,6 +144,9 @@ impl Follower {
             }
             if matches!(event.change, Change::ToolsReviewed { .. }) {
                 reviews_wanted.notify_one();
+            }
+            if matches!(event.change, Change::ZonesChanged { .. }) {
+                self.zones.want();
             }
             // Nobody may be waiting.
             let _ = self.changes.send(event.change);

@@ -1,24 +1,45 @@
-//! The policy set in force, kept on disk: what a gateway starts with when it cannot have
-//! the orchestrator's.
+//! What the orchestrator said last, kept on disk: what a gateway starts with when it cannot
+//! ask it.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
+    marker::PhantomData,
     path::{Path, PathBuf},
 };
 
 use contract::policy_sets::PolicySetBundle;
+use serde::{Serialize, de::DeserializeOwned};
 
-/// No policy set is larger, as JSON.
+/// Nothing that is kept is larger, as JSON.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The file of the policy set that was in force last.
-#[derive(Clone, Debug)]
-pub(crate) struct LastKnownGood {
-    path: PathBuf,
+/// What can be kept: it says itself whether it is whole.
+pub(crate) trait Kept: Serialize + DeserializeOwned {
+    /// Why it is not what was kept, if it is not.
+    fn damage(&self) -> Option<&'static str>;
 }
 
-/// Why what is kept cannot be used. It is left as it is, and overwritten by the next set.
+impl Kept for PolicySetBundle {
+    fn damage(&self) -> Option<&'static str> {
+        (self.sources.version() != self.version).then_some("its sources do not have its digest")
+    }
+}
+
+/// The file of what was known last.
+#[derive(Debug)]
+pub(crate) struct LastKnownGood<T> {
+    path: PathBuf,
+    holds: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for LastKnownGood<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.path.clone())
+    }
+}
+
+/// Why what is kept cannot be used. It is left as it is, and overwritten by what is kept next.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
     /// Nothing was kept yet.
@@ -27,35 +48,40 @@ pub(crate) enum Unusable {
     /// It cannot be read.
     #[error("it cannot be read")]
     Unreadable(#[source] io::Error),
-    /// It is no policy set, or not wholly.
+    /// It is not what was kept, or not wholly.
     #[error("it is damaged: {0}")]
     Damaged(String),
 }
 
-impl LastKnownGood {
+impl<T> LastKnownGood<T> {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self {
+            path,
+            holds: PhantomData,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
 
-    /// Keeps a set instead of the one before: one or the other is there whatever happens.
+impl<T: Kept> LastKnownGood<T> {
+    /// Keeps this instead of what was kept before: one or the other is there whatever happens.
     ///
     /// # Errors
     ///
-    /// When the disk says no; then the one before is kept.
-    pub(crate) fn keep(&self, bundle: &PolicySetBundle) -> io::Result<()> {
-        replace(&self.path, &serde_json::to_vec(bundle)?)
+    /// When the disk says no; then what was kept before is.
+    pub(crate) fn keep(&self, known: &T) -> io::Result<()> {
+        replace(&self.path, &serde_json::to_vec(known)?)
     }
 
-    /// What was kept, if it is whole: its sources have the digest that it is named by.
+    /// What was kept, if it is whole.
     ///
     /// # Errors
     ///
     /// See [`Unusable`].
-    pub(crate) fn read(&self) -> Result<PolicySetBundle, Unusable> {
+    pub(crate) fn read(&self) -> Result<T, Unusable> {
         let metadata = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unusable::Nothing),
             Err(error) => return Err(Unusable::Unreadable(error)),
@@ -63,21 +89,19 @@ impl LastKnownGood {
         };
         if !metadata.is_file() || metadata.len() > MAX_BYTES {
             return Err(Unusable::Damaged(
-                "it is not a file of a policy set's size".to_owned(),
+                "it is not a file of a sensible size".to_owned(),
             ));
         }
         let mut text = Vec::new();
         File::open(&self.path)
             .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text))
             .map_err(Unusable::Unreadable)?;
-        let bundle: PolicySetBundle =
+        let known: T =
             serde_json::from_slice(&text).map_err(|error| Unusable::Damaged(error.to_string()))?;
-        if bundle.sources.version() != bundle.version {
-            return Err(Unusable::Damaged(
-                "its sources do not have its digest".to_owned(),
-            ));
+        match known.damage() {
+            Some(why) => Err(Unusable::Damaged(why.to_owned())),
+            None => Ok(known),
         }
-        Ok(bundle)
     }
 }
 
@@ -124,7 +148,8 @@ mod tests {
     #[test]
     fn what_is_kept_is_whole_or_not_used() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = LastKnownGood::new(folder.path().join("state/policy-set.json"));
+        let kept: LastKnownGood<PolicySetBundle> =
+            LastKnownGood::new(folder.path().join("state/policy-set.json"));
         assert!(matches!(kept.read(), Err(Unusable::Nothing)));
         let first = bundle(sources());
         kept.keep(&first).unwrap();

@@ -4,8 +4,9 @@
 //! makes it an [`AgentRequest`]. `parse.rs` reads its body into a command, and
 //! [`Gateway::journey`] takes that to its handler, or refuses it. `facts.rs`, `policy.rs`
 //! and `follow.rs` keep what decisions rest on; `journal.rs` keeps what came of them.
-//! `last_known_good.rs` keeps the policy set over restarts; `shadow.rs` compares with
-//! one that is not enforced.
+//! `zones.rs` adds the zones that people put commands into; `last_known_good.rs` keeps
+//! policy set and zones over restarts; `shadow.rs` compares with a policy set that is not
+//! enforced.
 
 mod answer;
 mod authenticate;
@@ -31,6 +32,7 @@ mod sessions;
 mod shadow;
 mod status;
 mod waiting;
+mod zones;
 
 use std::{
     convert::Infallible,
@@ -73,6 +75,7 @@ use crate::{
     service::{RequestId, millis},
     sessions::Sessions,
     waiting::Patience,
+    zones::Zones,
 };
 
 /// A gateway that is up.
@@ -157,6 +160,7 @@ pub(crate) struct Gateway {
     orchestrator: contract::Client,
     metrics: Arc<Metrics>,
     policies: Arc<Policies>,
+    zones: Arc<Zones>,
     authenticator: Arc<Authenticator>,
     authorizer: Authorizer,
     sessions: Arc<Sessions>,
@@ -246,6 +250,9 @@ impl Gateway {
             clock.clone(),
             Arc::clone(&metrics),
         ));
+        let zones = Arc::new(Zones::new(LastKnownGood::new(
+            config.last_known_zones.clone(),
+        )));
         let connected = Arc::new(Connected::default());
         let (changes, _) = broadcast::channel(256);
         let (stop, stop_shipping) = (CancellationToken::new(), CancellationToken::new());
@@ -253,6 +260,7 @@ impl Gateway {
             orchestrator: orchestrator.clone(),
             facts: Arc::clone(&facts),
             policies: Arc::clone(&policies),
+            zones: Arc::clone(&zones),
             gateway: journal.gateway().to_owned(),
             catalog: Arc::clone(&catalog),
             reviews: Reviews::new(
@@ -285,6 +293,7 @@ impl Gateway {
             orchestrator: orchestrator.clone(),
             facts,
             policies: Arc::clone(&policies),
+            zones: Arc::clone(&zones),
             metrics: Arc::clone(&metrics),
             sessions: Arc::clone(&sessions),
             clock: clock.clone(),
@@ -301,6 +310,7 @@ impl Gateway {
             orchestrator,
             metrics,
             policies,
+            zones,
             authenticator: Arc::new(authenticator),
             authorizer,
             sessions,
@@ -488,6 +498,7 @@ impl Gateway {
         Ok(Listing {
             catalog: &self.catalog,
             policies: self.policies.current().ok_or(Refusal::NoPolicySet)?,
+            zones: self.zones.current().ok_or(Refusal::NoZones)?,
             principal: &caller.held.principal,
             now: self.clock.now(),
         })

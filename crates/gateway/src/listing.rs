@@ -9,12 +9,13 @@ use handlers::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{answer::put, authorize::listed, policy::Active};
+use crate::{answer::put, authorize::listed, policy::Active, zones};
 
 /// One agent's view of the catalog.
 pub(crate) struct Listing<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) policies: Arc<Active>,
+    pub(crate) zones: Arc<zones::Known>,
     pub(crate) principal: &'a Principal,
     pub(crate) now: Timestamp,
 }
@@ -28,7 +29,12 @@ struct Seen {
 
 impl Listing<'_> {
     fn seen(&self, service: Arc<ServiceInfo>) -> Option<Seen> {
-        let commands = listed(&self.policies, self.principal, &service.commands, self.now);
+        let commands = listed(
+            (&self.policies, &self.zones),
+            self.principal,
+            &service.commands,
+            self.now,
+        );
         // A service of which nothing may be seen does not exist for this agent.
         (!commands.is_empty() || service.commands.is_empty()).then_some(Seen { service, commands })
     }

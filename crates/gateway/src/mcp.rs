@@ -53,6 +53,7 @@ use crate::{
     parse,
     refusal::Refusal,
     service,
+    sessions::SessionName,
     waiting::news_of,
 };
 
@@ -244,10 +245,11 @@ impl Gateway {
     }
 
     fn mcp_may_list(&self, caller: &Caller, target: &Arc<Target>) -> bool {
-        self.policies.current().is_some_and(|active| {
-            let slices = active.slices(target);
-            decide::may_list(slices.list(), &caller.held.principal, self.clock.now())
-        })
+        let (Some(active), Some(zones)) = (self.policies.current(), self.zones.current()) else {
+            return false;
+        };
+        let slices = active.slices(&zones.place(target));
+        decide::may_list(slices.list(), &caller.held.principal, self.clock.now())
     }
 }
 
@@ -287,13 +289,17 @@ impl Visit {
         Ok(answered.unwrap_or_else(|fault| fault.into_response(id)))
     }
 
-    async fn message(self, body: &Bytes, message: &Message<'_>) -> Result<Response<Body>, Fault> {
+    async fn message(mut self, body: &Bytes, message: &Message<'_>) -> Result<Response<Body>, Fault> {
         let era = headers::era(&self.headers, message)?;
         // There are no sessions in the newer protocol: one that is named means nothing.
         let session = match era {
             Era::Legacy => self.session()?,
             Era::Modern => None,
         };
+        if let Some(id) = &session {
+            // A longer one than has room is that of calls without a name.
+            self.caller.session = SessionName::new(id).ok();
+        }
         match &message.kind {
             Kind::Notification { method } => {
                 if !method::notification(method) {

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use crate::{
     last_known_good::{LastKnownGood, Unusable},
     metrics::Metrics,
+    zones::Placed,
 };
 
 /// So many commands have their slices in memory; the catalog has some hundreds.
@@ -52,8 +53,9 @@ impl Active {
         self.since
     }
 
-    /// The slices of one command, kept for as long as this set is in force.
-    pub(crate) fn slices(&self, target: &Arc<Target>) -> Arc<Slices> {
+    /// The slices of one command in its zones, kept for as long as this set is in force.
+    pub(crate) fn slices(&self, placed: &Placed) -> Arc<Slices> {
+        let target = placed.target();
         if let Some(slices) = self.slices.get(&target.key)
             && Arc::ptr_eq(&slices.target, target)
         {
@@ -112,7 +114,7 @@ pub(crate) struct Policies {
     /// said that it is right.
     unconfirmed: AtomicBool,
     problems: Mutex<Problems>,
-    last_known_good: LastKnownGood,
+    last_known_good: LastKnownGood<PolicySetBundle>,
     /// Wakes whoever reports what is in force.
     changed: Notify,
     clock: Clock,
@@ -151,7 +153,11 @@ impl NotLoaded {
 }
 
 impl Policies {
-    pub(crate) fn new(last_known_good: LastKnownGood, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        last_known_good: LastKnownGood<PolicySetBundle>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             active: ArcSwapOption::empty(),
             shadow: ArcSwapOption::empty(),

@@ -71,6 +71,11 @@ pub(crate) enum Refusal {
         "no policy set is loaded yet, so nothing is permitted; the gateway fetches it from the orchestrator"
     )]
     NoPolicySet,
+    /// Nothing is known yet of zones that people assigned.
+    #[error(
+        "nothing is known yet of the zones that commands are in, so nothing is permitted; the gateway asks the orchestrator"
+    )]
+    NoZones,
     /// The journal cannot be written.
     #[error("the journal cannot be written, so no command is carried out")]
     Journal,
@@ -571,6 +576,13 @@ impl Refusal {
                 StatusCode::SERVICE_UNAVAILABLE,
                 -32001,
                 "no_policy_set",
+                soon,
+                json!({"service": "orchestrator", "retryable": true}),
+            ),
+            Self::NoZones => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                -32001,
+                "no_zones",
                 soon,
                 json!({"service": "orchestrator", "retryable": true}),
             ),

@@ -7,7 +7,7 @@ use authz::{
     shadow::{Fate, preview},
 };
 
-use crate::policy::Active;
+use crate::{policy::Active, zones::Placed};
 
 /// What a shadow would have decided otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,13 +26,13 @@ pub(crate) fn compare(
     shadow: &Active,
     enforced: Fate,
     principal: &Principal,
-    command: &Command,
+    (command, placed): (&Command, &Placed),
     at: Circumstances,
 ) -> Option<Difference> {
     let version = shadow.version().clone();
     // Nothing shared is left half changed by a panic: slices are made whole or not at all.
     let previewed = catch_unwind(AssertUnwindSafe(|| {
-        let slices = shadow.slices(&command.target);
+        let slices = shadow.slices(placed);
         preview(slices.invoke(), slices.escalate(), principal, command, at)
     }));
     match previewed {

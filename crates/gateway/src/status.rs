@@ -35,6 +35,7 @@ pub(crate) struct Readiness {
 #[derive(Debug, Serialize, ToSchema)]
 struct Checks {
     policy_set: PolicySetCheck,
+    zones: ZonesCheck,
     orchestrator: Check,
     journal: Check,
 }
@@ -59,6 +60,19 @@ struct PolicySetCheck {
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
     /// `orchestrator`, or `last_known_good` when it is from this gateway's disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
+}
+
+/// Whether it is known which zones people put services and commands into.
+#[derive(Debug, Serialize, ToSchema)]
+struct ZonesCheck {
+    #[serde(flatten)]
+    check: Check,
+    /// How often they were changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<i64>,
+    /// `orchestrator`, or `last_known` when it is from this gateway's disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<&'static str>,
 }
@@ -150,13 +164,25 @@ impl Gateway {
             since: policies.as_ref().map(|active| active.since()),
             source: loaded.then_some(source),
         };
-        let ready = loaded && orchestrator && journal;
+        let known = self.zones.current();
+        let zones_source = if self.zones.is_last_known() {
+            "last_known"
+        } else {
+            "orchestrator"
+        };
+        let zones = ZonesCheck {
+            check: Check::of(known.is_some(), "nothing is known yet of assigned zones"),
+            revision: known.as_ref().map(|known| known.revision()),
+            source: known.is_some().then_some(zones_source),
+        };
+        let ready = loaded && known.is_some() && orchestrator && journal;
         let body = Readiness {
             status: if ready { "ready" } else { "not_ready" },
             timestamp: self.clock.now(),
             version: env!("CARGO_PKG_VERSION"),
             checks: Checks {
                 policy_set,
+                zones,
                 orchestrator: Check::of(orchestrator, "the orchestrator cannot be reached"),
                 journal: Check::of(journal, "the journal cannot be written"),
             },

@@ -4,6 +4,7 @@ mod policies;
 mod sessions;
 mod waiting;
 pub(crate) mod world;
+mod zones;
 
 use authz::{Risk, Scope};
 use contract::{approvals::ApprovalStatus, feed::Change};

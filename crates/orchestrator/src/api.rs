@@ -15,6 +15,7 @@ mod policy_sets;
 mod services;
 mod tools;
 pub(crate) mod users;
+mod zones;
 
 pub(crate) use self::{gateway::hash_of, gateways::is_silent};
 
@@ -134,6 +135,9 @@ fn people() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(tools::show))
         .routes(routes!(tools::approve))
         .routes(routes!(tools::withdraw))
+        .routes(routes!(zones::list))
+        .routes(routes!(zones::add_service, zones::remove_service))
+        .routes(routes!(zones::add_command, zones::remove_command))
         .routes(routes!(services::explain))
         .routes(routes!(services::overview))
         .routes(routes!(notifications::list, notifications::create))
@@ -171,6 +175,7 @@ fn gateways() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(gateway::spend))
         .routes(routes!(gateway::policy_set))
         .routes(routes!(gateway::shadow))
+        .routes(routes!(zones::for_gateways))
         .routes(routes!(gateway::status))
         .routes(routes!(gateway::journal))
         .routes(routes!(tools::reviews))

@@ -18,7 +18,10 @@ use authz::{
     redact,
     slice::Action,
 };
-use contract::approvals::{Approve, OpenApproval};
+use contract::{
+    approvals::{Approve, OpenApproval},
+    zones::AssignedZones,
+};
 use serde_json::Map;
 use store::{
     Actor, StoreError,
@@ -38,7 +41,7 @@ use self::{
     opening::{Key, Leader, Part},
     text::{check_reason, shown},
 };
-use crate::{Orchestrator, authenticate::Person, error::Error};
+use crate::{Orchestrator, authenticate::Person, error::Error, zones};
 
 /// What an approval grants when nobody says for how long.
 const DEFAULT_DURATION: Duration = Duration::from_hours(1);
@@ -64,7 +67,10 @@ pub(crate) async fn open(
         .agent(&AgentRef::Id(open.agent))
         .await?
         .agent;
-    let ask = ask(agent, None, open.target, open.digest, open.approvals);
+    // The gateway may not have heard yet of the latest zones.
+    let zones = zones::now(orchestrator).await?;
+    let target = zones.added_to(&open.target).unwrap_or(open.target);
+    let ask = ask(agent, None, target, open.digest, open.approvals);
     let actor = Actor {
         user: None,
         via: "gateway",
@@ -111,7 +117,7 @@ pub(crate) async fn open_for_service(
     let name: CommandName = SERVICE_ACCESS
         .parse()
         .map_err(|error| Error::Bug(format!("{error}")))?;
-    let target = Arc::new(Target {
+    let target = Target {
         key: authz::CommandKey {
             service: service.clone(),
             name,
@@ -125,7 +131,9 @@ pub(crate) async fn open_for_service(
         risk: Risk::Write,
         zones: std::collections::BTreeSet::new(),
         pinned: true,
-    });
+    };
+    let zones = zones::now(orchestrator).await?;
+    let target = Arc::new(zones.added_to(&target).unwrap_or(target));
 
     let in_force = orchestrator.in_force();
     let principal = Principal::new(facts);
@@ -373,7 +381,8 @@ pub(crate) async fn approve(
                 let may = |ask: &Ask| {
                     may_approve(&in_force.set, &person.user, ask, reach, duration, presence)
                 };
-                for ask in as_asked_and_as_it_is(now) {
+                let zones = zones::assigned(now.zones);
+                for ask in as_asked_and_as_it_is(now, &zones) {
                     may(&ask)?;
                 }
                 let Some(grant) = now.grant else {
@@ -382,6 +391,7 @@ pub(crate) async fn approve(
                 view::decide_again(
                     &in_force,
                     now.approval,
+                    &zones,
                     now.facts,
                     grant,
                     !now.complete,
@@ -431,7 +441,7 @@ pub(crate) async fn reject(
     let stored = orchestrator
         .store()
         .reject(id, decision, retry_at, &actor, |now: &Proposal<'_>| {
-            for ask in as_asked_and_as_it_is(now) {
+            for ask in as_asked_and_as_it_is(now, &zones::assigned(now.zones)) {
                 may_reject(&in_force.set, &person.user, &ask, presence)?;
             }
             Ok::<_, Error>(())
@@ -449,9 +459,10 @@ pub(crate) async fn reject(
 }
 
 /// What is asked, of the agent as it was then, and of the agent as it is: whoever became
-/// its owner meanwhile is no more disinterested than whoever was.
-fn as_asked_and_as_it_is(now: &Proposal<'_>) -> [Ask; 2] {
-    let asked = now.approval.new.ask.clone();
+/// its owner meanwhile is no more disinterested than whoever was. In either case with the
+/// zones that the command is in by now.
+fn as_asked_and_as_it_is(now: &Proposal<'_>, zones: &AssignedZones) -> [Ask; 2] {
+    let asked = zones::placed(&now.approval.new.ask, zones).into_owned();
     let agent = now.facts.agent.clone();
     [asked.clone(), Ask { agent, ..asked }]
 }

@@ -305,6 +305,7 @@ fn contract_event(event: feed::Event) -> FeedEvent {
         feed::Change::PolicySetActivated { version } => Change::PolicySetActivated { version },
         feed::Change::PolicySetShadowed { version } => Change::PolicySetShadowed { version },
         feed::Change::ToolsReviewed { service } => Change::ToolsReviewed { service },
+        feed::Change::ZonesChanged { revision } => Change::ZonesChanged { revision },
     };
     FeedEvent {
         sequence: event.sequence,

@@ -15,7 +15,7 @@ use contract::explain::{
 };
 use serde_json::{Map, Value};
 
-use crate::{Orchestrator, activation::Loaded, error::Error, services};
+use crate::{Orchestrator, activation::Loaded, error::Error, services, zones};
 
 /// Of what is wrong with arguments, so much is said.
 const MAX_PROBLEMS: usize = 8;
@@ -88,7 +88,9 @@ pub(crate) async fn answer(
     let facts = orchestrator.store().facts(&agent, at).await?;
     let (gateway, service, command) =
         services::command(orchestrator, &question.command, question.gateway.as_deref()).await?;
-    let target = Arc::new(service.target(&command));
+    let target = service.target(&command);
+    let zones = zones::now(orchestrator).await?;
+    let target = Arc::new(zones.added_to(&target).unwrap_or(target));
     let arguments = fitting(&command.arguments, question.arguments)?;
     let set = policy_set(orchestrator, question.policy_set.as_ref()).await?;
     let circumstances = Circumstances {

@@ -36,6 +36,7 @@ mod tools;
 mod ui;
 mod verification;
 mod websocket;
+mod zones;
 
 use std::{
     collections::BTreeSet,
@@ -109,6 +110,8 @@ struct Inner {
     people: people::State,
     /// What is enforced; replaced whole.
     in_force: watch::Sender<Arc<InForce>>,
+    /// Zones that people put services and commands into.
+    zones: zones::Heard,
     /// Held by whoever changes what is in force, or beside it.
     activation: tokio::sync::Mutex<()>,
     folder: Mutex<FolderStatus>,
@@ -197,6 +200,7 @@ impl Orchestrator {
         store.ensure_agent(&local_agent()?, &actor).await?;
 
         let (in_force, folder) = policy_folder::start(&config, &store, &clock).await?;
+        let zones = zones::Heard::of(&store).await?;
         let feed = Feed::start(&store).await?;
         let control = config
             .control_token
@@ -212,6 +216,7 @@ impl Orchestrator {
                 origins,
                 people,
                 in_force: watch::Sender::new(Arc::new(in_force)),
+                zones,
                 activation: tokio::sync::Mutex::new(()),
                 folder: Mutex::new(folder),
                 bootstrap: Mutex::new(None),
@@ -315,6 +320,7 @@ impl Orchestrator {
             () = shutdown.cancelled() => {}
             () = policy_folder::watch(self) => {}
             () = policy_folder::follow(self) => {}
+            () = zones::follow(self) => {}
             () = self.sweep() => {}
             () = Box::pin(notifications::run(self)) => {}
         }

@@ -8,8 +8,8 @@
 //! fuzzer holds it against the running server.
 
 use authz::{
-    AgentId, AgentName, AgentRef, ApprovalRequestId, GrantId, MessageId, PolicySetVersion,
-    RoleName, ServiceName, TargetName, TeamName, TokenId, UserId,
+    AgentId, AgentName, AgentRef, ApprovalRequestId, CommandName, GrantId, MessageId,
+    PolicySetVersion, RoleName, ServiceName, TargetName, TeamName, TokenId, UserId, ZoneName,
 };
 use axum::{http::header, response::IntoResponse};
 use contract::error::ErrorBody;
@@ -35,7 +35,7 @@ kinds of events may be added; nothing is removed and nothing changes its meaning
 what it does not know. Bodies that are sent may hold known members only.
 
 Refusals are `{\"detail\": \"…\"}`. Times are RFC 3339 in UTC. `ETag` says at which revision an \
-agent or a user is, and `If-Match` makes a change happen only at that revision.
+agent, a user or the zones are, and `If-Match` makes a change happen only at that revision.
 
 `/ws` and `/api/feed` tell of every change in order; each event has a sequence, and `?after=` \
 resumes behind one.";
@@ -237,6 +237,7 @@ fn add_components(components: &mut Components) {
     name::<AgentName>(components);
     name::<AgentRef>(components);
     name::<ApprovalRequestId>(components);
+    name::<CommandName>(components);
     name::<GrantId>(components);
     name::<MessageId>(components);
     name::<PolicySetVersion>(components);
@@ -246,6 +247,7 @@ fn add_components(components: &mut Components) {
     name::<TeamName>(components);
     name::<TokenId>(components);
     name::<UserId>(components);
+    name::<ZoneName>(components);
     for Refusal {
         name, description, ..
     } in &REFUSALS

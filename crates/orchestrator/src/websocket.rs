@@ -376,7 +376,8 @@ async fn said(
         | Change::GrantEnded { .. }
         | Change::PolicySetActivated { .. }
         | Change::PolicySetShadowed { .. }
-        | Change::ToolsReviewed { .. } => return Ok(None),
+        | Change::ToolsReviewed { .. }
+        | Change::ZonesChanged { .. } => return Ok(None),
     };
     Ok(Some(value.to_string().into()))
 }

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 pub use self::decide::Decision;
 
-use crate::StoreError;
+use crate::{StoreError, zones::ZoneAssignments};
 
 /// Where a request stands, as stored; a pending one past its expiry is expired,
 /// whether or not a sweeper has said so.
@@ -145,6 +145,8 @@ pub struct Proposal<'a> {
     pub approval: &'a StoredApproval,
     /// The agent as it is now, with its live grants; the request has it as it was.
     pub facts: &'a Facts,
+    /// Zones that people put services and commands into, as they are now.
+    pub zones: &'a ZoneAssignments,
     /// The grant that would come out, for an approval. While [`Proposal::complete`] is
     /// false a second person is still missing from it.
     pub grant: Option<&'a Grant>,

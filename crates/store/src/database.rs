@@ -149,6 +149,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         "mcp tools",
         include_str!("../../../migrations/0009_mcp_tools.sql"),
     ),
+    (
+        12,
+        "zones",
+        include_str!("../../../migrations/0012_zones.sql"),
+    ),
 ];
 
 pub(crate) fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {

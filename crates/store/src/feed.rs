@@ -72,6 +72,8 @@ pub enum Change {
     PolicySetShadowed { version: Option<PolicySetVersion> },
     /// Definitions of a service's tools were reviewed, or a review was withdrawn.
     ToolsReviewed { service: ServiceName },
+    /// A service or a command was put into a zone, or taken out of one.
+    ZonesChanged { revision: i64 },
 }
 
 statements! {

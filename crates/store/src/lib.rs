@@ -30,6 +30,7 @@ mod tokens;
 pub mod tools;
 pub mod users;
 mod write;
+pub mod zones;
 
 pub use database::Store;
 pub use error::StoreError;

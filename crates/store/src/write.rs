@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use authz::{AgentId, CommandKey, time::Timestamp};
+use authz::{AgentId, CommandKey, ServiceName, time::Timestamp};
 
 use crate::{
     Actor, Store, StoreError,
@@ -134,6 +134,16 @@ impl Write {
 
     /// Adds a line to the audit trail.
     pub(crate) async fn record(&mut self, record: Record<'_>) -> Result<(), StoreError> {
+        let service = record.command.map(|command| &command.service);
+        self.record_of(service, record).await
+    }
+
+    /// The same, found by this service.
+    pub(crate) async fn record_of(
+        &mut self,
+        service: Option<&ServiceName>,
+        record: Record<'_>,
+    ) -> Result<(), StoreError> {
         let Record {
             kind,
             agent,
@@ -171,7 +181,7 @@ impl Write {
             .bind(user)
             .bind(command.map(ToString::to_string))
             .bind(entry)
-            .bind(command.map(|command| command.service.to_string()))
+            .bind(service.map(ToString::to_string))
             .execute(c)
             .await
             .map(drop)?);

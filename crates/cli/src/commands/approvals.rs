@@ -146,7 +146,8 @@ fn approval_of(change: &Change) -> Option<ApprovalRequestId> {
         | Change::GrantEnded { .. }
         | Change::PolicySetActivated { .. }
         | Change::PolicySetShadowed { .. }
-        | Change::ToolsReviewed { .. } => None,
+        | Change::ToolsReviewed { .. }
+        | Change::ZonesChanged { .. } => None,
     }
 }
 

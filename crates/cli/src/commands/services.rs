@@ -131,8 +131,8 @@ fn configured(
             let service = known(&catalog, name)?;
             output.print(&as_json(&service), |output| detail(output, &service))
         }
-        // Of the orchestrator, not of this machine: see `tools.rs`.
-        Services::Tools(_) => Ok(()),
+        // Of the orchestrator, not of this machine: see `tools.rs` and `zones.rs`.
+        Services::Tools(_) | Services::Zones(_) => Ok(()),
         Services::Schema { name, command } => {
             let service = known(&catalog, name)?;
             let fragments = fragments(&service, command.as_deref())?;

@@ -98,7 +98,8 @@ async fn follow_once(client: &Client, updates: &Sender<Update>) -> Result<(), Er
             // What one may choose may be something else now.
             Change::UserChanged { .. }
             | Change::AgentChanged { .. }
-            | Change::PolicySetActivated { .. } => all(client, updates).await?,
+            | Change::PolicySetActivated { .. }
+            | Change::ZonesChanged { .. } => all(client, updates).await?,
             Change::GrantEnded { .. }
             | Change::PolicySetShadowed { .. }
             | Change::ToolsReviewed { .. } => {}

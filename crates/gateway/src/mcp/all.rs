@@ -115,10 +115,16 @@ impl Gateway {
             return Err(invalid("the list has one page"));
         }
         let policies = self.policies.current().ok_or_else(not_ready)?;
+        let zones = self.zones.current().ok_or_else(not_ready)?;
         let principal = &caller.held.principal;
         let mut tools = Vec::new();
         for service in self.catalog.services() {
-            let seen = listed(&policies, principal, &service.commands, self.clock.now());
+            let seen = listed(
+                (&policies, &zones),
+                principal,
+                &service.commands,
+                self.clock.now(),
+            );
             let commands = seen
                 .into_iter()
                 .filter_map(|place| service.commands.get(place));

@@ -25,7 +25,9 @@ use super::{
     onward,
     stream::{Event, Look, Looked, Plain, Record, Recorded, Watched},
 };
-use crate::{answer::Body, authenticate::Caller, parse, policy::Active, refusal::Refusal};
+use crate::{
+    answer::Body, authenticate::Caller, parse, policy::Active, refusal::Refusal, zones::Known,
+};
 
 /// A request that policy decides as a command.
 pub(super) struct Ask {
@@ -278,6 +280,7 @@ impl Ask {
                 return Err(outcome.err().unwrap_or(Refusal::Internal));
             }
         };
+        let untrusted = gateway.catalog.is_untrusted(&subject.command);
         let mut record = Record {
             gateway: Arc::clone(gateway),
             subject,
@@ -295,6 +298,10 @@ impl Ask {
             self.body.clone(),
         );
         let forwarded = service.forward(Passage::Permitted(&permit), request).await;
+        // Before the answer leaves. What a server says of a failure is its content, too.
+        if untrusted {
+            gateway.sessions.taint(caller.held.principal.agent().id);
+        }
         let response = match forwarded {
             Ok(response) => response,
             Err(error) => {
@@ -415,15 +422,17 @@ impl Visit {
 struct AgentSight {
     visit: Arc<Visit>,
     policies: Option<Arc<Active>>,
+    zones: Option<Arc<Known>>,
 }
 
 impl AgentSight {
     fn may_list(&self, target: &Arc<Target>) -> bool {
         let (gateway, caller) = (&self.visit.gateway, &self.visit.caller);
-        self.policies.as_ref().is_some_and(|active| {
-            let slices = active.slices(target);
-            decide::may_list(slices.list(), &caller.held.principal, gateway.clock.now())
-        })
+        let (Some(active), Some(zones)) = (&self.policies, &self.zones) else {
+            return false;
+        };
+        let slices = active.slices(&zones.place(target));
+        decide::may_list(slices.list(), &caller.held.principal, gateway.clock.now())
     }
 }
 
@@ -496,6 +505,7 @@ fn filtered(
     let mut sight = AgentSight {
         visit: Arc::clone(visit),
         policies: visit.gateway.policies.current(),
+        zones: visit.gateway.zones.current(),
     };
     let text = jsonrpc::utf8(data)?;
     filter::message(text, listed, caching(visit, era), &mut sight)

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use authz::{PolicySources, Source};
-use contract::feed::Change;
+use contract::{feed::Change, policy_sets::PolicySetBundle};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -100,7 +100,7 @@ async fn a_start_without_the_orchestrator_uses_what_was_in_force() {
     );
     world
         .until("that is kept now", || {
-            LastKnownGood::new(path.clone())
+            LastKnownGood::<PolicySetBundle>::new(path.clone())
                 .read()
                 .is_ok_and(|kept| kept.version == after)
         })
@@ -221,7 +221,9 @@ async fn without_any_set_everything_is_refused_until_there_is_one() {
         let file = world.folder.path().join("policy-set.json");
         world
             .until("it is kept", || {
-                LastKnownGood::new(file.clone()).read().is_ok()
+                LastKnownGood::<PolicySetBundle>::new(file.clone())
+                    .read()
+                    .is_ok()
             })
             .await;
         world.end().await;

@@ -29,6 +29,7 @@ use contract::{
     feed::{Change, FeedEvent},
     gateways::{GatewayStatus, GatewayTold},
     policy_sets::PolicySetBundle,
+    zones::GatewayZones,
 };
 use futures_util::StreamExt;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -59,6 +60,10 @@ pub(crate) struct Known {
     pub(crate) journal: Vec<Value>,
     pub(crate) policy_set: Option<PolicySetBundle>,
     pub(crate) shadow: Option<PolicySetBundle>,
+    /// Absent: it does not know of zones that people assign.
+    pub(crate) zones: Option<GatewayZones>,
+    /// A proxy answers, and nobody is behind it.
+    pub(crate) behind_a_proxy: bool,
     pub(crate) statuses: Vec<GatewayStatus>,
     pub(crate) catalogs: Vec<GatewayCatalog>,
 }
@@ -73,6 +78,8 @@ pub(crate) struct Orchestrator {
     pub(crate) slow: AtomicBool,
     pub(crate) approvals_fail: AtomicBool,
     pub(crate) approvals_full: AtomicBool,
+    /// Zones cannot be told.
+    pub(crate) zones_fail: AtomicBool,
     pub(crate) facts_asked: AtomicUsize,
     head: watch::Sender<i64>,
     journaled: watch::Sender<usize>,
@@ -135,6 +142,8 @@ impl Orchestrator {
             .route("/api/gateway/grants/{id}/spend", post(spend))
             .route("/api/gateway/policy-set", get(policy_set))
             .route("/api/gateway/shadow-policy-set", get(shadow))
+            .route("/api/gateway/zones", get(zones))
+            .route("/health", get(health))
             .route("/api/gateway/status", post(status))
             .route("/api/gateway/catalog", put(catalog))
             .route("/api/gateway/journal", post(journal))
@@ -289,6 +298,23 @@ async fn policy_set(State(fake): Fake) -> Result<Json<PolicySetBundle>, StatusCo
 
 async fn shadow(State(fake): Fake) -> Json<Option<PolicySetBundle>> {
     Json(fake.known.lock().unwrap().shadow.clone())
+}
+
+async fn health(State(fake): Fake) -> AxumResponse {
+    if fake.known.lock().unwrap().behind_a_proxy {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    Json(json!({"status": "healthy"})).into_response()
+}
+
+async fn zones(State(fake): Fake) -> AxumResponse {
+    if fake.zones_fail.load(Ordering::SeqCst) {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    match fake.known.lock().unwrap().zones.clone() {
+        Some(zones) => Json(zones).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn status(State(fake): Fake, Json(status): Json<GatewayStatus>) -> Json<GatewayTold> {
@@ -502,6 +528,7 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         journal: folder.to_owned(),
         journal_file_bytes: 64 * 1024 * 1024,
         last_known_good: folder.join("policy-set.json"),
+        last_known_zones: folder.join("zones.json"),
         approvals_url: "http://orchestrator.example/".to_owned(),
         mcp: crate::McpSettings::default(),
     }
@@ -545,6 +572,7 @@ pub(crate) async fn around() -> Around {
         slow: AtomicBool::new(false),
         approvals_fail: AtomicBool::new(false),
         approvals_full: AtomicBool::new(false),
+        zones_fail: AtomicBool::new(false),
         facts_asked: AtomicUsize::new(0),
         head,
         journaled: journaled_sender,

@@ -8,10 +8,13 @@ use authz::{
         Choice, NotPermitted, Proposed, Reach, choices, is_service_access, may_reject, would_help,
     },
 };
-use contract::approvals::{ApprovalStatus, ApprovalSummary, ApprovalView, VerdictView};
+use contract::{
+    approvals::{ApprovalStatus, ApprovalSummary, ApprovalView, VerdictView},
+    zones::AssignedZones,
+};
 use store::approvals::{NewApproval, Status, StoredApproval, Verdict};
 
-use crate::{Orchestrator, activation::InForce, authenticate::Person, error::Error};
+use crate::{Orchestrator, activation::InForce, authenticate::Person, error::Error, zones};
 
 /// What this person may choose, narrowest first; nothing once it is decided. Who approves
 /// second may narrow what the first chose, and is not offered more.
@@ -31,7 +34,7 @@ pub(crate) fn choices_of(
     let mut choices = choices(
         &orchestrator.in_force().set,
         &person.user,
-        &stored.new.ask,
+        &zones::placed(&stored.new.ask, &orchestrator.zones()),
         // What they may once they proved a second factor, where that is needed.
         person.presence(orchestrator).confirmed_now(),
     );
@@ -65,7 +68,7 @@ pub(crate) fn may_reject_of(
     may_reject(
         &orchestrator.in_force().set,
         &person.user,
-        &stored.new.ask,
+        &zones::placed(&stored.new.ask, &orchestrator.zones()),
         person.presence(orchestrator),
     )
 }
@@ -76,9 +79,11 @@ pub(crate) fn takes_step_up(
     person: &Person,
     stored: &StoredApproval,
 ) -> bool {
-    let (now, later) = (person.presence(orchestrator), &stored.new.ask);
+    let now = person.presence(orchestrator);
+    let zones = orchestrator.zones();
+    let ask = zones::placed(&stored.new.ask, &zones);
     let set = &orchestrator.in_force().set;
-    choices(set, &person.user, later, now) != choices(set, &person.user, later, now.confirmed_now())
+    choices(set, &person.user, &ask, now) != choices(set, &person.user, &ask, now.confirmed_now())
 }
 
 /// Whether this person may take it back: the agent's owner, or on whose behalf it asks.
@@ -89,7 +94,8 @@ pub(crate) fn may_withdraw_of(person: &Person, stored: &StoredApproval) -> bool 
         && (own(ask.agent.owner.as_ref()) || own(ask.requester.as_ref()))
 }
 
-/// Decides the call again under the policy set in force, as if `grant` were there.
+/// Decides the call again under the policy set in force, in the zones that it is in by now,
+/// as if `grant` were there.
 ///
 /// # Errors
 ///
@@ -97,14 +103,16 @@ pub(crate) fn may_withdraw_of(person: &Person, stored: &StoredApproval) -> bool 
 pub(super) fn decide_again(
     in_force: &InForce,
     stored: &StoredApproval,
+    zones: &AssignedZones,
     facts: &Facts,
     grant: &Grant,
     second_to_come: bool,
     now: Timestamp,
 ) -> Result<(), NotPermitted> {
     let asked = stored.asked.as_ref();
+    let ask = zones::placed(&stored.new.ask, zones);
     let proposed = Proposed {
-        ask: &stored.new.ask,
+        ask: &ask,
         arguments: asked.map_or(&stored.new.arguments, |asked| &asked.arguments),
         facts,
         grant,
@@ -154,7 +162,18 @@ async fn obstacle(
         approval: stored.new.id,
     };
     let in_force = orchestrator.in_force();
-    Ok(decide_again(&in_force, stored, &facts, &grant, ask.approvals > 1, now).err())
+    let zones = zones::now(orchestrator).await?;
+    let second_to_come = ask.approvals > 1;
+    let decided = decide_again(
+        &in_force,
+        stored,
+        &zones,
+        &facts,
+        &grant,
+        second_to_come,
+        now,
+    );
+    Ok(decided.err())
 }
 
 /// As this person sees it.

@@ -123,7 +123,8 @@ impl<'a> Planner<'a> {
             Change::UserChanged { .. }
             | Change::GrantEnded { .. }
             | Change::PolicySetShadowed { .. }
-            | Change::ToolsReviewed { .. } => Ok(()),
+            | Change::ToolsReviewed { .. }
+            | Change::ZonesChanged { .. } => Ok(()),
         }
     }
 

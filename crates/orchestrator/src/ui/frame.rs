@@ -178,6 +178,14 @@ const NOTICES: &[(&str, &str)] = &[
         "shadowed",
         "Gateways evaluate it beside what is in force. It decides nothing.",
     ),
+    (
+        "zone-added",
+        "It is in the zone. Gateways go by it within a second.",
+    ),
+    (
+        "zone-removed",
+        "It is out of the zone. Gateways go by that within a second.",
+    ),
     ("unshadowed", "Gateways evaluate only what is in force."),
     ("saved", "Saved."),
     (

@@ -1,15 +1,23 @@
-//! Services and commands: what there is, where, and who may use it.
+//! Services and commands: what there is, where, in which zones, and who may use it.
+
+mod zones;
 
 use std::collections::BTreeMap;
 
 use askama::Template;
-use authz::{CommandName, Risk, Scope, ServiceName};
-use axum::{Router, extract::State, response::Response, routing::get};
+use authz::{CommandName, Risk, Scope, ServiceName, approval::Administration};
+use axum::{
+    Router,
+    extract::State,
+    response::Response,
+    routing::{get, post},
+};
 use contract::catalog::{CatalogCommand, CommandsByRisk};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 use store::audit::AuditFilter;
 
+use self::zones::{Placed, ZoneRow};
 use super::{
     Frame, Trouble, Visitor,
     moment::Moment,
@@ -38,6 +46,8 @@ pub(super) fn routes() -> Router<Orchestrator> {
     Router::new()
         .route("/services", get(list))
         .route("/services/{service}", get(show))
+        .route("/services/{service}/zones", post(zones::add))
+        .route("/services/{service}/zones/remove", post(zones::remove))
 }
 
 #[derive(Template)]
@@ -91,6 +101,7 @@ async fn list(
     let Parameters(Search { q }) = search?;
     let wanted = q.trim().to_lowercase();
     let known = services::all(&orchestrator).await?;
+    let placed = Placed::now(&orchestrator).await?;
     let none = known.is_empty();
     let mut commands = Vec::new();
     if !wanted.is_empty() {
@@ -114,7 +125,7 @@ async fn list(
     commands.truncate(SHOWN_FOUND);
     let services = known
         .values()
-        .filter_map(service_row)
+        .filter_map(|known| service_row(known, &placed))
         .filter(|row| {
             wanted.is_empty()
                 || holds(&wanted, &row.name)
@@ -141,7 +152,7 @@ fn anchor(command: &str) -> String {
     format!("command-{command}")
 }
 
-fn service_row(known: &KnownService) -> Option<ServiceRow> {
+fn service_row(known: &KnownService, placed: &Placed) -> Option<ServiceRow> {
     let latest = &known.latest()?.service;
     let active = known
         .described
@@ -159,12 +170,7 @@ fn service_row(known: &KnownService) -> Option<ServiceRow> {
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default(),
-        zones: latest
-            .service
-            .zones
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        zones: placed.names(&latest.service.name, None, &latest.service.zones),
         active,
         failing: known.described.len() - active,
         differs: known.differs(),
@@ -177,6 +183,12 @@ fn service_row(known: &KnownService) -> Option<ServiceRow> {
 struct ServicePage {
     frame: Frame,
     service: ServiceRow,
+    zones: Vec<ZoneRow>,
+    /// This person may put commands into zones; then all of their names.
+    may_assign: bool,
+    command_names: Vec<String>,
+    /// The zone that somebody wrote, if nothing came of it.
+    zone_wanted: Option<String>,
     version: String,
     aliases: Vec<String>,
     gateways: Vec<GatewayRow>,
@@ -243,29 +255,51 @@ struct CommandSearch {
     q: String,
     #[serde(default)]
     risk: String,
+    /// For the frame, which reads it itself.
+    #[serde(default, rename = "done")]
+    _done: Option<IgnoredAny>,
 }
 
 /// `GET /services/{name}?q=&risk=`.
 async fn show(
-    Visitor { frame, .. }: Visitor,
+    visitor: Visitor,
     State(orchestrator): State<Orchestrator>,
     name: Result<Named<ServiceName>, Error>,
     search: Result<Parameters<CommandSearch>, Error>,
 ) -> Result<Response, Trouble> {
-    let Named(name) = name?;
-    let Parameters(CommandSearch { q, risk }) = search?;
-    let known = services::one(&orchestrator, &name).await?;
-    let (Some(service), Some(latest)) = (service_row(&known), known.latest()) else {
-        return Err(Error::NotFound(format!("no gateway has told of a service `{name}`")).into());
+    let (Named(name), Parameters(search)) = (name?, search?);
+    let shown = service_page(&orchestrator, visitor, &name, search).await?;
+    Ok(page(&shown))
+}
+
+async fn service_page(
+    orchestrator: &Orchestrator,
+    Visitor { frame, person }: Visitor,
+    name: &ServiceName,
+    search: CommandSearch,
+) -> Result<ServicePage, Error> {
+    let CommandSearch { q, risk, .. } = search;
+    let known = services::one(orchestrator, name).await?;
+    let placed = Placed::now(orchestrator).await?;
+    let (Some(service), Some(latest)) = (service_row(&known, &placed), known.latest()) else {
+        return Err(Error::NotFound(format!(
+            "no gateway has told of a service `{name}`"
+        )));
     };
     let store = orchestrator.store();
     let now = orchestrator.now();
-    let tools = tools::all(&orchestrator, &name).await?;
+    let tools = tools::all(orchestrator, name).await?;
     let warned: BTreeMap<CommandName, usize> = tools
         .into_iter()
         .map(|tool| (tool.name, tool.warnings.len()))
         .collect();
     let commands = known.commands();
+    let command_names = commands.iter().map(|one| one.command.name.to_string());
+    let command_names = command_names.collect();
+    let zones = placed.rows(name, &latest.service.service, &commands, now);
+    let may_assign = person
+        .may(orchestrator, Administration::ManagePolicies)
+        .is_ok();
     let total = commands.len();
     let wanted = q.trim().to_lowercase();
     let shown = commands.into_iter().filter(|known| {
@@ -275,15 +309,15 @@ async fn show(
                 || holds(&wanted, &command.summary)
                 || holds(&wanted, &command.usage))
     });
-    let standing = store.standing_access(&name, SHOWN_ACCESS).await?;
-    let grants = store.live_grants_for(&name, now, SHOWN_ACCESS).await?;
+    let standing = store.standing_access(name, SHOWN_ACCESS).await?;
+    let grants = store.live_grants_for(name, now, SHOWN_ACCESS).await?;
     let filter = AuditFilter {
         service: Some(name.to_string()),
         ..AuditFilter::default()
     };
     let lately = store.audit_search(&filter, None, SHOWN_LATELY).await?;
-    let names = Names::of(&orchestrator, &lately.rows).await?;
-    Ok(page(&ServicePage {
+    let names = Names::of(orchestrator, &lately.rows).await?;
+    Ok(ServicePage {
         version: latest.service.version.clone(),
         aliases: latest
             .service
@@ -295,7 +329,7 @@ async fn show(
         commands: shown
             .map(|known| {
                 let warnings = warned.get(&known.command.name).copied().unwrap_or(0);
-                details(&name, known, warnings)
+                details(name, known, &placed, warnings)
             })
             .collect(),
         total,
@@ -322,8 +356,12 @@ async fn show(
         service,
         search: q,
         risk,
+        zones,
+        may_assign,
+        command_names,
+        zone_wanted: None,
         frame,
-    }))
+    })
 }
 
 fn gateway_rows(known: &KnownService, now: authz::Timestamp) -> Vec<GatewayRow> {
@@ -354,7 +392,12 @@ fn scope(scope: &Scope) -> String {
     }
 }
 
-fn details(service: &ServiceName, known: KnownCommand, warnings: usize) -> CommandDetails {
+fn details(
+    service: &ServiceName,
+    known: KnownCommand,
+    placed: &Placed,
+    warnings: usize,
+) -> CommandDetails {
     let KnownCommand { command, elsewhere } = known;
     let key = format!("{service}/{}", command.name);
     CommandDetails {
@@ -363,7 +406,7 @@ fn details(service: &ServiceName, known: KnownCommand, warnings: usize) -> Comma
         key,
         name: command.name.to_string(),
         risk: command.risk,
-        zones: command.zones.iter().map(ToString::to_string).collect(),
+        zones: placed.names(service, Some(&command.name), &command.zones),
         pinned: command.pinned,
         is_tool: command.definition.is_some(),
         warnings,

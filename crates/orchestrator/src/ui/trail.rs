@@ -28,7 +28,7 @@ const PAGE: u32 = 50;
 const RELATED: u32 = 10;
 
 /// Kinds that a filter offers; any other can be written into the address.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 24] = [
     "agent_changed",
     "agent_created",
     "approval_advanced",
@@ -51,6 +51,8 @@ const KINDS: [&str; 22] = [
     "start",
     "user_changed",
     "user_created",
+    "zone_added",
+    "zone_removed",
 ];
 
 const OUTCOMES: [&str; 7] = [

@@ -64,7 +64,7 @@ fn catalog(gateway: &str, digest: &str) -> GatewayCatalog {
 }
 
 /// A gateway that has told what it is and can do.
-async fn told(plane: &Plane, gateway: &str) {
+pub(crate) async fn told(plane: &Plane, gateway: &str) {
     let status = GatewayStatus {
         gateway: gateway.to_owned(),
         software: "1.0.0".to_owned(),

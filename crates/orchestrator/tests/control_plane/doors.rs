@@ -130,6 +130,25 @@ async fn every_door_opens_for_its_own_callers_only() {
             None,
             [401, 401, 200, 401, 401, 401],
         ),
+        ("GET", "/api/zones", None, [401, 401, 401, 403, 200, 200]),
+        (
+            "PUT",
+            "/api/services/coolify/zones/pci",
+            None,
+            [401, 401, 401, 403, 403, 403],
+        ),
+        (
+            "DELETE",
+            "/api/services/coolify/commands/deploy/zones/pci",
+            None,
+            [401, 401, 401, 403, 403, 403],
+        ),
+        (
+            "GET",
+            "/api/gateway/zones",
+            None,
+            [401, 401, 200, 401, 401, 401],
+        ),
         ("GET", "/api/overview", None, [401, 401, 401, 403, 200, 200]),
         (
             "POST",

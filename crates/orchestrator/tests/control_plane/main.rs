@@ -27,3 +27,4 @@ mod slack;
 mod tools;
 mod websocket;
 mod workflow;
+mod zones;

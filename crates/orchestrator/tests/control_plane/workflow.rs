@@ -32,7 +32,7 @@ async fn open(plane: &Plane, agent: authz::AgentId, arguments: Value) -> Approva
 }
 
 /// Adds a policy to the folder, and has it enforced.
-async fn add_policy(plane: &Plane, text: &str) {
+pub(crate) async fn add_policy(plane: &Plane, text: &str) {
     let file = plane.folder.path().join("policies/zz-more.cedar");
     fs::write(file, text).unwrap();
     let before = plane.gateway.policy_set_bundle().await.unwrap().version;

@@ -15,6 +15,7 @@ use crate::{
     feed::Change,
     grants, users,
     write::{Record, Write},
+    zones,
 };
 
 statements! {
@@ -217,9 +218,11 @@ impl Store {
             StoreError::Conflict("an approval must say how far and how long".to_owned())
         })?;
         let facts = agents::facts(&mut write, approval.new.ask.agent.id).await?;
+        let zones = zones::find(&mut write).await?;
         permitted(&Proposal {
             approval: &approval,
             facts: &facts,
+            zones: &zones,
             grant: Some(&sum.grant),
             complete: sum.complete,
         })?;
@@ -242,9 +245,11 @@ impl Store {
         let mut write = self.write(actor).await?;
         let approval = undecided(&mut write, id, decision.by).await?;
         let facts = agents::facts(&mut write, approval.new.ask.agent.id).await?;
+        let zones = zones::find(&mut write).await?;
         permitted(&Proposal {
             approval: &approval,
             facts: &facts,
+            zones: &zones,
             grant: None,
             complete: true,
         })?;

@@ -7,7 +7,7 @@ use crate::{
     access, activity, agents, approvals, audit, catalogs, feed, gateways, grants, identities,
     inbox, notifications, policy_sets, roster, second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
-    tokens, tools, users, write,
+    tokens, tools, users, write, zones,
 };
 
 const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
@@ -31,6 +31,7 @@ const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("tools", tools::STATEMENTS),
     ("users", users::STATEMENTS),
     ("write", write::STATEMENTS),
+    ("zones", zones::STATEMENTS),
 ];
 
 /// Prepares every statement; says which fail.
