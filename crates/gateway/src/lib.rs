@@ -431,8 +431,11 @@ impl Gateway {
                 .await;
             let mut denied = match tried {
                 Ok((decision, answer)) => {
+                    let tokens = answer::tokens(&answer.data);
                     let mut metadata = json!({
                         "executionTime": millis(began.elapsed()),
+                        "tokensUsed": tokens,
+                        "estimated": ["tokensUsed"],
                         "service": key.service,
                         "operation": key.name,
                         "timestamp": self.clock.now(),

@@ -306,7 +306,7 @@ impl ArgumentSet {
 }
 
 impl ArgumentType {
-    const fn is_compound(self) -> bool {
+    pub(crate) const fn is_compound(self) -> bool {
         matches!(self, Self::Array | Self::Object)
     }
 }

@@ -41,9 +41,13 @@ const BUILT_IN: &[(&str, &str)] = &[
     built_in!("coolify"),
     built_in!("firecrawl"),
     built_in!("github"),
+    built_in!("magicui"),
     built_in!("mem0"),
     built_in!("n8n"),
+    built_in!("playwright"),
+    built_in!("shadcn"),
     built_in!("stripe"),
+    built_in!("taskmaster"),
 ];
 
 /// How long a service may take to answer, unless `HTTP_TIMEOUT_MS` or its description says.
@@ -272,7 +276,7 @@ impl Catalog {
             let handler = ServiceHandler::new(&description, &clients).map_err(error)?;
             let known = match &handler {
                 ServiceHandler::Mcp(_) => None,
-                described @ ServiceHandler::Http(_) => {
+                described @ (ServiceHandler::Http(_) | ServiceHandler::Local(_)) => {
                     let facts = ServiceFacts::new(&description, described.location());
                     let known = {
                         let problem = described.unavailable();

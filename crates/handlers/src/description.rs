@@ -103,6 +103,8 @@ pub(crate) struct Description {
     pub(crate) commands: Vec<Command>,
     /// Of kind `mcp`, which needs it.
     pub(crate) mcp: Option<McpTable>,
+    /// Of kind `local`, which needs it.
+    pub(crate) local: Option<LocalTable>,
 }
 
 const fn four_mebibytes() -> usize {
@@ -145,6 +147,8 @@ pub(crate) enum Kind {
     Http,
     /// A server of the Model Context Protocol.
     Mcp,
+    /// A program that the agent's own machine runs: the answer is how.
+    Local,
 }
 
 impl Kind {
@@ -152,6 +156,7 @@ impl Kind {
         match self {
             Self::Http => "http",
             Self::Mcp => "mcp",
+            Self::Local => "local",
         }
     }
 }
@@ -216,9 +221,13 @@ pub(crate) struct Command {
     pub(crate) zones: BTreeSet<ZoneName>,
     /// Its answers hold what anybody may have written, or do not, whatever the service says.
     pub(crate) untrusted: Option<bool>,
-    /// `GET /servers/{uuid}`; `{+path}` may be several segments.
-    #[schemars(with = "String")]
+    /// `GET /servers/{uuid}`; `{+path}` may be several segments. Kind `http` needs it.
+    #[schemars(with = "Option<String>")]
+    #[serde(default = "no_request")]
     pub(crate) request: RequestLine,
+    /// Of kind `local`, which needs it: the words that come after the program's own.
+    #[serde(default)]
+    pub(crate) run: Vec<RunPart>,
     /// Which of the address's `others` it belongs to.
     pub(crate) address: Option<String>,
     /// What the query always has; `{agent.id}` is who asks.
@@ -256,11 +265,34 @@ pub(crate) struct Command {
     /// Of each of these sets of arguments at least one must be given.
     #[serde(default)]
     pub(crate) at_least_one: Vec<Vec<String>>,
+    /// What becomes of the service's answer; kind `http` needs it.
+    #[serde(default)]
     pub(crate) answer: AnswerShape,
     /// Arguments of an example call: shown in help, and used by the contract test.
     #[serde(default)]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub(crate) example: toml::Table,
+}
+
+/// Words of a local program's command line.
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RunPart {
+    /// One word, with arguments in it; left out when one of them was not given.
+    Word(String),
+    /// Several words, left out together.
+    Words(Vec<String>),
+}
+
+/// The program of a service of kind `local`.
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LocalTable {
+    /// What is started.
+    pub(crate) program: String,
+    /// Words that always come first.
+    #[serde(default)]
+    pub(crate) words: Vec<String>,
 }
 
 /// What a description may call a risk.
@@ -283,6 +315,13 @@ pub(crate) struct Owned {
     pub(crate) request: RequestLine,
     /// Where its answer has the owner, who must be the agent's id.
     pub(crate) owner: String,
+}
+
+const fn no_request() -> RequestLine {
+    RequestLine {
+        method: http::Method::GET,
+        path: Vec::new(),
+    }
 }
 
 fn method_not_allowed() -> Vec<u16> {

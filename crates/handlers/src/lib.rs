@@ -11,6 +11,7 @@ pub mod error;
 pub mod grammar;
 mod http;
 pub mod jsonrpc;
+mod local;
 pub mod mcp;
 mod nearest;
 mod redaction;

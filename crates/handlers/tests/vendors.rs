@@ -631,7 +631,10 @@ async fn every_example_is_a_request() {
             let Ok(Parsed::Command(parsed)) = parsed else {
                 panic!("{} {}: {parsed:?}", service.name, command.name)
             };
-            let preview = catalog.preview(&parsed).unwrap().unwrap();
+            let Some(preview) = catalog.preview(&parsed).unwrap() else {
+                assert_eq!(service.location, "local", "{}", service.name);
+                continue;
+            };
             assert!(
                 !format!("{preview:?}").contains("secret-of-ours"),
                 "{preview:?}"

@@ -8,6 +8,7 @@ use crate::{
     Answer, Handler, HandlerError,
     description::{Description, Kind},
     http::{self, HttpService, Preview},
+    local::LocalService,
     mcp::{self, McpService},
 };
 
@@ -18,6 +19,7 @@ use super::Health;
 pub(super) enum ServiceHandler {
     Http(Box<HttpService>),
     Mcp(Arc<McpService>),
+    Local(LocalService),
 }
 
 /// What services share.
@@ -53,6 +55,7 @@ impl ServiceHandler {
                     HttpService::new(description, client, clients.timeout, clients.variable)?;
                 Ok(Self::Http(Box::new(service)))
             }
+            Kind::Local => LocalService::new(description).map(Self::Local),
             Kind::Mcp => {
                 let service = McpService::new(description, &clients.mcp, clients.variable)?;
                 Ok(Self::Mcp(Arc::new(service)))
@@ -65,6 +68,7 @@ impl ServiceHandler {
         match self {
             Self::Http(service) => service.unavailable(),
             Self::Mcp(service) => service.unavailable().map(str::to_owned),
+            Self::Local(_) => None,
         }
     }
 
@@ -72,7 +76,7 @@ impl ServiceHandler {
     pub(super) fn preview(&self, command: &Command) -> Result<Option<Preview>, String> {
         match self {
             Self::Http(service) => service.preview(AgentId::LOCAL, command).map(Some),
-            Self::Mcp(_) => Ok(None),
+            Self::Mcp(_) | Self::Local(_) => Ok(None),
         }
     }
 
@@ -81,7 +85,7 @@ impl ServiceHandler {
         match self {
             Self::Http(service) => service.refresh(variable),
             // What a process was started with, it keeps.
-            Self::Mcp(_) => false,
+            Self::Mcp(_) | Self::Local(_) => false,
         }
     }
 
@@ -90,6 +94,7 @@ impl ServiceHandler {
         match self {
             Self::Http(service) => service.health(),
             Self::Mcp(service) => service.health(),
+            Self::Local(_) => Health::Well,
         }
     }
 
@@ -97,6 +102,7 @@ impl ServiceHandler {
     pub(super) const fn location(&self) -> &'static str {
         match self {
             Self::Http(_) | Self::Mcp(_) => "server",
+            Self::Local(_) => "local",
         }
     }
 
@@ -104,7 +110,7 @@ impl ServiceHandler {
     pub(super) const fn mcp(&self) -> Option<&Arc<McpService>> {
         match self {
             Self::Mcp(service) => Some(service),
-            Self::Http(_) => None,
+            Self::Http(_) | Self::Local(_) => None,
         }
     }
 
@@ -113,6 +119,7 @@ impl ServiceHandler {
         match self {
             Self::Http(service) => service.carry_out(AgentId::LOCAL, command).await,
             Self::Mcp(service) => service.carry_out(command).await,
+            Self::Local(service) => service.instructions(command),
         }
     }
 }
@@ -122,6 +129,7 @@ impl Handler for ServiceHandler {
         match self {
             Self::Http(service) => service.handle(permit).await,
             Self::Mcp(service) => service.handle(&permit).await,
+            Self::Local(service) => service.instructions(permit.command()),
         }
     }
 }

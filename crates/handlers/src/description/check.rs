@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use super::{
-    ArgumentType, Command, Description, Kind, Place,
+    ArgumentType, Command, Description, Kind, Place, RunPart,
     template::{TemplatePart, template_parts},
 };
 use crate::nearest::nearest;
@@ -71,8 +71,42 @@ impl Description {
                 if self.commands.is_empty() {
                     return Err(at_name("a service without commands"));
                 }
-                if self.mcp.is_some() {
-                    return Err(at_name("`[mcp]` is of kind `mcp`"));
+                if self.mcp.is_some() || self.local.is_some() {
+                    return Err(at_name("`[mcp]` and `[local]` are of kinds of these names"));
+                }
+                for command in &self.commands {
+                    let name = command.name.get_ref();
+                    if command.request.path.is_empty() || !command.run.is_empty() {
+                        let message = format!("command `{name}` needs a `request`, and no `run`");
+                        return Err((Some(command.name.span()), message));
+                    }
+                }
+            }
+            Kind::Local => {
+                let of_http = [
+                    ("address", self.address.is_some()),
+                    ("credential", self.credential.is_some()),
+                    ("credentials", !self.credentials.is_empty()),
+                    ("headers", !self.headers.is_empty()),
+                    ("timeout_ms", self.timeout_ms.is_some()),
+                    ("errors", !self.errors.is_empty()),
+                ];
+                if let Some((key, _)) = of_http.iter().find(|(_, given)| *given) {
+                    return Err(at_name(&format!("`{key}` is of kind `http`")));
+                }
+                if self.local.is_none() || self.mcp.is_some() {
+                    return Err(at_name(
+                        "kind `local` needs a table `[local]`, and no `[mcp]`",
+                    ));
+                }
+                for command in &self.commands {
+                    command.check_run().map_err(|message| {
+                        let name = command.name.get_ref();
+                        (
+                            Some(command.name.span()),
+                            format!("command `{name}`: {message}"),
+                        )
+                    })?;
                 }
             }
             Kind::Mcp => {
@@ -133,7 +167,7 @@ impl Command {
             self.answer.merge,
             self.answer.text.is_some(),
         ];
-        if shapes.iter().filter(|&&given| given).count() != 1 {
+        if self.run.is_empty() && shapes.iter().filter(|&&given| given).count() != 1 {
             return Err(
                 "`answer` needs exactly one of `list`, `object`, `merge = true` and `text`"
                     .to_owned(),
@@ -259,6 +293,35 @@ impl Command {
 }
 
 impl Command {
+    /// A command line names arguments that there are, and all that there are.
+    fn check_run(&self) -> Result<(), String> {
+        if self.run.is_empty() || !self.request.path.is_empty() {
+            return Err("kind `local` needs `run`, and no `request`".to_owned());
+        }
+        let mut named = BTreeSet::new();
+        for part in &self.run {
+            let words = match part {
+                RunPart::Word(word) => std::slice::from_ref(word),
+                RunPart::Words(words) => words,
+            };
+            for word in words {
+                placeholders(&toml::Value::String(word.clone()), &mut named);
+            }
+        }
+        for argument in &self.arguments {
+            if !named.remove(&argument.name) {
+                return Err(format!("`run` has no `{{{}}}`", argument.name));
+            }
+            if argument.kind.is_compound() {
+                return Err(format!("`{}` is no word", argument.name));
+            }
+        }
+        match named.first() {
+            Some(name) => Err(format!("`{{{name}}}` in `run` is no argument")),
+            None => Ok(()),
+        }
+    }
+
     /// A body that is written out names arguments that there are, and all that it should.
     fn check_body(&self) -> Result<(), String> {
         let Some(body) = &self.body else {
