@@ -43,6 +43,7 @@ mod expired;
 mod identity;
 mod killed;
 mod mcp_bridge;
+mod mcp_bytes;
 mod mcp_clients;
 mod mcp_conformance;
 mod outage;

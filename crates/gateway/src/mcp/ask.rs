@@ -51,6 +51,12 @@ pub(super) struct Ask {
     pub(super) turn: Turn,
 }
 
+/// Whether the client takes tasks, by its own word in this request.
+fn declares_tasks(message: &Message<'_>) -> bool {
+    let declared = message.meta.raw(META_CAPABILITIES);
+    declared.is_some_and(|raw| raw.contains(fault::TASKS))
+}
+
 fn wrong(error: &NoArguments) -> Fault {
     Fault::new(StatusCode::OK, INVALID_PARAMS, error.to_string())
 }
@@ -91,6 +97,10 @@ impl Ask {
                     method::reserved_arguments(reserved, message).map_err(|error| wrong(&error))?;
                 let target = visit.target(reserved.name, reserved.risk)?;
                 if let Some(task) = arguments.values().get("taskId").and_then(|id| id.as_str()) {
+                    // Whoever may have no tasks is told so, whichever they ask for.
+                    if era == Era::Modern && !declares_tasks(message) {
+                        return Err(Fault::missing_tasks());
+                    }
                     let (name, agent) = (&visit.service.service().name, visit.agent());
                     if !visit.gateway.mcp.tasks.is_of(name, task, agent) {
                         return Err(invalid("Task not found".to_owned()));
@@ -115,10 +125,7 @@ impl Ask {
             _ => None,
         };
         let (turn, body) = visit.turn(era, params, &command, body);
-        let tasks = message
-            .meta
-            .raw(META_CAPABILITIES)
-            .is_some_and(|raw| raw.contains("io.modelcontextprotocol/tasks"));
+        let tasks = declares_tasks(message);
         let reason = message.meta.raw(META_REASON).and_then(jsonrpc::string);
         Ok(Arc::new(Self {
             era,

@@ -16,6 +16,7 @@ pub(crate) const INVALID_REQUEST: i64 = -32600;
 pub(crate) const UNKNOWN_METHOD: i64 = -32601;
 pub(crate) const INVALID_PARAMS: i64 = -32602;
 pub(crate) const HEADER_MISMATCH: i64 = -32020;
+pub(crate) const MISSING_CAPABILITY: i64 = -32021;
 pub(crate) const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// Codes of ours lie outside of what the protocol and JSON-RPC keep for themselves.
@@ -27,6 +28,9 @@ pub(crate) const NO_SERVICE: i64 = 40_402;
 pub(crate) const TOO_MANY: i64 = 42_901;
 pub(crate) const UPSTREAM: i64 = 50_201;
 pub(crate) const NOT_READY: i64 = 50_301;
+
+/// The extension of the protocol for what takes long.
+pub(crate) const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// What a decision looks like to programs, in `_meta` of a result.
 const META_DECISION: &str = "dev.cedargate/decision";
@@ -77,6 +81,18 @@ impl Fault {
             INVALID_REQUEST
         };
         Self::new(StatusCode::BAD_REQUEST, code, error.to_string())
+    }
+
+    /// The client did not declare the extension that it uses.
+    pub(crate) fn missing_tasks() -> Self {
+        Self {
+            data: json!({"requiredCapabilities": {"extensions": {TASKS: {}}}}),
+            ..Self::new(
+                StatusCode::BAD_REQUEST,
+                MISSING_CAPABILITY,
+                "Missing required client capability",
+            )
+        }
     }
 
     pub(crate) fn no_session() -> Self {
