@@ -53,7 +53,7 @@ pub struct ExplainCommand {
 }
 
 /// A session that nobody has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HypotheticalSession {
     /// Whether the agent has read content that anybody may have written.

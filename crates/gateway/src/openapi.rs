@@ -3,6 +3,7 @@
 //! To add a route: name it in [`Route::every`] and describe it in `described`; the compiler
 //! asks for the second, a test for the first. What every route of a group may answer
 //! besides is added here. A fuzzer holds the document against the running gateway.
+//! Endpoints of MCP are not in it: the protocol describes them.
 
 use std::sync::LazyLock;
 
@@ -10,7 +11,6 @@ use authz::{AgentId, AgentRef, ApprovalRequestId, CommandKey, ServiceName};
 use bytes::Bytes;
 use contract::approvals::ApprovalSummary;
 use http::{HeaderValue, Response, header};
-use http_body_util::Full;
 use serde_json::{Map, Value, json};
 use utoipa::{
     ToSchema,
@@ -29,7 +29,9 @@ The data plane: agents send commands here. Each is decided by policy, and carrie
 put before people.
 
 Errors are JSON-RPC errors, whatever was called: `error.code`, `error.message`, and in `error.data` \
-what there is to know. Bodies that are sent may hold known members only.";
+what there is to know. Bodies that are sent may hold known members only.
+
+`/mcp` and `/mcp/{service}` are endpoints of the Model Context Protocol, which describes them.";
 
 /// The document as JSON.
 #[must_use]
@@ -41,7 +43,7 @@ pub fn openapi() -> String {
 /// `GET /openapi.json`
 pub(crate) fn serve() -> Response<Body> {
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi().into());
-    let mut response = Response::new(Full::new(DOCUMENT.clone()));
+    let mut response = Response::new(Body::new(DOCUMENT.clone()));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
@@ -184,6 +186,10 @@ fn described(route: &Route) -> Described {
             ],
             ..Described::agents("Take a request back", reference("Approval"))
         },
+        Route::Mcp(_) | Route::McpAll => Described::agents(
+            "An endpoint of the Model Context Protocol, which describes it",
+            json!({}),
+        ),
     }
 }
 

@@ -107,7 +107,8 @@ impl Route {
         }
     }
 
-    /// One of each, for whoever tells of all of them.
+    /// One of each, for whoever tells of all of them; without those of MCP, which the
+    /// protocol describes.
     pub(crate) fn every() -> Vec<Self> {
         let name = String::new;
         vec![
@@ -129,7 +130,7 @@ impl Route {
     /// The method that it is for; what answers to `GET` answers to `HEAD`.
     pub(crate) fn method(&self) -> Method {
         match self {
-            Self::Execute | Self::Rpc | Self::Test(_) => Method::POST,
+            Self::Execute | Self::Rpc | Self::Test(_) | Self::Mcp(_) | Self::McpAll => Method::POST,
             Self::Withdraw(_) => Method::DELETE,
             Self::Health
             | Self::Ready

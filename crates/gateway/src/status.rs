@@ -120,7 +120,8 @@ impl Gateway {
     /// `GET /mcp/catalog` for who shows no identity: which services are set up, so that a
     /// deployment can be checked, and none of their commands.
     pub(crate) fn services(&self) -> Response<Body> {
-        let services = self.catalog.services().iter().map(|service| ServiceThere {
+        let known = self.catalog.services();
+        let services = known.iter().map(|service| ServiceThere {
             name: service.name.clone(),
             version: service.version.clone(),
             status: service.status.clone(),
