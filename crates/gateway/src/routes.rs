@@ -234,7 +234,6 @@ mod tests {
             "//execute",
             "/execute/",
             "/EXECUTE",
-            "/mcp",
             "/mcp/service/",
             "/mcp/service/a/b",
             "/approvals/",
