@@ -692,9 +692,8 @@ answer = { list = "tickets" }
 fn descriptions_say_whose_answers_are_untrusted() {
     let key = |text: &str| text.parse().unwrap();
     let coolify = catalog();
-    let untrusted: Vec<&str> = coolify
-        .service("coolify")
-        .unwrap()
+    let known = coolify.service("coolify").unwrap();
+    let untrusted: Vec<&str> = known
         .commands
         .iter()
         .filter(|command| coolify.is_untrusted(&command.target.key))

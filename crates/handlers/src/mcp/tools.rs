@@ -12,6 +12,9 @@ use super::definition::Definition;
 /// Further tools of one service do not exist for us.
 pub const MAX_TOOLS: usize = 2048;
 
+/// Neither do those beyond so many bytes of definitions.
+pub(crate) const MAX_BYTES: usize = 4 << 20;
+
 /// Names that begin so are ours: what is no tool, such as reading a resource, is a command
 /// of such a name. A tool that is called so cannot be used.
 pub const RESERVED: &str = "mcp.";
@@ -92,6 +95,8 @@ pub struct Tool {
 pub struct Tools {
     tools: Vec<Arc<Tool>>,
     names: HashMap<String, usize>,
+    /// How long all definitions together are.
+    bytes: usize,
 }
 
 impl Tools {
@@ -160,16 +165,22 @@ impl Tools {
     }
 
     fn put(&mut self, tool: Arc<Tool>) {
-        if let Some(place) = self
-            .names
-            .get(tool.definition.name().as_str())
-            .and_then(|&index| self.tools.get_mut(index))
-        {
-            *place = tool;
-        } else if self.tools.len() < MAX_TOOLS {
-            let name = tool.definition.name().to_string();
-            self.names.insert(name, self.tools.len());
-            self.tools.push(tool);
+        let name = tool.definition.name().as_str();
+        let place = self.names.get(name).copied();
+        let before = place.and_then(|index| self.tools.get(index));
+        let before = before.map_or(0, |before| before.written.len());
+        let bytes = self.bytes - before + tool.written.len();
+        if bytes > MAX_BYTES || (place.is_none() && self.tools.len() >= MAX_TOOLS) {
+            tracing::warn!(tool = name, "an MCP server has more tools than are kept");
+            return;
+        }
+        self.bytes = bytes;
+        match place.and_then(|index| self.tools.get_mut(index)) {
+            Some(known) => *known = tool,
+            None => {
+                self.names.insert(name.to_owned(), self.tools.len());
+                self.tools.push(tool);
+            }
         }
     }
 }
