@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 
 use super::{
     events::Events,
-    tools::{MAX_TOOLS, Tool},
+    tools::{MAX_BYTES, MAX_TOOLS, Tool},
     upstream::{Body, Upstream},
 };
 use crate::HandlerError;
@@ -173,8 +173,11 @@ impl Client {
                     tools.push(Listed { name, written });
                 }
             }
-            if tools.len() > MAX_TOOLS {
-                return Err(self.failed(&format!("it has more than {MAX_TOOLS} tools")));
+            let bytes: usize = tools.iter().map(|tool| tool.written.get().len()).sum();
+            if tools.len() > MAX_TOOLS || bytes > MAX_BYTES {
+                return Err(self.failed(&format!(
+                    "it has more than {MAX_TOOLS} tools, or {MAX_BYTES} bytes of them"
+                )));
             }
             match page.next_cursor {
                 None => return Ok(tools),

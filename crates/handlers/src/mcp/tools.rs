@@ -12,6 +12,9 @@ use super::definition::Definition;
 /// Further tools of one service do not exist for us.
 pub const MAX_TOOLS: usize = 2048;
 
+/// Neither do those beyond so many bytes of definitions.
+pub(crate) const MAX_BYTES: usize = 4 << 20;
+
 /// Names that begin so are ours: what is no tool, such as reading a resource, is a command
 /// of such a name. A tool that is called so cannot be used.
 pub const RESERVED: &str = "mcp.";
@@ -92,6 +95,8 @@ pub struct Tool {
 pub struct Tools {
     tools: Vec<Arc<Tool>>,
     names: HashMap<String, usize>,
+    /// How long all definitions together are.
+    bytes: usize,
 }
 
 impl Tools {
@@ -159,17 +164,80 @@ impl Tools {
         next
     }
 
+    fn take(&mut self, name: &str) {
+        let kept = std::mem::take(self).tools.into_iter();
+        kept.filter(|tool| tool.definition.name().as_str() != name)
+            .for_each(|tool| self.put(tool));
+    }
+
     fn put(&mut self, tool: Arc<Tool>) {
-        if let Some(place) = self
-            .names
-            .get(tool.definition.name().as_str())
-            .and_then(|&index| self.tools.get_mut(index))
-        {
-            *place = tool;
-        } else if self.tools.len() < MAX_TOOLS {
-            let name = tool.definition.name().to_string();
-            self.names.insert(name, self.tools.len());
-            self.tools.push(tool);
+        let name = tool.definition.name().as_str();
+        let place = self.names.get(name).copied();
+        let before = place.and_then(|index| self.tools.get(index));
+        let before = before.map_or(0, |before| before.written.len());
+        let bytes = self.bytes - before + tool.written.len();
+        if bytes > MAX_BYTES || (place.is_none() && self.tools.len() >= MAX_TOOLS) {
+            tracing::warn!(tool = name, "an MCP server has more tools than are kept");
+            // What it was before, it is no longer.
+            self.take(name);
+            return;
         }
+        self.bytes = bytes;
+        match place.and_then(|index| self.tools.get_mut(index)) {
+            Some(known) => *known = tool,
+            None => {
+                self.names.insert(name.to_owned(), self.tools.len());
+                self.tools.push(tool);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(name: &str, length: usize) -> (Box<str>, Definition) {
+        let text = format!(
+            r#"{{"name":"{name}","description":"{}"}}"#,
+            "x".repeat(length)
+        );
+        let read = Definition::read(&text).unwrap();
+        (text.into(), read)
+    }
+
+    fn judged(tools: &Tools, seen: Vec<(Box<str>, Definition)>) -> Tools {
+        let rules = Rules {
+            risk: Risk::Write,
+            tools: BTreeMap::new(),
+            hidden: Vec::new(),
+        };
+        let service = Arc::new(Service {
+            name: "files".parse().unwrap(),
+            env: authz::command::Environment::Prod,
+            owners: None,
+            zones: BTreeSet::new(),
+        });
+        tools.seen(seen, &[], false, |definition| {
+            rules.target(&service, definition.name().clone(), None, true)
+        })
+    }
+
+    /// A definition that does not fit must not leave the one before in its place.
+    #[test]
+    fn what_does_not_fit_is_not_there() {
+        let long = super::super::MAX_DEFINITION_BYTES - 1_000;
+        let first = vec![definition("one", 10), definition("two", 10)];
+        let tools = judged(&Tools::default(), first);
+        let many = (0..40)
+            .map(|n| definition(&format!("t{n}"), long))
+            .collect();
+        let tools = judged(&tools, many);
+        assert!(tools.iter().count() < 30, "there is a limit");
+        let tools = judged(&tools, vec![definition("one", long)]);
+        assert!(tools.get("one").is_none());
+        assert!(tools.get("two").is_some() && tools.get("t3").is_some());
+        let tools = judged(&tools, vec![definition("one", 10)]);
+        assert!(tools.get("one").is_some());
     }
 }

@@ -116,13 +116,13 @@ async fn every_door_opens_for_its_own_callers_only() {
             "POST",
             "/api/services/files/approve-tools",
             Some(json!({"tools": []})),
-            [401, 401, 401, 403, 403, 400],
+            [401, 401, 401, 403, 403, 403],
         ),
         (
             "POST",
             "/api/services/files/withdraw-tools",
             Some(json!({"tools": []})),
-            [401, 401, 401, 403, 403, 400],
+            [401, 401, 401, 403, 403, 403],
         ),
         (
             "GET",

@@ -98,13 +98,13 @@ async fn a_definition_is_reviewed_changed_and_reviewed_again() {
     };
     let first = tools[0].digest.clone().unwrap();
     let (viewer, _) = plane.person("vera", &["viewer"]).await;
+    let (security, _) = plane.person("sam", &["security"]).await;
     let error = viewer
         .approve_tools(&files, &approve(&first))
         .await
         .unwrap_err();
     assert_eq!(error.status(), Some(StatusCode::FORBIDDEN));
-    let tools = plane
-        .admin
+    let tools = security
         .approve_tools(&files, &approve(&first))
         .await
         .unwrap();
@@ -112,7 +112,7 @@ async fn a_definition_is_reviewed_changed_and_reviewed_again() {
         (tools[0].state, tools[1].state),
         (ToolState::Reviewed, ToolState::New)
     );
-    assert_eq!(tools[0].review.as_ref().unwrap().by, "admin");
+    assert_eq!(tools[0].review.as_ref().unwrap().by, "sam");
     let reviews = plane.gateway.tool_reviews().await.unwrap();
     assert_eq!(reviews.services[&files][&"read".parse().unwrap()], first);
 
@@ -142,8 +142,7 @@ async fn a_definition_is_reviewed_changed_and_reviewed_again() {
         "{:?}",
         details.difference
     );
-    let error = plane
-        .admin
+    let error = security
         .approve_tools(&files, &approve(&first))
         .await
         .unwrap_err();
@@ -156,8 +155,7 @@ async fn a_definition_is_reviewed_changed_and_reviewed_again() {
     );
 
     let second = details.tool.digest.unwrap();
-    plane
-        .admin
+    security
         .approve_tools(&files, &approve(&second))
         .await
         .unwrap();
@@ -167,7 +165,7 @@ async fn a_definition_is_reviewed_changed_and_reviewed_again() {
     let withdraw = WithdrawTools {
         tools: vec!["read".parse().unwrap()],
     };
-    let tools = plane.admin.withdraw_tools(&files, &withdraw).await.unwrap();
+    let tools = security.withdraw_tools(&files, &withdraw).await.unwrap();
     assert_eq!(tools[0].state, ToolState::New);
     assert!(
         plane
@@ -193,7 +191,8 @@ async fn pages_show_what_changed_and_take_the_decision() {
         &read_tool("Reads.\u{202e}<script>alert('x')</script>"),
     )
     .await;
-    let cookie = log_in(&plane, &plane.admin_token).await;
+    let (_, token) = plane.person("sam", &["security"]).await;
+    let cookie = log_in(&plane, &token).await;
     let page = get(&plane, "/services/files", &cookie).await;
     assert!(page.body.contains("not reviewed") && page.body.contains("look at it"));
     let path = "/services/files/tools/read";
