@@ -161,6 +161,13 @@ fn read<'a>(files: &[(&'a str, &'a str)]) -> Result<Vec<Described<'a>>, String> 
     described.collect()
 }
 
+/// JSON Schema of a description, as it stands in a TOML file. What no schema can say (names
+/// that must be there, regular expressions, what each kind needs) is checked when it is read.
+#[must_use]
+pub fn description_schema() -> Value {
+    description::json_schema()
+}
+
 impl Catalog {
     /// Reads the built-in descriptions, with addresses and credentials from `variable`,
     /// which looks up an environment variable.
