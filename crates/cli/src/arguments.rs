@@ -754,6 +754,24 @@ pub enum Services {
         /// One command only
         command: Option<String>,
     },
+    /// Check descriptions of your own, beside the built-in ones
+    ///
+    /// Says what is wrong, with file, line and the nearest key that is right.
+    #[command(after_help = "Example: cedargate services check ./services")]
+    Check {
+        /// The folder of *.toml [default: that of CEDARGATE_SERVICES]
+        folder: Option<PathBuf>,
+    },
+    /// The request that a command would send; secrets are masked, and nothing is sent
+    #[command(
+        after_help = "Example: cedargate services try '/mcp-github repos get octocat hello-world'"
+    )]
+    Try {
+        /// The command, as agents type it
+        command: String,
+    },
+    /// JSON Schema of descriptions, for editors
+    Format,
     /// Tools of MCP servers: which definitions are reviewed
     ///
     /// A tool whose definition nobody reviewed, or that is another by now, is refused.

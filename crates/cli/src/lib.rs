@@ -17,6 +17,7 @@ pub mod planes;
 mod policy_test;
 pub mod sample_coolify;
 mod server;
+mod service_credentials;
 mod service_folder;
 pub mod signals;
 pub mod telemetry;

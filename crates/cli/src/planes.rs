@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, Environment},
     data_folder::DataFolder,
-    server, service_folder,
+    server,
+    service_credentials::ServiceCredentials,
+    service_folder,
 };
 
 /// How long open connections may last after everything else has ended.
@@ -185,7 +187,9 @@ impl Planes {
         let mut settings = config.gateway.clone();
         settings.approvals_url.clone_from(&orchestrator.public_url);
         let stop_gateway = CancellationToken::new();
+        let credentials = ServiceCredentials::new(Arc::clone(&catalog), environment.clone());
         let started = start_gateway(settings, client, catalog, clock, stop_gateway.clone()).await;
+        credentials.follow(stop_gateway.clone());
         let gateway = match started {
             Ok(gateway) => gateway,
             Err(error) => {
@@ -232,6 +236,8 @@ impl Planes {
             );
         }
         let stop_gateway = CancellationToken::new();
+        let credentials = ServiceCredentials::new(Arc::clone(&catalog), environment.clone());
+        credentials.follow(stop_gateway.clone());
         let gateway = start_gateway(
             config.gateway.clone(),
             client,

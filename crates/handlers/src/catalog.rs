@@ -141,6 +141,24 @@ impl Entry {
             .clone()
             .or_else(|| Some(self.handler.mcp()?.known()))
     }
+
+    /// What people may read of it, as it is configured now.
+    fn info(&self) -> Option<Arc<ServiceInfo>> {
+        let info = Arc::clone(&self.known()?.info);
+        if self.known.is_none() {
+            // An MCP server tells of itself.
+            return Some(info);
+        }
+        let problem = self.handler.unavailable();
+        if problem == info.error_message {
+            return Some(info);
+        }
+        let mut now = info.as_ref().clone();
+        let status = if problem.is_none() { "active" } else { "error" };
+        status.clone_into(&mut now.status);
+        now.error_message = problem;
+        Some(Arc::new(now))
+    }
 }
 
 /// A description, and where it comes from.
@@ -159,6 +177,13 @@ fn read<'a>(files: &[(&'a str, &'a str)]) -> Result<Vec<Described<'a>>, String> 
         })
     });
     described.collect()
+}
+
+/// JSON Schema of a description, as it stands in a TOML file. What no schema can say (names
+/// that must be there, regular expressions, what each kind needs) is checked when it is read.
+#[must_use]
+pub fn description_schema() -> Value {
+    description::json_schema()
 }
 
 impl Catalog {
@@ -297,15 +322,13 @@ impl Catalog {
     /// Every service, by name, as it is now.
     #[must_use]
     pub fn services(&self) -> Vec<Arc<ServiceInfo>> {
-        let known = self.entries.iter().filter_map(Entry::known);
-        known.map(|known| Arc::clone(&known.info)).collect()
+        self.entries.iter().filter_map(Entry::info).collect()
     }
 
     /// One service, by name or alias, as it is now.
     #[must_use]
     pub fn service(&self, name: &str) -> Option<Arc<ServiceInfo>> {
-        let known = self.entries.get(self.index(name)?)?.known()?;
-        Some(Arc::clone(&known.info))
+        self.entries.get(self.index(name)?)?.info()
     }
 
     /// An MCP server, by name or alias.

@@ -532,6 +532,11 @@ pub(crate) struct AnswerShape {
     pub(crate) masked: Vec<String>,
 }
 
+/// JSON Schema of descriptions, for editors and for those who write them by machine.
+pub(crate) fn json_schema() -> Value {
+    schemars::schema_for!(Description).to_value()
+}
+
 impl Description {
     /// Reads and checks a description. `file` is for messages.
     pub(crate) fn read(file: &str, text: &str) -> Result<Self, String> {

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use authz::{CommandKey, ServiceName, typed};
 use contract::catalog::ServiceView;
-use handlers::catalog::{Catalog, ServiceInfo};
+use handlers::{
+    Parsed,
+    catalog::{Catalog, ServiceInfo},
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -111,7 +114,19 @@ fn configured(
 ) -> anyhow::Result<()> {
     let output = Output::new(global.json);
     let settings = settings(global, environment, BTreeMap::new())?;
-    let catalog = planes::catalog(settings.environment(), settings.services()?.as_deref())?;
+    if matches!(command, Services::Format) {
+        let schema = handlers::catalog::description_schema();
+        return output.print(&schema, |_| {
+            serde_json::to_string_pretty(&schema).unwrap_or_default()
+        });
+    }
+    let folder = match command {
+        Services::Check {
+            folder: Some(folder),
+        } => Some(folder.clone()),
+        _ => settings.services()?,
+    };
+    let catalog = planes::catalog(settings.environment(), folder.as_deref())?;
     match command {
         Services::List { .. } => output.print(&catalog.services(), |output| {
             output.table(
@@ -127,6 +142,23 @@ fn configured(
                 }),
             )
         }),
+        Services::Check { .. } => {
+            let (services, commands) = (
+                catalog.services().len(),
+                catalog
+                    .services()
+                    .iter()
+                    .map(|service| service.commands.len())
+                    .sum::<usize>(),
+            );
+            let checked = json!({"valid": true, "services": services, "commands": commands});
+            output.print(&checked, |_| {
+                format!("valid: {services} services with {commands} commands")
+            })
+        }
+        Services::Try { command } => tried(output, &catalog, command),
+        // Above, as it needs no catalog.
+        Services::Format => Ok(()),
         Services::Show { name, .. } => {
             let service = known(&catalog, name)?;
             output.print(&as_json(&service), |output| detail(output, &service))
@@ -145,6 +177,39 @@ fn configured(
             })
         }
     }
+}
+
+/// What a command would send.
+fn tried(output: Output, catalog: &Catalog, line: &str) -> anyhow::Result<()> {
+    let wrong = |message: String| anyhow::Error::from(Usage(message));
+    let command = match catalog.parse_slash(line) {
+        Ok(Parsed::Command(command)) => command,
+        Ok(Parsed::Help { service }) => {
+            let message = format!("which command? `cedargate services show {service}` has them");
+            return Err(wrong(message));
+        }
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    let preview = catalog.preview(&command).map_err(wrong)?;
+    let Some(preview) = preview else {
+        let message = format!("`{}` sends no request of its own", command.target.key);
+        return Err(wrong(message));
+    };
+    let shown = json!({
+        "command": command.target.key, "risk": command.target.risk,
+        "arguments": catalog.redacted(&command), "request": preview,
+    });
+    output.print(&shown, |_| {
+        let mut text = format!("{} {}\n", preview.method, printable(&preview.url));
+        for (name, value) in &preview.headers {
+            text.push_str(&format!("{}: {}\n", printable(name), printable(value)));
+        }
+        if let Some(body) = &preview.body {
+            text.push('\n');
+            text.push_str(&printable(body));
+        }
+        text.trim_end().to_owned()
+    })
 }
 
 fn known(catalog: &Catalog, name: &str) -> anyhow::Result<Arc<ServiceInfo>> {

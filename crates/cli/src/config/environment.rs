@@ -65,8 +65,8 @@ impl Environment {
         }
     }
 
-    /// A variable's value, or the text of the file that `<name>_FILE` names, without the
-    /// line feed at its end.
+    /// A variable's value, or the text of the file that `<name>_FILE` names, or of the
+    /// credential of this name that systemd hands over, without the line feed at its end.
     ///
     /// # Errors
     ///
@@ -80,8 +80,22 @@ impl Environment {
             (None, Some(path)) => {
                 secret_file(Path::new(&path), &Origin::Variable(file_name)).map(Some)
             }
-            (value, None) => Ok(value),
+            (Some(value), None) => Ok(Some(value)),
+            (None, None) => self.handed_over(name),
         }
+    }
+
+    /// The credential that systemd hands over in a file of this name
+    /// (`LoadCredential=GITHUB_PAT:/etc/…`).
+    fn handed_over(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        let Some(folder) = self.get("CREDENTIALS_DIRECTORY")? else {
+            return Ok(None);
+        };
+        let path = Path::new(&folder).join(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        secret_file(&path, &Origin::Variable(name.to_owned())).map(Some)
     }
 }
 

@@ -835,3 +835,75 @@ fn a_pattern_that_could_take_forever_is_given_up() {
     assert!(catalog.parse_slash(&line).is_err());
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
 }
+
+/// `CEDARGATE_WRITE=1 cargo test -p handlers published_schema` writes it anew.
+#[test]
+fn the_published_schema_of_descriptions_is_current_and_accepts_ours() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/service.schema.json"
+    );
+    let mut current = serde_json::to_string_pretty(&description_schema()).unwrap();
+    current.push('\n');
+    if std::env::var_os("CEDARGATE_WRITE").is_some() {
+        std::fs::write(path, &current).unwrap();
+    }
+    let published = std::fs::read_to_string(path).unwrap();
+    assert!(published == current, "write it anew with CEDARGATE_WRITE=1");
+    let schema = jsonschema::validator_for(&description_schema()).unwrap();
+    for (file, text) in BUILT_IN {
+        let value: toml::Value = toml::from_str(text).unwrap();
+        let value = serde_json::to_value(value).unwrap();
+        let problems: Vec<String> = schema
+            .iter_errors(&value)
+            .map(|error| format!("{error} at {}", error.instance_path()))
+            .collect();
+        assert!(problems.is_empty(), "{file}: {problems:#?}");
+        let mut misspelt = value.clone();
+        misspelt["decription"] = json!("x");
+        assert!(!schema.is_valid(&misspelt));
+    }
+}
+
+#[test]
+fn the_example_of_the_documentation_is_a_description() {
+    let text = include_str!("../../../../docs/services.md");
+    let example = text
+        .split("```toml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let catalog = Catalog::load_with(&[("docs/services.md", example)], &|_| None).unwrap();
+    let line = "/mcp-tickets tickets close 7 'all good'";
+    let Ok(Parsed::Command(command)) = catalog.parse_slash(line) else {
+        panic!()
+    };
+    let preview = catalog.preview(&command).unwrap().unwrap();
+    assert_eq!(
+        (preview.method.as_str(), preview.url.as_str()),
+        ("PATCH", "https://tickets.example.com/api/v2/tickets/7")
+    );
+    let body: Value = serde_json::from_str(&preview.body.unwrap()).unwrap();
+    let by = authz::AgentId::LOCAL.to_string();
+    assert_eq!(
+        body,
+        json!({"state": "closed", "note": "all good", "by": by})
+    );
+}
+
+#[test]
+fn the_documentation_counts_the_commands() {
+    let text = include_str!("../../../../docs/services.md");
+    for service in catalog().services() {
+        let count = service.commands.len();
+        let counted = text.lines().any(|line| {
+            line.contains(&format!("`{}`", service.name))
+                && line
+                    .split('|')
+                    .any(|cell| cell.split(", ").any(|n| n.trim() == count.to_string()))
+        });
+        assert!(counted, "{} has {count} commands", service.name);
+    }
+}

@@ -834,3 +834,95 @@ fn the_address_may_end_as_it_likes() {
         Ok("https://c/v4")
     );
 }
+
+#[tokio::test]
+async fn what_was_compressed_unasked_is_not_unpacked() {
+    let raw = Raw::start(vec![answer(
+        "200 OK",
+        "content-type: application/json\r\ncontent-encoding: gzip",
+        "[]",
+    )])
+    .await;
+    let error = ask(&raw, "servers list").await.unwrap_err();
+    assert!(
+        matches!(&error, HandlerError::Failed { message, .. } if message.contains("compressed")),
+        "{error:?}"
+    );
+    let said = raw.last().headers;
+    assert!(!said.iter().any(|line| line.starts_with("accept-encoding")));
+}
+
+#[tokio::test]
+async fn a_busy_service_is_asked_again_and_only_for_what_may_be_sent_twice() {
+    let busy = || answer("503 Service Unavailable", "retry-after: 0", "{}");
+    let fine = answer("200 OK", "content-type: application/json", "[]");
+    let raw = Raw::start(vec![busy(), busy(), fine]).await;
+    assert_eq!(ask(&raw, "servers list").await.unwrap()["count"], json!(0));
+    assert_eq!(raw.lines().len(), 3);
+
+    let raw = Raw::start(vec![busy(), busy()]).await;
+    let error = ask(&raw, &format!("servers validate {UUID}"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, HandlerError::Failed { .. }), "{error:?}");
+    assert_eq!(raw.lines().len(), 1, "nobody knows what the first did");
+}
+
+#[tokio::test]
+async fn a_service_that_keeps_failing_is_left_alone() {
+    let failure = || {
+        answer(
+            "500 Internal Server Error",
+            "content-type: application/json",
+            "{}",
+        )
+    };
+    let raw = Raw::start((0..8).map(|_| failure()).collect()).await;
+    let catalog = coolify(raw.address, "10000");
+    for _ in 0..5 {
+        let error = send(&catalog, "/mcp-coolify servers list")
+            .await
+            .unwrap_err();
+        assert!(matches!(error, HandlerError::Failed { .. }), "{error:?}");
+    }
+    let error = send(&catalog, "/mcp-coolify servers list")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, HandlerError::Unreachable { reason, .. } if reason.contains("tried again in")),
+        "{error:?}"
+    );
+    assert_eq!(raw.lines().len(), 5, "it was not asked");
+    let health = catalog
+        .health()
+        .find(|(name, _)| name.as_str() == "coolify");
+    assert_eq!(health.unwrap().1, crate::catalog::Health::Resting);
+}
+
+#[tokio::test]
+async fn credentials_are_read_again_without_a_restart() {
+    let fine = || answer("200 OK", "content-type: application/json", "[]");
+    let raw = Raw::start(vec![fine(), fine()]).await;
+    let address = raw.address;
+    let with = |token: &'static str| {
+        move |name: &str| match name {
+            "COOLIFY_API_URL" => Some(format!("http://{address}")),
+            "COOLIFY_API_TOKEN" => Some(token.to_owned()).filter(|token| !token.is_empty()),
+            _ => None,
+        }
+    };
+    let catalog = Catalog::load(&with("")).unwrap();
+    assert!(send(&catalog, "/mcp-coolify servers list").await.is_err());
+    for token in ["1|first-of-them", "2|second-of-them"] {
+        let changed = catalog.refresh(&with(token));
+        assert_eq!(changed.len(), 1, "{changed:?}");
+        assert!(catalog.refresh(&with(token)).is_empty(), "nothing changed");
+        send(&catalog, "/mcp-coolify servers list").await.unwrap();
+        let expected = format!("authorization: bearer {token}");
+        assert!(
+            raw.last().headers.contains(&expected),
+            "{:?}",
+            raw.last().headers
+        );
+    }
+}
