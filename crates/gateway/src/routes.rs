@@ -87,7 +87,7 @@ impl Route {
                 (route, GET_DELETE)
             }
             // After every other path below `/mcp`: a service of such a name has no door.
-            ["mcp"] | ["mcp", ""] => (Self::McpAll, MCP),
+            ["mcp"] => (Self::McpAll, MCP),
             ["mcp", name] if !name.is_empty() => (Self::Mcp((*name).to_owned()), MCP),
             _ => return Err(Missing::Path),
         };
@@ -226,6 +226,7 @@ mod tests {
             Ok(Route::Withdraw("apr_1".to_owned()))
         );
         for method in [Method::POST, Method::GET, Method::DELETE] {
+            assert_eq!(found(method.clone(), "/mcp"), Ok(Route::McpAll));
             let door = Route::Mcp("everything".to_owned());
             assert_eq!(found(method, "/mcp/everything"), Ok(door));
         }
@@ -234,6 +235,7 @@ mod tests {
             "//execute",
             "/execute/",
             "/EXECUTE",
+            "/mcp/",
             "/mcp/service/",
             "/mcp/service/a/b",
             "/approvals/",

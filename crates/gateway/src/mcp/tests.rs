@@ -47,6 +47,12 @@ impl Seen {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    /// Whether the gateway asks for itself.
+    fn is_ours(&self) -> bool {
+        let id = &self.json()["id"];
+        id.as_str().is_some_and(|id| id.starts_with("cedargate-"))
+    }
+
     fn name(&self) -> String {
         self.json()["method"]
             .as_str()
@@ -124,6 +130,7 @@ async fn answer(State(server): State<Arc<Server>>, request: AxumRequest) -> Axum
             response.headers_mut().insert("mcp-session-id", id);
             response
         }
+        "tools/list" if seen.is_ours() => result(&seen, &format!(r#"{{"tools":{TOOLS}}}"#)),
         "tools/list" => result(&seen, &format!(r#"{{"tools":{TOOLS},"nextCursor":"n"}}"#)),
         "server/discover" => result(
             &seen,
@@ -275,11 +282,10 @@ impl House {
     /// What agents sent: the gateway itself asks for tools as well.
     fn seen(&self) -> Vec<Seen> {
         let seen = self.server.seen.lock().unwrap();
-        let ours = |seen: &&Seen| {
-            let id = &seen.json()["id"];
-            !id.as_str().is_some_and(|id| id.starts_with("cedargate-"))
-        };
-        seen.iter().filter(ours).cloned().collect()
+        seen.iter()
+            .filter(|seen| !seen.is_ours())
+            .cloned()
+            .collect()
     }
 
     /// Which methods reached the server.

@@ -116,7 +116,7 @@ async fn a_call_goes_the_way_of_every_command() {
     );
     assert!(result["_meta"]["dev.cedargate/decision"]["id"].is_string());
     // Arguments are checked before anything is decided, and told to the model.
-    let wrong = post(&house, BOT, &call("everything__look", r#"{"at":1}"#)).await;
+    let wrong = post(&house, "local", &call("everything__look", r#"{"at":1}"#)).await;
     assert_eq!(wrong.json()["result"]["isError"], true);
     assert!(wrong.tool_text().contains("`at`"), "{}", wrong.tool_text());
     for name in [
@@ -126,7 +126,7 @@ async fn a_call_goes_the_way_of_every_command() {
         "look",
         "__",
     ] {
-        let unknown = post(&house, BOT, &call(name, "{}")).await;
+        let unknown = post(&house, "local", &call(name, "{}")).await;
         assert_eq!(unknown.code(), -32602, "{name}: {}", unknown.text());
     }
 }
