@@ -116,6 +116,11 @@ pub async fn start(
     let metrics_stack = metrics_stack(Arc::clone(&gateway.metrics));
     tracing::info!(%address, metrics = %metrics_address, gateway = gateway.config.name, "gateway listening");
 
+    let (ending, closing) = (shutdown.clone(), gateway.mcp.closing.clone());
+    tokio::spawn(async move {
+        ending.cancelled().await;
+        closing.cancel();
+    });
     let finished = tokio::spawn(async move {
         let metrics_server = server::serve(
             metrics_listener,
@@ -352,7 +357,7 @@ impl Gateway {
                 };
                 (asked, headers, peer)
             }
-            Route::Health | Route::Ready | Route::Info | Route::Mcp(_) => {
+            Route::Health | Route::Ready | Route::Info | Route::Mcp(_) | Route::McpAll => {
                 return Err(Refusal::Internal);
             }
         };

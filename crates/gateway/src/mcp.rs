@@ -9,6 +9,7 @@
 //! `ask.rs` what becomes of a request, `hold.rs` how it waits for people, `filter.rs` and
 //! `stream.rs` what becomes of the answer, `session.rs` whose sessions and tasks are.
 
+mod all;
 mod ask;
 mod fault;
 mod filter;
@@ -20,7 +21,10 @@ mod stream;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -109,8 +113,12 @@ pub(crate) struct Door {
     /// What policy is told of commands that are no tools.
     reserved: Cache<(ServiceName, &'static str), Arc<Target>>,
     streams: Arc<Semaphore>,
-    held: Mutex<HashMap<Held, CancellationToken>>,
+    /// Clients of one agent without sessions may use one id at a time.
+    held: Mutex<HashMap<Held, Vec<(u64, CancellationToken)>>>,
+    held_count: AtomicU64,
     seal: Seal,
+    /// Cancelled when the gateway is about to end: nothing stays open then.
+    pub(crate) closing: CancellationToken,
 }
 
 impl Door {
@@ -121,13 +129,46 @@ impl Door {
             reserved: Cache::new(10_000),
             streams: Arc::new(Semaphore::new(settings.max_streams)),
             held: Mutex::default(),
+            held_count: AtomicU64::new(0),
             seal: Seal::new(),
+            closing: CancellationToken::new(),
         }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<Held, CancellationToken>> {
-        // Nothing panics while holding it.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Remembers that a request waits, and by what it is forgotten.
+    fn hold(&self, held: Held) -> (u64, CancellationToken) {
+        let place = self.held_count.fetch_add(1, Ordering::Relaxed);
+        let token = CancellationToken::new();
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(held).or_default().push((place, token.clone()));
+        (place, token)
+    }
+
+    /// Forgets it.
+    fn let_go(&self, held: &Held, place: u64) {
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = all.get_mut(held) {
+            waiting.retain(|(other, _)| *other != place);
+            if waiting.is_empty() {
+                all.remove(held);
+            }
+        }
+    }
+
+    /// Calls off what waits under an id; whether anything did.
+    fn call_off(&self, held: &Held) -> bool {
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = all.remove(held).unwrap_or_default();
+        for (_, token) in &waiting {
+            token.cancel();
+        }
+        !waiting.is_empty()
+    }
+
+    /// How many requests wait.
+    #[cfg(test)]
+    fn waiting(&self) -> usize {
+        self.held.lock().unwrap().values().map(Vec::len).sum()
     }
 
     /// What policy is told of a command that is no tool.
@@ -338,8 +379,7 @@ impl Visit {
         };
         let name = self.service.service().name.clone();
         let held = (self.agent(), name, session.cloned(), id.into());
-        let found = self.gateway.mcp.held().remove(&held);
-        found.inspect(CancellationToken::cancel).is_some()
+        self.gateway.mcp.call_off(&held)
     }
 
     /// What only opens or keeps a connection, or lists.
@@ -511,6 +551,7 @@ impl Visit {
                 tokio::select! {
                     () = news_of(visit.agent(), &mut changes) => {}
                     () = tokio::time::sleep(RECHECK) => {}
+                    () = visit.gateway.mcp.closing.cancelled() => return,
                 }
                 let gateway = &visit.gateway;
                 match gateway

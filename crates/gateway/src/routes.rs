@@ -30,6 +30,8 @@ pub(crate) enum Route {
     Withdraw(String),
     /// `POST`, `GET` and `DELETE /mcp/{service}`: one MCP server, through policy.
     Mcp(String),
+    /// `POST /mcp`: every service as one MCP server.
+    McpAll,
 }
 
 /// Why a request is for nothing.
@@ -79,6 +81,7 @@ impl Route {
                 (route, GET_DELETE)
             }
             // After every other path below `/mcp`: a service of such a name has no door.
+            ["mcp"] | ["mcp", ""] => (Self::McpAll, MCP),
             ["mcp", name] if !name.is_empty() => (Self::Mcp((*name).to_owned()), MCP),
             _ => return Err(Missing::Path),
         };
@@ -111,6 +114,7 @@ impl Route {
             Self::Test(_) => "/mcp/test/{service}",
             Self::Approval(_) | Self::Withdraw(_) => "/approvals/{id}",
             Self::Mcp(_) => "/mcp/{service}",
+            Self::McpAll => "/mcp",
         }
     }
 }

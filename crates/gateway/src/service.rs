@@ -71,6 +71,7 @@ where
                 let path = request.http.uri().path();
                 match Route::find(request.http.method(), path) {
                     Ok(Route::Mcp(service)) => gateway.mcp(request, &service).await,
+                    Ok(Route::McpAll) => gateway.mcp_all(request).await,
                     _ => Err(Refusal::Internal),
                 }
             }
@@ -84,7 +85,7 @@ where
                 Ok(Route::Health) => Ok(open.health()),
                 Ok(Route::Ready) => Ok(open.ready()),
                 Ok(Route::Info) => Ok(open.info()),
-                Ok(Route::Mcp(_)) => {
+                Ok(Route::Mcp(_) | Route::McpAll) => {
                     if let Some(refused) = open.mcp_admits(request.headers()) {
                         return Ok(refused);
                     }

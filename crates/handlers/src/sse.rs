@@ -153,6 +153,10 @@ pub fn with_data(event: &[u8], data: &[u8]) -> Vec<u8> {
     let mut written = false;
     for (line, end) in lines(event) {
         if data_of(line).is_none() {
+            // What stood between a CR and this LF is gone: they must not become one end.
+            if line.is_empty() && end == b"\n" && out.last() == Some(&b'\r') {
+                out.push(b'\n');
+            }
             out.extend_from_slice(line);
             out.extend_from_slice(end);
         } else if !std::mem::replace(&mut written, true) {
@@ -238,6 +242,12 @@ mod tests {
             with_data(event, b"[1,\n2]"),
             b"id: 7\r\n: x\r\ndata: [1,\r\ndata: 2]\r\nretry: 5\r\n\r\n"
         );
+        for event in ["data: a\rdata: b\n\n", "data: a\nid: 1\rdata: b\n\n"] {
+            let other = with_data(event.as_bytes(), b"c");
+            let (events, rest) = cut(&[&other]);
+            assert_eq!((events.len(), rest.len()), (1, 0), "{event:?}");
+            assert_eq!(data(&other).unwrap(), &b"c"[..]);
+        }
         let ours = message(b"{}");
         assert_eq!(ours, b"event: message\ndata: {}\n\n");
     }

@@ -38,9 +38,10 @@ pub(super) async fn run(context: &Context, command: Tools) -> anyhow::Result<()>
             }
             output.print(&all, |_| {
                 let told: Vec<_> = all.iter().map(difference).collect();
-                match told.is_empty() {
-                    true => "nothing changed since it was reviewed".to_owned(),
-                    false => told.join("\n\n"),
+                if told.is_empty() {
+                    "nothing changed since it was reviewed".to_owned()
+                } else {
+                    told.join("\n\n")
                 }
             })
         }
@@ -57,7 +58,7 @@ pub(super) async fn run(context: &Context, command: Tools) -> anyhow::Result<()>
             } else {
                 named(&service, &known, &tools)?
             };
-            let approve = approvals(&chosen, digest)?;
+            let approve = approvals(&chosen, digest.as_deref())?;
             if !approve.is_empty() {
                 let body = ApproveTools {
                     tools: approve.clone(),
@@ -73,15 +74,15 @@ pub(super) async fn run(context: &Context, command: Tools) -> anyhow::Result<()>
                 .map(|tool| tool.name.clone())
                 .collect();
             output.print(&json!({"approved": approve, "left": left}), |_| {
-                let mut told = format!("approved {} of {service}", counted(approve.len()));
-                if !left.is_empty() {
-                    let names: Vec<_> = left.iter().map(ToString::to_string).collect();
-                    told.push_str(&format!(
-                        "\nleft out, because there is something to look at (`cedargate services tools diff {service} TOOL`): {}",
-                        names.join(", ")
-                    ));
+                let done = format!("approved {} of {service}", counted(approve.len()));
+                if left.is_empty() {
+                    return done;
                 }
-                told
+                let names: Vec<_> = left.iter().map(ToString::to_string).collect();
+                format!(
+                    "{done}\nleft out, because there is something to look at (`cedargate services tools diff {service} TOOL`): {}",
+                    names.join(", ")
+                )
             })
         }
         Tools::Withdraw { service, tools } => {
@@ -141,13 +142,13 @@ fn named<'a>(
 }
 
 /// What is approved is what was just read, or exactly what the person looked at.
-fn approvals(tools: &[&ToolView], digest: Option<String>) -> anyhow::Result<Vec<ApproveTool>> {
+fn approvals(tools: &[&ToolView], digest: Option<&str>) -> anyhow::Result<Vec<ApproveTool>> {
     if digest.is_some() && tools.len() != 1 {
         return Err(Usage("`--digest` is of one tool".to_owned()).into());
     }
     let approve = tools.iter().map(|tool| {
-        let digest = match &digest {
-            Some(text) => text.clone().try_into()?,
+        let digest = match digest {
+            Some(text) => text.to_owned().try_into()?,
             None => tool
                 .digest
                 .clone()
@@ -224,7 +225,8 @@ fn difference(details: &ToolDetails) -> String {
     let tool = &details.tool;
     let mut told = format!("{} ({})", tool.name, tool.state.as_str());
     if let Some(digest) = &tool.digest {
-        told.push_str(&format!("\ndigest {digest}"));
+        told.push_str("\ndigest ");
+        told.push_str(digest.as_str());
     }
     told.push_str(&warnings(&tool.warnings));
     for line in &details.difference {

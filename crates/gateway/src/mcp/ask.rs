@@ -11,7 +11,6 @@ use handlers::{
 };
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
@@ -222,17 +221,6 @@ impl Ask {
             self.session.clone(),
             self.id.clone(),
         )
-    }
-
-    /// Remembers that it waits.
-    pub(super) fn hold(&self) -> CancellationToken {
-        let token = CancellationToken::new();
-        self.visit
-            .gateway
-            .mcp
-            .held()
-            .insert(self.held(), token.clone());
-        token
     }
 
     /// Has it decided, and carried out if it is permitted.

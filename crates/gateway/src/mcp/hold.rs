@@ -181,9 +181,9 @@ pub(super) fn held(
     changes: broadcast::Receiver<Change>,
 ) -> Response<Body> {
     let (sender, mut receiver) = mpsc::channel(1);
-    let called_off = ask.hold();
+    let held = ask.held();
+    let (place, called_off) = ask.visit.gateway.mcp.hold(held.clone());
     let waiting = async move {
-        let held = ask.held();
         let gateway = Arc::clone(&ask.visit.gateway);
         let mut waiting = Waiting {
             out: sender.clone(),
@@ -196,7 +196,7 @@ pub(super) fn held(
             () = called_off.cancelled() => {}
             () = waiting.run(denied, patience, changes) => {}
         }
-        gateway.mcp.held().remove(&held);
+        gateway.mcp.let_go(&held, place);
     };
     tokio::spawn(waiting.instrument(tracing::Span::current()));
     let frames = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
@@ -247,6 +247,9 @@ impl Waiting {
                     tokio::select! {
                         decided = &mut decided => break decided,
                         _ = tick.tick() => if self.tell(&denied).await.is_err() { return },
+                        () = gateway.mcp.closing.cancelled() => {
+                            return self.end(&Refusal::Denied(denied)).await;
+                        }
                     }
                 }
             };

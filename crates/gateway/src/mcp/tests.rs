@@ -1,5 +1,6 @@
 //! The door between clients and a server that does as a test tells it.
 
+mod all;
 mod calls;
 mod http_rules;
 mod lists;
@@ -60,6 +61,8 @@ type Script = Box<dyn Fn(&Seen) -> Option<AxumResponse> + Send>;
 struct Server {
     seen: Mutex<Vec<Seen>>,
     script: Mutex<Script>,
+    /// What it tells the gateway itself, which asks on its own account.
+    offers: Mutex<&'static str>,
     sessions: std::sync::atomic::AtomicUsize,
 }
 
@@ -84,6 +87,17 @@ async fn answer(State(server): State<Arc<Server>>, request: AxumRequest) -> Axum
         headers: parts.headers,
         body: body.collect().await.unwrap().to_bytes(),
     };
+    let client = &seen.json()["params"]["_meta"]["io.modelcontextprotocol/clientInfo"]["name"];
+    if client == "cedargate" {
+        let tools = server.offers.lock().unwrap();
+        return match seen.name().as_str() {
+            "tools/list" => result(&seen, &format!(r#"{{"tools":{tools}}}"#)),
+            _ => result(
+                &seen,
+                r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}"#,
+            ),
+        };
+    }
     server.seen.lock().unwrap().push(seen.clone());
     if let Some(response) = (server.script.lock().unwrap())(&seen) {
         return response;
@@ -179,6 +193,7 @@ impl House {
         let server = Arc::new(Server {
             seen: Mutex::default(),
             script: Mutex::new(Box::new(|_| None)),
+            offers: Mutex::new(TOOLS),
             sessions: std::sync::atomic::AtomicUsize::new(0),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -219,6 +234,12 @@ impl House {
                 world.gateway.ready().status() == StatusCode::OK
             })
             .await;
+        let known = |gateway: &crate::Gateway| {
+            gateway.catalog.service("everything").unwrap().status == "active"
+        };
+        world
+            .until("its tools are known", || known(&world.gateway))
+            .await;
         let house = Self { world, server };
         house.review(TOOLS);
         house
@@ -247,8 +268,14 @@ impl House {
         *self.server.script.lock().unwrap() = Box::new(script);
     }
 
+    /// What agents sent: the gateway itself asks for tools as well.
     fn seen(&self) -> Vec<Seen> {
-        self.server.seen.lock().unwrap().clone()
+        let seen = self.server.seen.lock().unwrap();
+        let ours = |seen: &&Seen| {
+            let id = &seen.json()["id"];
+            !id.as_str().is_some_and(|id| id.starts_with("cedargate-"))
+        };
+        seen.iter().filter(ours).cloned().collect()
     }
 
     /// Which methods reached the server.

@@ -339,7 +339,11 @@ impl Client {
         connection: &Connection,
         asked: &Asked<'_>,
     ) -> Result<(Box<RawValue>, Option<HeaderValue>), Failure> {
-        let id = Value::from(self.next.fetch_add(1, Ordering::Relaxed));
+        // No id of a client's, should anybody ever look for whose a message was.
+        let id = Value::from(format!(
+            "cedargate-{}",
+            self.next.fetch_add(1, Ordering::Relaxed)
+        ));
         let mut params = asked.params.clone();
         if matches!(connection, Connection::Modern) {
             let meta = json!({

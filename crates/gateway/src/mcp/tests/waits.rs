@@ -218,7 +218,7 @@ async fn who_leaves_or_calls_it_off_while_waiting_has_nothing_executed() {
         house
             .world
             .until("it waits no more", || {
-                house.world.gateway.mcp.held().is_empty()
+                house.world.gateway.mcp.waiting() == 0
             })
             .await;
         let before = house.seen().len();
@@ -321,4 +321,18 @@ async fn a_round_that_ends_tells_a_newer_client_to_come_again() {
     let result = &answers.last().unwrap()["result"];
     assert_eq!(result["isError"], true, "{answered:?}");
     assert!(house.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_keeps_nobody_waiting() {
+    let house = patient(LONG).await;
+    let mut body = house
+        .open(House::legacy(BOT, &[], &call("look", "{}")))
+        .await
+        .into_body();
+    first(&mut body).await;
+    house.world.gateway.mcp.closing.cancel();
+    let answers = events(&rest(body).await);
+    let text = &answers.last().unwrap()["result"]["content"][0]["text"];
+    assert!(text.as_str().unwrap().contains("NEEDS APPROVAL"), "{text}");
 }
