@@ -106,12 +106,18 @@ async fn everything(sdk: Sdk) -> anyhow::Result<()> {
     let other = client.call("get-sum", json!({"a": 2, "b": 41})).await?;
     assert!(said(&other).1, "other arguments, another request: {other}");
 
+    waits(sdk, &world, &calls).await
+}
+
+/// Kept waiting until people approve; and gone before they do.
+async fn waits(sdk: Sdk, world: &World, calls: &impl Fn(&str) -> usize) -> anyhow::Result<()> {
+    let url = world.url("everything");
     // Waited for: the client asks to be kept, people approve, and it goes on.
     let mut waiting = Driver::http_with(sdk, &url, &world.token, &[("Prefer", "wait=30")]).await?;
     let held = waiting
         .begin(json!({"do": "call", "name": "get-sum", "arguments": {"a": 1, "b": 1}}))
         .await?;
-    let request = newest(&world, 2).await?;
+    let request = newest(world, 2).await?;
     world.system.respond(&request, true).await?;
     let summed = waiting.answer(held).await?;
     assert!(
@@ -124,7 +130,7 @@ async fn everything(sdk: Sdk) -> anyhow::Result<()> {
     let held = waiting
         .begin(json!({"do": "call", "name": "get-sum", "arguments": {"a": 3, "b": 3}}))
         .await?;
-    let request = newest(&world, 2).await?;
+    let request = newest(world, 2).await?;
     waiting.act(json!({"do": "cancel", "of": held})).await?;
     let cancelled = waiting.answer(held).await?;
     assert!(cancelled["error"].is_object(), "{cancelled}");
