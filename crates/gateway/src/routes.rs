@@ -182,7 +182,6 @@ mod tests {
             "//execute",
             "/execute/",
             "/EXECUTE",
-            "/mcp",
             "/mcp/service/",
             "/mcp/service/a/b",
             "/approvals/",

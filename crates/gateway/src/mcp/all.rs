@@ -82,7 +82,7 @@ impl Gateway {
     ) -> Result<Response<Body>, Fault> {
         let era = headers::era(headers, message)?;
         let method = match &message.kind {
-            Kind::Request { method, .. } => method.as_ref(),
+            Kind::Request { method, .. } => &**method,
             // Nothing is ever asked of a client here, and nothing is under way to cancel.
             Kind::Notification { .. } => return Ok(accepted()),
             Kind::Response { .. } => {

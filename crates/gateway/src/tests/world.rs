@@ -555,7 +555,12 @@ pub(crate) async fn around() -> Around {
         .fallback(upstream)
         .with_state(Arc::clone(&coolify));
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    let catalog = handlers::Catalog::load(&|name| match name {
+    // One service alone: what the others are called is no matter here.
+    let coolify_alone = [(
+        "services/coolify.toml",
+        include_str!("../../../handlers/services/coolify.toml"),
+    )];
+    let catalog = handlers::Catalog::from_descriptions(&coolify_alone, &|name| match name {
         "COOLIFY_API_URL" => Some(format!("http://{address}")),
         "COOLIFY_API_TOKEN" => Some("coolify-credential-of-the-gateway".to_owned()),
         "HTTP_TIMEOUT_MS" => Some("10000".to_owned()),

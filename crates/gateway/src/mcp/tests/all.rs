@@ -106,7 +106,7 @@ async fn a_call_goes_the_way_of_every_command() {
             result(seen, r#"{"resultType":"complete","content":[{"type":"text","text":"seen"}],"structuredContent":{"n":1}}"#)
         })
     });
-    let looked = post(&house, BOT, &call("everything__look", r#"{"at":"x"}"#)).await;
+    let looked = post(&house, "local", &call("everything__look", r#"{"at":"x"}"#)).await;
     let result = &looked.json()["result"];
     assert_eq!(
         (&result["content"][0]["text"], &result["structuredContent"]),
