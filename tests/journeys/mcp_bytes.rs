@@ -122,7 +122,7 @@ fn without(text: &str, names: &[&str]) -> String {
     [&text[..start], &kept.join(","), &text[start + length..]].concat()
 }
 
-fn message(id: u32, method: &str, params: Value) -> Value {
+fn message(id: u32, method: &str, params: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 
@@ -197,13 +197,13 @@ async fn an_older_server_is_passed_on_byte_for_byte() -> anyhow::Result<()> {
     .into_iter()
     .enumerate()
     {
-        let sent = message(10 + u32::try_from(id)?, method, params);
+        let sent = message(10 + u32::try_from(id)?, method, &params);
         let front = client.send(Method::POST, &sent).await?;
         assert_same(&sent.to_string(), &front, &upstream(&relay, &sent));
     }
 
     // Of a list, what policy removes is missing, and nothing else is different.
-    let list = message(2, "tools/list", json!({}));
+    let list = message(2, "tools/list", &json!({}));
     let front = client.send(Method::POST, &list).await?;
     let back = upstream(&relay, &list).answer();
     let expected = without(std::str::from_utf8(&back)?, &["get-env", "get-sum"]);
@@ -249,7 +249,7 @@ async fn a_newer_server_is_passed_on_byte_for_byte() -> anyhow::Result<()> {
     .into_iter()
     .enumerate()
     {
-        let mut sent = message(10 + u32::try_from(id)?, method, params);
+        let mut sent = message(10 + u32::try_from(id)?, method, &params);
         sent["params"]["_meta"] = meta.clone();
         let front = client.send(Method::POST, &sent).await?;
         assert_same(&sent.to_string(), &front, &upstream(&relay, &sent));

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use cedargate_tests::{
     mcp::{Driver, Everything, Policies, Sdk, World, node, packages, said},
+    process::binary,
     soon,
 };
 use mcp_fixture::{Fixture, Relay};
@@ -106,12 +107,18 @@ async fn everything(sdk: Sdk) -> anyhow::Result<()> {
     let other = client.call("get-sum", json!({"a": 2, "b": 41})).await?;
     assert!(said(&other).1, "other arguments, another request: {other}");
 
+    waits(sdk, &world, &calls).await
+}
+
+/// Kept waiting until people approve; and gone before they do.
+async fn waits(sdk: Sdk, world: &World, calls: &impl Fn(&str) -> usize) -> anyhow::Result<()> {
+    let url = world.url("everything");
     // Waited for: the client asks to be kept, people approve, and it goes on.
     let mut waiting = Driver::http_with(sdk, &url, &world.token, &[("Prefer", "wait=30")]).await?;
     let held = waiting
         .begin(json!({"do": "call", "name": "get-sum", "arguments": {"a": 1, "b": 1}}))
         .await?;
-    let request = newest(&world, 2).await?;
+    let request = newest(world, 2).await?;
     world.system.respond(&request, true).await?;
     let summed = waiting.answer(held).await?;
     assert!(
@@ -124,7 +131,7 @@ async fn everything(sdk: Sdk) -> anyhow::Result<()> {
     let held = waiting
         .begin(json!({"do": "call", "name": "get-sum", "arguments": {"a": 3, "b": 3}}))
         .await?;
-    let request = newest(&world, 2).await?;
+    let request = newest(world, 2).await?;
     waiting.act(json!({"do": "cancel", "of": held})).await?;
     let cancelled = waiting.answer(held).await?;
     assert!(cancelled["error"].is_object(), "{cancelled}");
@@ -284,5 +291,43 @@ async fn the_inspector_lists_and_calls() -> anyhow::Result<()> {
     assert_eq!(echoed["content"][0]["text"], "Echo: hi");
     let refused = inspect(&[&call[..], &["get-env"]].concat()).await?;
     assert_eq!(refused["isError"], true, "{refused}");
+    Ok(())
+}
+
+/// Every service as tools, Coolify's commands among them; and the same through a bridge.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_service_is_offered_as_tools_and_over_a_bridge() -> anyhow::Result<()> {
+    let fixture = Fixture::start(None).await?;
+    let table = format!("url = \"{}\"\nrisk = \"read\"", fixture.url());
+    let world = World::start(&[("fixture", table)], Policies::Ours(""), &[]).await?;
+    world.review("fixture").await?;
+    let binary = binary()?;
+    let gateway = world.system.gateway_url.clone();
+    for sdk in Sdk::ALL {
+        let program = [binary.to_str().unwrap(), "bridge", "--gateway", &gateway];
+        let token = [("CEDARGATE_AGENT_TOKEN", world.token.as_str())];
+        let url = format!("{gateway}/mcp");
+        let directly = Driver::http(sdk, &url, &world.token).await?;
+        let bridged = Driver::stdio(sdk, &program, &token).await?;
+        for mut client in [directly, bridged] {
+            let tools = client.tools().await?;
+            for tool in ["coolify__list-servers", "fixture__greet"] {
+                assert!(tools.contains(&tool.to_owned()), "{sdk:?}: {tools:?}");
+            }
+            let servers = client.call("coolify__list-servers", json!({})).await?;
+            assert!(!said(&servers).1, "{sdk:?}: {servers}");
+            let greeted = client
+                .call("fixture__greet", json!({"name": "Ada"}))
+                .await?;
+            assert!(
+                said(&greeted).0.contains("Hello, Ada!"),
+                "{sdk:?}: {greeted}"
+            );
+        }
+        let program = [&program[..], &["fixture"]].concat();
+        let mut one = Driver::stdio(sdk, &program, &token).await?;
+        let greeted = one.call("greet", json!({"name": "Ada"})).await?;
+        assert_eq!(said(&greeted).0, "Hello, Ada!", "{sdk:?}");
+    }
     Ok(())
 }

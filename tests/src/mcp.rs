@@ -301,10 +301,9 @@ impl Driver {
             version: String::new(),
         };
         let started = driver.answer(0).await?;
-        driver.version = started["result"]["version"]
-            .as_str()
-            .with_context(|| format!("it did not connect: {started}"))?
-            .to_owned();
+        let version = started["result"]["version"].as_str();
+        driver.version =
+            String::from(version.with_context(|| format!("it did not connect: {started}"))?);
         Ok(driver)
     }
 
@@ -519,7 +518,7 @@ impl World {
                 .into_owned();
             let of_people = matches!(name.as_str(), "administration.cedar" | "approval.cedar");
             let wanted = policies != Policies::Permissive || of_people;
-            if name.ends_with(".cedar") && wanted {
+            if file.extension().is_some_and(|kind| kind == "cedar") && wanted {
                 std::fs::copy(&file, rules.join(&name))?;
             }
         }

@@ -602,7 +602,9 @@ fn exact_origins(text: &str) -> Result<Vec<String>, String> {
 
 /// Names as a `Host` header has them.
 fn hosts(text: &str) -> Result<Vec<String>, String> {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':' | b'[' | b']' | b'_');
+    let word = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':' | b'[' | b']' | b'_')
+    };
     text.split(',')
         .map(str::trim)
         .filter(|host| !host.is_empty())
@@ -928,7 +930,11 @@ mod tests {
         for (variables, flags, expected) in [
             (vec![("PORT", "99999")], vec![], "PORT"),
             (vec![("CORS_ORIGINS", "*.example")], vec![], "CORS_ORIGINS"),
-            (vec![("CEDARGATE_MCP_ORIGINS", "*")], vec![], "CEDARGATE_MCP_ORIGINS"),
+            (
+                vec![("CEDARGATE_MCP_ORIGINS", "*")],
+                vec![],
+                "CEDARGATE_MCP_ORIGINS",
+            ),
             (
                 vec![("CEDARGATE_MCP_HOSTS", "https://a.example/")],
                 vec![],

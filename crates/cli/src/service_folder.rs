@@ -146,7 +146,7 @@ mod tests {
             ),
             (
                 trap("long", &|path| {
-                    File::create(path).unwrap().set_len(50 << 20).unwrap()
+                    File::create(path).unwrap().set_len(50 << 20).unwrap();
                 }),
                 "longer than 1 MiB",
             ),

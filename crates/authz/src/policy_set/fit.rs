@@ -304,11 +304,11 @@ fn mentions_session(json: &Value, action: &str) -> bool {
         if let Some(attributes) = found.get("attributes") {
             return attributes.get("session").is_some();
         }
-        let name = ["name", "type"]
+        let mut name = ["name", "type"]
             .iter()
             .filter_map(|key| found.get(key)?.as_str());
         let types = global.and_then(|names| names.get("commonTypes"));
-        context = name.filter_map(|name| types?.get(name)).next();
+        context = name.find_map(|name| types?.get(name));
     }
     false
 }

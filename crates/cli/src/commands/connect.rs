@@ -106,9 +106,8 @@ fn token_hint(client: Client, door: &Door) -> String {
 
 fn folders(environment: &Environment) -> anyhow::Result<Folders> {
     let folder = |name: &str| anyhow::Ok(environment.get(name)?.map(PathBuf::from));
-    let home = match (folder("HOME")?, folder("USERPROFILE")?) {
-        (Some(home), _) | (None, Some(home)) => home,
-        (None, None) => return Err(Usage("set HOME, or name the file: --file".to_owned()).into()),
+    let Some(home) = folder("HOME")?.or(folder("USERPROFILE")?) else {
+        return Err(Usage("set HOME, or name the file: --file".to_owned()).into());
     };
     Ok(Folders {
         project: std::env::current_dir()?,

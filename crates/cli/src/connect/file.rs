@@ -50,18 +50,23 @@ pub(crate) fn merge(path: &Path, entry: &Entry) -> anyhow::Result<Change> {
     }
     let folder = real.parent().context("a file has a folder")?;
     fs::create_dir_all(folder).with_context(|| format!("`{}`", folder.display()))?;
-    let change = match before {
-        None => Change::Made,
-        Some(_) => Change::Changed(back_up(&real)?),
-    };
+    if before.is_none() {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&real)
+            .with_context(|| format!("`{shown}`"))?;
+        file.write_all(merged.as_bytes())?;
+        return Ok(Change::Made);
+    }
+    let backup = back_up(&real)?;
+    // In place of the old one at once, or not at all.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(merged.as_bytes())?;
     file.as_file().sync_all()?;
-    if let Ok(of_before) = fs::metadata(&real) {
-        fs::set_permissions(file.path(), of_before.permissions())?;
-    }
+    fs::set_permissions(file.path(), fs::metadata(&real)?.permissions())?;
     file.persist(&real).with_context(|| format!("`{shown}`"))?;
-    Ok(change)
+    Ok(Change::Changed(backup))
 }
 
 fn back_up(path: &Path) -> anyhow::Result<PathBuf> {

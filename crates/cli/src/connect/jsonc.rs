@@ -344,44 +344,43 @@ impl Reader<'_> {
             return Err(self.wrong());
         }
         let from = self.at;
-        match self.peek() {
-            Some(open @ (b'{' | b'[')) => {
-                let close = if open == b'{' { b'}' } else { b']' };
-                self.at += 1;
-                into.push(char::from(open));
-                let mut first = true;
-                loop {
-                    self.space()?;
-                    if self.peek() == Some(close) {
-                        self.at += 1;
-                        into.push(char::from(close));
-                        return Ok(());
-                    }
-                    if !first {
-                        into.push(',');
-                    }
-                    first = false;
-                    if open == b'{' {
-                        let name = self.string()?;
-                        into.push_str(&Value::from(name).to_string());
-                        self.space()?;
-                        self.expect(b':')?;
-                        into.push(':');
-                        self.space()?;
-                    }
-                    self.plain(into, depth + 1)?;
-                    self.space()?;
-                    match self.peek() {
-                        Some(b',') => self.at += 1,
-                        Some(byte) if byte == close => {}
-                        _ => return Err(self.wrong()),
-                    }
-                }
-            }
+        let (open, close) = match self.peek() {
+            Some(b'{') => (b'{', b'}'),
+            Some(b'[') => (b'[', b']'),
             _ => {
                 self.value(depth)?;
                 into.push_str(self.text.get(from..self.at).unwrap_or_default());
-                Ok(())
+                return Ok(());
+            }
+        };
+        self.at += 1;
+        into.push(char::from(open));
+        let mut first = true;
+        loop {
+            self.space()?;
+            if self.peek() == Some(close) {
+                self.at += 1;
+                into.push(char::from(close));
+                return Ok(());
+            }
+            if !first {
+                into.push(',');
+            }
+            first = false;
+            if open == b'{' {
+                let name = self.string()?;
+                into.push_str(&Value::from(name).to_string());
+                self.space()?;
+                self.expect(b':')?;
+                into.push(':');
+                self.space()?;
+            }
+            self.plain(into, depth + 1)?;
+            self.space()?;
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(byte) if byte == close => {}
+                _ => return Err(self.wrong()),
             }
         }
     }
