@@ -73,36 +73,7 @@ impl<T: Kept> LastKnownGood<T> {
     ///
     /// When the disk says no; then what was kept before is.
     pub(crate) fn keep(&self, known: &T) -> io::Result<()> {
-        let folder = self
-            .path
-            .parent()
-            .filter(|path| !path.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let mut name = self.path.clone().into_os_string();
-        name.push(".new");
-        let temporary = PathBuf::from(name);
-        // A crash may have left one behind; never write through what another put there.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&temporary)?;
-        let text = serde_json::to_vec(known)?;
-        let kept = file
-            .write_all(&text)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&temporary, &self.path))
-            // A new name is on the disk only when its folder is.
-            .and_then(|()| File::open(folder)?.sync_all());
-        if kept.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        kept
+        replace(&self.path, &serde_json::to_vec(known)?)
     }
 
     /// What was kept, if it is whole.
@@ -132,6 +103,41 @@ impl<T: Kept> LastKnownGood<T> {
             None => Ok(known),
         }
     }
+}
+
+/// Writes a file instead of the one before: one or the other is there whatever happens, and
+/// only its owner may read it.
+///
+/// # Errors
+///
+/// When the disk says no; then the one before is there.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|path| !path.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut name = path.to_owned().into_os_string();
+    name.push(".new");
+    let temporary = PathBuf::from(name);
+    // A crash may have left one behind; never write through what another put there.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&temporary)?;
+    let kept = file
+        .write_all(text)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, path))
+        // A new name is on the disk only when its folder is.
+        .and_then(|()| File::open(folder)?.sync_all());
+    if kept.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    kept
 }
 
 #[cfg(test)]
