@@ -275,7 +275,6 @@ impl Ask {
                 return Err(outcome.err().unwrap_or(Refusal::Internal));
             }
         };
-        let untrusted = gateway.catalog.is_untrusted(&subject.command);
         let mut record = Record {
             gateway: Arc::clone(gateway),
             subject,
@@ -293,10 +292,6 @@ impl Ask {
             self.body.clone(),
         );
         let forwarded = service.forward(Passage::Permitted(&permit), request).await;
-        // Before the answer leaves. What a server says of a failure is its content, too.
-        if untrusted {
-            gateway.sessions.taint(caller.held.principal.agent().id);
-        }
         let response = match forwarded {
             Ok(response) => response,
             Err(error) => {

@@ -82,33 +82,41 @@ impl Placed {
         commands: &[KnownCommand],
         now: Timestamp,
     ) -> Vec<ZoneRow> {
-        let mut rows: BTreeMap<(Option<&CommandName>, &ZoneName), (bool, Option<Assigned>)> =
-            BTreeMap::new();
+        let mut rows: BTreeMap<Place<'_>, ZoneRow> = BTreeMap::new();
         let own = service.zones.iter().map(|zone| (None, zone));
         let of_commands = commands.iter().flat_map(|known| {
             let command = &known.command;
             command.zones.iter().map(|zone| (Some(&command.name), zone))
         });
         for place in own.chain(of_commands) {
-            rows.entry(place).or_default().0 = true;
+            rows.entry(place)
+                .or_insert_with(|| ZoneRow::at(place))
+                .described = true;
         }
         for one in self.of(name) {
             let place = (one.member.command.as_ref(), &one.member.zone);
-            rows.entry(place).or_default().1 = Some(Assigned {
+            rows.entry(place)
+                .or_insert_with(|| ZoneRow::at(place))
+                .assigned = Some(Assigned {
                 by: one.by.clone(),
                 at: Moment::past(one.at, now),
             });
         }
-        let row = |((command, zone), (described, assigned)): (
-            (Option<&CommandName>, &ZoneName),
-            (bool, Option<Assigned>),
-        )| ZoneRow {
+        rows.into_values().collect()
+    }
+}
+
+/// Which command, or the whole service, in which zone.
+type Place<'a> = (Option<&'a CommandName>, &'a ZoneName);
+
+impl ZoneRow {
+    fn at((command, zone): Place<'_>) -> Self {
+        Self {
             zone: zone.to_string(),
             command: command.map(ToString::to_string).unwrap_or_default(),
-            described,
-            assigned,
-        };
-        rows.into_iter().map(row).collect()
+            described: false,
+            assigned: None,
+        }
     }
 }
 
@@ -174,15 +182,12 @@ async fn change(
             Wanted::Removed => zones::remove(orchestrator, person, &member, &seen).await,
         }
     };
-    let error = match save.await {
-        Ok(_) => {
-            let done = match wanted {
-                Wanted::Added => "zone-added",
-                Wanted::Removed => "zone-removed",
-            };
-            return Ok(go(&format!("/services/{service}?done={done}#zones")));
-        }
-        Err(error) => error,
+    let Err(error) = save.await else {
+        let done = match wanted {
+            Wanted::Added => "zone-added",
+            Wanted::Removed => "zone-removed",
+        };
+        return Ok(go(&format!("/services/{service}?done={done}#zones")));
     };
     error.log();
     let visitor = Visitor {
