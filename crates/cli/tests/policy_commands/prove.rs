@@ -609,7 +609,7 @@ fn what_the_documentation_shows_works() {
         assert_eq!(code, 0, "{command}\n{out}{err}");
     }
     // What it puts into CI proves the folder, too.
-    let ci = snippets("text").concat();
+    let ci = snippets("text", Some("Prove ")).concat();
     let steps: Vec<&str> = ci
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- run: cedargate policy "))

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{cedargate, folder, json, repository, snippets, without_tests};
+use super::{cedargate, folder, json, snippets, without_tests};
 
 /// Only a file of tests, beside the shipped policies.
 fn with_tests(text: &str) -> tempfile::TempDir {

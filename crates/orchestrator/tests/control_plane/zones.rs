@@ -208,6 +208,7 @@ async fn a_zone_counts_wherever_something_is_decided_here() {
         policy_set: None,
         at: None,
         ip: None,
+        session: None,
         grants: Vec::new(),
     };
     let verdict = async || {
