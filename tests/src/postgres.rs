@@ -12,7 +12,7 @@ pub struct Postgres {
     folder: TempDir,
     port: u16,
     /// PostgreSQL refuses to run as root.
-    as_postgres: bool,
+    switches_user: bool,
 }
 
 impl Postgres {
@@ -23,8 +23,8 @@ impl Postgres {
     /// When PostgreSQL is not installed, or does not start.
     pub async fn start() -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("cedargate-postgres-")?;
-        let as_postgres = run(Command::new("id").arg("-u")).await?.trim() == "0";
-        if as_postgres {
+        let switches_user = run(Command::new("id").arg("-u")).await?.trim() == "0";
+        if switches_user {
             run(Command::new("chown").arg("postgres").arg(folder.path())).await?;
         }
         // Free a moment ago.
@@ -35,7 +35,7 @@ impl Postgres {
             programs: programs()?,
             folder,
             port,
-            as_postgres,
+            switches_user,
         };
         let data = server.data();
         server
@@ -113,7 +113,7 @@ impl Postgres {
 
     async fn call(&self, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let program = self.programs.join(program);
-        let mut command = if self.as_postgres {
+        let mut command = if self.switches_user {
             let mut command = Command::new("runuser");
             command.args(["-u", "postgres", "--"]).arg(&program);
             command
@@ -129,7 +129,7 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         let stop = ["-D", &self.data(), "-m", "immediate", "-s", "stop"].map(str::to_owned);
         let program = self.programs.join("pg_ctl");
-        let mut command = if self.as_postgres {
+        let mut command = if self.switches_user {
             let mut command = std::process::Command::new("runuser");
             command.args(["-u", "postgres", "--"]).arg(program);
             command

@@ -137,6 +137,10 @@ impl Config {
     /// # Errors
     ///
     /// The first thing that is wrong, and where it was set.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a line or two for each of many settings"
+    )]
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let data = settings
             .path("data")?

@@ -15,8 +15,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    facts::FactsCache, metrics::Metrics, policy::Policies, reported, reviews::Reviews,
-    zones::Zones,
+    facts::FactsCache, metrics::Metrics, policy::Policies, reported, reviews::Reviews, zones::Zones,
 };
 
 /// A feed that says nothing for so long is cut: it sends a heartbeat each second.

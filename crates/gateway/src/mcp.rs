@@ -329,7 +329,11 @@ impl Visit {
         Ok(answered.unwrap_or_else(|fault| fault.into_response(id)))
     }
 
-    async fn message(mut self, body: &Bytes, message: &Message<'_>) -> Result<Response<Body>, Fault> {
+    async fn message(
+        mut self,
+        body: &Bytes,
+        message: &Message<'_>,
+    ) -> Result<Response<Body>, Fault> {
         let era = headers::era(&self.headers, message)?;
         // There are no sessions in the newer protocol: one that is named means nothing.
         let session = match era {

@@ -531,6 +531,8 @@ mod tests {
             Route::Approvals => 9,
             Route::Approval(_) => 10,
             Route::Withdraw(_) => 11,
+            // The protocol describes them.
+            Route::Mcp(_) | Route::McpAll => usize::MAX,
         }
     }
 

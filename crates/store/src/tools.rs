@@ -272,9 +272,9 @@ mod tests {
             let digests = store.reviewed_digests().await.unwrap();
             assert_eq!(digests, [(files.clone(), changed.tool, changed.digest), (other.clone(), both[0].tool.clone(), both[0].digest.clone())]);
 
-            let changes: Vec<_> = store.feed_after(head, 10).await.unwrap().into_iter().map(|event| event.change).collect();
-            let reviewed = |service: &ServiceName| Change::ToolsReviewed { service: service.clone() };
-            assert_eq!(changes, [reviewed(&files), reviewed(&other), reviewed(&files), reviewed(&files)]);
+            let feed: Vec<_> = store.feed_after(head, 10).await.unwrap().into_iter().map(|event| event.change).collect();
+            let announced = |service: &ServiceName| Change::ToolsReviewed { service: service.clone() };
+            assert_eq!(feed, [announced(&files), announced(&other), announced(&files), announced(&files)]);
         }
     }
 }

@@ -89,7 +89,7 @@ fn every_rung_of_the_ladder() {
             &shipped,
             agent(),
             unpinned,
-            Err(("guard.unpinned-command", "The definition")),
+            Err(("guard.unpinned-command", "Nobody has reviewed")),
         ),
         (
             "elsewhere",

@@ -809,6 +809,34 @@ fn what_cedar_itself_would_let_through() {
 }
 
 #[test]
+fn another_agents_memory_takes_a_grant_for_this_very_command() {
+    let policies = shipped();
+    let mut shared = target("mem0/search-shared", Risk::Read);
+    shared.zones = ["shared-memory".parse().unwrap()].into();
+    let bot = crate::Agent {
+        allowed_mcps: ["mem0".parse().unwrap()].into(),
+        ..agent()
+    };
+    let command = command(shared, json!({"agent": "other"}));
+    let with = |scope: Option<Scope>| {
+        let grants = scope.map(|scope| grant(bot.id, scope, Risk::Read));
+        let bot = principal(bot.clone(), grants.into_iter().collect());
+        decided(&policies, &bot, &command, NOON)
+    };
+    let key = &command.target.key;
+    let of_service = Scope::Service {
+        service: key.service.clone(),
+    };
+    for scope in [None, Some(of_service)] {
+        let refused = refusal(with(scope));
+        assert_eq!(refused.policies, ["memory.shared-by-grant"]);
+    }
+    permit(with(Some(Scope::Command {
+        command: key.clone(),
+    })));
+}
+
+#[test]
 fn every_guard_and_wall_is_tested_by_name() {
     // A new forbid without a case of its own shows here.
     let tests = [

@@ -229,7 +229,7 @@ fn world() -> impl Strategy<Value = (PolicySources, Vec<(&'static str, Value)>)>
                 calls.push((*key, Value::Object(given)));
             }
             calls.push(("github/list", json!({"any": [1, "two"]})));
-            let text: String = policies.into_iter().enumerate().map(|(n, (forbid, action, resource, condition))| {
+            let texts: Vec<String> = policies.into_iter().enumerate().map(|(n, (forbid, action, resource, condition))| {
                 let effect = if forbid { "forbid" } else { "permit" };
                 let (action, typed) = [
                     ("in Action::\"write\"", None),
@@ -247,7 +247,7 @@ fn world() -> impl Strategy<Value = (PolicySources, Vec<(&'static str, Value)>)>
                 let is = if resource.starts_with(" ==") { "" } else { " is Command" };
                 format!("@id(\"p{n}\")\n{effect} (principal is Agent, action {action}, resource{is}{resource})\n{condition};\n")
             }).collect();
-            let mut sources = only(&text);
+            let mut sources = only(&texts.concat());
             sources.schema.text = schema;
             (sources, calls)
         },

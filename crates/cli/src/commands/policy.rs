@@ -44,12 +44,12 @@ pub(super) async fn run(
             Ok(exit::OK)
         }
         Policy::Test(arguments) if arguments.watch => {
-            watch::run(global, environment, &arguments).await
+            watch::run(global, &environment, &arguments).await
         }
-        Policy::Test(arguments) => test::run(global, environment, &arguments),
-        Policy::Export(arguments) => export::run(global, environment, &arguments),
-        Policy::Coverage(arguments) => test::coverage(global, environment, &arguments),
-        Policy::Matrix(arguments) => matrix::matrix(global, environment, &arguments),
+        Policy::Test(arguments) => test::run(global, &environment, &arguments),
+        Policy::Export(arguments) => export::run(global, &environment, &arguments),
+        Policy::Coverage(arguments) => test::coverage(global, &environment, &arguments),
+        Policy::Matrix(arguments) => matrix::matrix(global, &environment, &arguments),
         Policy::Diff(arguments) => diff::run(global, environment, &arguments).await,
         Policy::Explain(arguments) => explain::run(global, environment, &arguments).await,
         Policy::Prove(arguments) => prove::run(global, &environment, &arguments),

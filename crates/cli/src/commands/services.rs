@@ -1,7 +1,7 @@
 //! `cedargate services`: what the descriptions say, with this machine's configuration; or
 //! what gateways told the orchestrator.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use authz::{CommandKey, ServiceName, typed};
 use contract::catalog::ServiceView;
@@ -107,11 +107,7 @@ fn live_detail(output: Output, view: &ServiceView) -> String {
 }
 
 /// What this machine's configuration says.
-fn configured(
-    global: &Global,
-    environment: Environment,
-    command: &Services,
-) -> anyhow::Result<()> {
+fn configured(global: &Global, environment: Environment, command: &Services) -> anyhow::Result<()> {
     let output = Output::new(global.json);
     let settings = settings(global, environment, BTreeMap::new())?;
     if matches!(command, Services::Format) {
@@ -157,14 +153,13 @@ fn configured(
             })
         }
         Services::Try { command } => tried(output, &catalog, command),
-        // Above, as it needs no catalog.
-        Services::Format => Ok(()),
         Services::Show { name, .. } => {
             let service = known(&catalog, name)?;
             output.print(&as_json(&service), |output| detail(output, &service))
         }
-        // Of the orchestrator, not of this machine: see `tools.rs` and `zones.rs`.
-        Services::Tools(_) | Services::Zones(_) => Ok(()),
+        // The first is above, as it needs no catalog; the others are the orchestrator's, not
+        // this machine's: see `tools.rs` and `zones.rs`.
+        Services::Format | Services::Tools(_) | Services::Zones(_) => Ok(()),
         Services::Schema { name, command } => {
             let service = known(&catalog, name)?;
             let fragments = fragments(&service, command.as_deref())?;
@@ -202,7 +197,7 @@ fn tried(output: Output, catalog: &Catalog, line: &str) -> anyhow::Result<()> {
     output.print(&shown, |_| {
         let mut text = format!("{} {}\n", preview.method, printable(&preview.url));
         for (name, value) in &preview.headers {
-            text.push_str(&format!("{}: {}\n", printable(name), printable(value)));
+            let _ = writeln!(text, "{}: {}", printable(name), printable(value));
         }
         if let Some(body) = &preview.body {
             text.push('\n');

@@ -20,6 +20,10 @@ fn agent(n: u8) -> AgentId {
         .unwrap()
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "as callers have it, who may give none"
+)]
 fn name(text: &str) -> Option<SessionName> {
     Some(SessionName::new(text).unwrap())
 }
@@ -56,7 +60,7 @@ fn calls_belong_to_the_session_that_they_name() {
     sessions.permitted(bot, one.id);
     sessions.permitted(bot, one.id);
     seconds.store(60, Ordering::SeqCst);
-    let later = NOON.plus(Duration::from_secs(60));
+    let later = NOON.plus(Duration::from_mins(1));
     let again = sessions.enter(bot, name("one").as_ref(), later);
     assert_eq!((again.id, again.started, again.calls), (one.id, NOON, 2));
     assert_eq!(sessions.enter(other, name("one").as_ref(), later).calls, 0);

@@ -521,7 +521,7 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         gateway_token: None,
         trust_agent_header: false,
         max_staleness: Duration::from_secs(5),
-        session_idle: Duration::from_secs(1_800),
+        session_idle: Duration::from_mins(30),
         max_body_bytes: 1024 * 1024,
         deadline: Duration::from_secs(30),
         max_concurrent: 64,

@@ -131,8 +131,8 @@ async fn what_an_agent_may_see_depends_on_zones_too() {
             names.len(),
         )
     };
-    let (seen, all) = sees().await;
-    assert!(seen && all > 1);
+    let (listed, all) = sees().await;
+    assert!(listed && all > 1);
     change(&world, Some(zones(2, &[(Some("list-servers"), "hidden")]))).await;
     assert_eq!(sees().await, (false, all - 1));
     change(&world, Some(zones(3, &[(None, "hidden")]))).await;

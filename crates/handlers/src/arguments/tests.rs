@@ -58,10 +58,16 @@ fn what_goes_to_a_tool_is_what_was_sent() {
         "properties": {"a_b": {"type": "integer", "default": 7}},
     });
     for reviewed in [true, false] {
-        let set = ArgumentSet::of_tool(&schema, reviewed);
+        let arguments = ArgumentSet::of_tool(&schema, reviewed);
         let sent = json!({"a-b": 1, "other": [1]});
-        assert_eq!(set.read_value(sent.clone()).map(Value::Object), Ok(sent));
-        assert_eq!(set.read_value(json!({})).map(Value::Object), Ok(json!({})));
+        assert_eq!(
+            arguments.read_value(sent.clone()).map(Value::Object),
+            Ok(sent)
+        );
+        assert_eq!(
+            arguments.read_value(json!({})).map(Value::Object),
+            Ok(json!({}))
+        );
     }
 }
 

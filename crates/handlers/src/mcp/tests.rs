@@ -29,6 +29,16 @@ struct Server {
     asked: Arc<Mutex<VecDeque<(http::Method, HeaderMap, Value)>>>,
 }
 
+async fn answer(State(server): State<Server>, request: Request<AxumBody>) -> Response<AxumBody> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let message = serde_json::from_slice(&body).unwrap_or_default();
+    let response = (server.script)(&parts.headers, &message);
+    let mut asked = server.asked.lock().unwrap();
+    asked.push_back((parts.method, parts.headers, message));
+    response
+}
+
 async fn serve(
     script: impl Fn(&HeaderMap, &Value) -> Response<AxumBody> + Send + Sync + 'static,
 ) -> (SocketAddr, Server) {
@@ -36,18 +46,6 @@ async fn serve(
         script: Arc::new(script),
         asked: Arc::default(),
     };
-    async fn answer(
-        State(server): State<Server>,
-        request: Request<AxumBody>,
-    ) -> Response<AxumBody> {
-        let (parts, body) = request.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        let message = serde_json::from_slice(&body).unwrap_or_default();
-        let response = (server.script)(&parts.headers, &message);
-        let mut asked = server.asked.lock().unwrap();
-        asked.push_back((parts.method, parts.headers, message));
-        response
-    }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().fallback(answer).with_state(server.clone());

@@ -93,7 +93,7 @@ pub struct Tool {
 /// Every tool that was seen, by name, in the order of the upstream.
 #[derive(Clone, Debug, Default)]
 pub struct Tools {
-    tools: Vec<Arc<Tool>>,
+    known: Vec<Arc<Tool>>,
     names: HashMap<String, usize>,
     /// How long all definitions together are.
     bytes: usize,
@@ -103,12 +103,12 @@ impl Tools {
     /// One of them.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Tool>> {
-        self.tools.get(*self.names.get(name)?)
+        self.known.get(*self.names.get(name)?)
     }
 
     /// All of them, also hidden ones.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Tool>> {
-        self.tools.iter()
+        self.known.iter()
     }
 
     /// Whether `written` is what is known of its tool, letter by letter.
@@ -127,7 +127,7 @@ impl Tools {
     ) -> Self {
         let mut next = Self::default();
         if !whole {
-            let kept = self.tools.iter();
+            let kept = self.known.iter();
             kept.filter(|tool| {
                 !lost
                     .iter()
@@ -152,7 +152,7 @@ impl Tools {
     /// These, judged anew.
     pub(crate) fn judged(&self, judge: impl Fn(&Definition) -> Arc<Target>) -> Self {
         let mut next = self.clone();
-        for tool in &mut next.tools {
+        for tool in &mut next.known {
             let target = judge(&tool.definition);
             if *tool.target != *target {
                 *tool = Arc::new(Tool {
@@ -165,7 +165,7 @@ impl Tools {
     }
 
     fn take(&mut self, name: &str) {
-        let kept = std::mem::take(self).tools.into_iter();
+        let kept = std::mem::take(self).known.into_iter();
         kept.filter(|tool| tool.definition.name().as_str() != name)
             .for_each(|tool| self.put(tool));
     }
@@ -173,22 +173,21 @@ impl Tools {
     fn put(&mut self, tool: Arc<Tool>) {
         let name = tool.definition.name().as_str();
         let place = self.names.get(name).copied();
-        let before = place.and_then(|index| self.tools.get(index));
+        let before = place.and_then(|index| self.known.get(index));
         let before = before.map_or(0, |before| before.written.len());
         let bytes = self.bytes - before + tool.written.len();
-        if bytes > MAX_BYTES || (place.is_none() && self.tools.len() >= MAX_TOOLS) {
+        if bytes > MAX_BYTES || (place.is_none() && self.known.len() >= MAX_TOOLS) {
             tracing::warn!(tool = name, "an MCP server has more tools than are kept");
             // What it was before, it is no longer.
             self.take(name);
             return;
         }
         self.bytes = bytes;
-        match place.and_then(|index| self.tools.get_mut(index)) {
-            Some(known) => *known = tool,
-            None => {
-                self.names.insert(name.to_owned(), self.tools.len());
-                self.tools.push(tool);
-            }
+        if let Some(known) = place.and_then(|index| self.known.get_mut(index)) {
+            *known = tool;
+        } else {
+            self.names.insert(name.to_owned(), self.known.len());
+            self.known.push(tool);
         }
     }
 }

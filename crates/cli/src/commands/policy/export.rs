@@ -19,7 +19,7 @@ use crate::{
 )]
 pub(super) fn run(
     global: &Global,
-    environment: Environment,
+    environment: &Environment,
     arguments: &PolicyExport,
 ) -> anyhow::Result<u8> {
     let bench = test::bench(global, environment, &arguments.from, &arguments.paths, None)?;

@@ -16,13 +16,13 @@ use crate::{
 
 pub(super) fn matrix(
     global: &Global,
-    environment: Environment,
+    environment: &Environment,
     arguments: &PolicyMatrix,
 ) -> anyhow::Result<u8> {
     let loaded = source::load(global, environment.clone(), &arguments.from)?;
     let (fixtures, now) = source::fixtures_of(
         global,
-        &environment,
+        environment,
         arguments.fixtures.as_deref(),
         &loaded.name,
     )?;

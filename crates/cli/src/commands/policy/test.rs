@@ -22,7 +22,7 @@ pub(super) struct Bench {
 
 pub(super) fn bench(
     global: &Global,
-    environment: Environment,
+    environment: &Environment,
     from: &PolicyFrom,
     paths: &[PathBuf],
     filter: Option<&str>,
@@ -46,7 +46,7 @@ pub(super) fn bench(
     }
     let mut cases = policy_test::cases(
         &files,
-        &source::catalog(global, &environment)?,
+        &source::catalog(global, environment)?,
         &loaded.workshop,
     )
     .map_err(|findings| source::wrong(&findings))?;
@@ -70,7 +70,7 @@ pub(super) fn bench(
 
 pub(super) fn run(
     global: &Global,
-    environment: Environment,
+    environment: &Environment,
     arguments: &PolicyTest,
 ) -> anyhow::Result<u8> {
     let format = if global.json {
@@ -98,7 +98,7 @@ pub(super) fn run(
 
 pub(super) fn coverage(
     global: &Global,
-    environment: Environment,
+    environment: &Environment,
     arguments: &PolicyCoverage,
 ) -> anyhow::Result<u8> {
     let bench = bench(global, environment, &arguments.from, &arguments.paths, None)?;

@@ -39,7 +39,7 @@ const CLEAR: &str = "\u{1b}[2J\u{1b}[3J\u{1b}[H";
 )]
 pub(super) async fn run(
     global: &Global,
-    environment: Environment,
+    environment: &Environment,
     arguments: &PolicyTest,
 ) -> anyhow::Result<u8> {
     let from = source::beside(&arguments.from, &arguments.paths);
@@ -74,7 +74,7 @@ pub(super) async fn run(
         if std::io::stdout().is_terminal() {
             write_line(CLEAR)?;
         }
-        let code = match test::run(global, environment.clone(), arguments) {
+        let code = match test::run(global, environment, arguments) {
             Ok(code) => code,
             Err(error) => {
                 eprintln!("{}", printable_lines(&format!("{error:#}")));
