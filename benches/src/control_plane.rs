@@ -191,7 +191,7 @@ async fn inbox(system: &System, report: &mut Report) -> anyhow::Result<()> {
             times.push(began.elapsed());
             ensure!(reply.status == StatusCode::OK, "{path}: {reply:?}");
         }
-        report.add(what, times, 200, system.cpu_time()? - cpu);
+        report.add(what, times, 200, system.cpu_time()?.saturating_sub(cpu));
     }
     Ok(())
 }
@@ -209,7 +209,7 @@ async fn facts(system: &System, agents: &[String], report: &mut Report) -> anyho
         times.push(began.elapsed());
         ensure!(reply.body["agent"]["id"] == agent.as_str(), "{reply:?}");
     }
-    let cpu = system.cpu_time()? - cpu;
+    let cpu = system.cpu_time()?.saturating_sub(cpu);
     report.add("facts of one agent, over HTTP", times, 2, cpu);
     Ok(())
 }
@@ -234,7 +234,7 @@ async fn approvals(system: &System, wanted: u32, report: &mut Report) -> anyhow:
             != StatusCode::OK
         {}
         times.push(began.elapsed());
-        cpu += system.cpu_time()? - before;
+        cpu += system.cpu_time()?.saturating_sub(before);
     }
     let what = "approval to the permitted retry, carried out";
     report.add(what, times, wanted, cpu);
@@ -271,7 +271,7 @@ async fn suspensions(system: &System, report: &mut Report) -> anyhow::Result<()>
         ensure!(stopped.status == StatusCode::OK, "{stopped:?}");
         while send().await? == StatusCode::OK {}
         times.push(began.elapsed());
-        cpu += system.cpu_time()? - before;
+        cpu += system.cpu_time()?.saturating_sub(before);
     }
     let what = match second {
         None => "suspension to the first refusal",
@@ -333,7 +333,7 @@ async fn followers(system: &System, report: &mut Report) -> anyhow::Result<()> {
             times.push(at - began);
         }
     }
-    let cpu = system.cpu_time()? - cpu;
+    let cpu = system.cpu_time()?.saturating_sub(cpu);
     let what = format!("a change told to {FOLLOWERS} followers");
     report.add(&what, times, 1_000, cpu);
     let after = system.control_plane().resident_kib()?;

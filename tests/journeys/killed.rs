@@ -292,11 +292,12 @@ async fn events(system: &System) -> anyhow::Result<Vec<Value>> {
         loop {
             let part = feed.chunk().await?.context("the feed ended")?;
             text.push_str(std::str::from_utf8(&part)?);
-            while let Some((line, rest)) = text.split_once('\n') {
-                if let Some(data) = line.strip_prefix("data: ") {
+            while let Some(end) = text.find('\n') {
+                let length = end + 1;
+                if let Some(data) = text[..end].strip_prefix("data: ") {
                     events.push(serde_json::from_str::<Value>(data)?);
                 }
-                text = rest.to_owned();
+                text.drain(..length);
             }
             if events.last().is_some_and(|event| event["sequence"] == head) {
                 return anyhow::Ok(());

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::net::unix::pipe;
 
 /// What is to be on the screen is there within so long, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 journeys![an_inbox_with_keys];
 
@@ -93,7 +93,7 @@ impl Terminal {
 
     /// Until the program has written since this was asked last.
     async fn drawn(&self) -> anyhow::Result<()> {
-        let mut bytes = [0; 64 * 1024];
+        let mut bytes = vec![0; 64 * 1024];
         loop {
             self.written.readable().await?;
             match self.written.try_read(&mut bytes) {
