@@ -341,7 +341,10 @@ impl Database {
                 Box::pin(async move { Ok(usable) })
             });
         }
-        let writer = writers.connect_with(options.clone()).await?;
+        let writer = writers
+            .connect_with(options.clone())
+            .await
+            .map_err(queued)?;
 
         // sqlx's own migration lock does nothing on SQLite. In this transaction each
         // migration becomes a savepoint, and other processes wait. Who is killed in it
@@ -356,7 +359,8 @@ impl Database {
         } else {
             pool(SQLITE_READERS)
                 .connect_with(options.pragma("query_only", "ON"))
-                .await?
+                .await
+                .map_err(queued)?
         };
         Ok(Self::Sqlite { writer, readers })
     }
