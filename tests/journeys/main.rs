@@ -51,6 +51,7 @@ mod people;
 mod policies;
 mod recorded;
 mod refused;
+mod secrets;
 mod watch;
 mod wire;
 mod workflow;

@@ -196,7 +196,8 @@ const SERVE: &str = "\
 State is kept in the data folder: an SQLite database unless DATABASE_URL names another, the
 journal, and after the first start `admin-token`, which the other subcommands use by themselves.
 
-Secrets come from the environment only, directly or as a file (`<NAME>_FILE`):
+Secrets come from the environment only: directly, as a file (`<NAME>_FILE`) or as a command that
+prints them (`<NAME>_COMMAND`):
   MCP_GATEWAY_TOKEN        what a trusted caller presents to the gateway
   COOLIFY_API_URL, COOLIFY_API_TOKEN   and those of other services
   DATABASE_URL, CEDARGATE_CONTROL_TOKEN

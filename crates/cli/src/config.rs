@@ -6,6 +6,7 @@
 
 mod environment;
 mod people;
+mod secret;
 mod settings;
 
 use std::{

@@ -353,7 +353,7 @@ pub fn catalog(
         .collect();
     // The catalog asks by name and takes no error, so the first is kept for afterwards.
     let failed = std::cell::RefCell::new(None);
-    let variable = |name: &str| match environment.get_or_file(name) {
+    let variable = |name: &str| match environment.resolve(name) {
         Ok(value) => value,
         Err(error) => {
             failed.borrow_mut().get_or_insert(error);
