@@ -530,6 +530,7 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         last_known_good: folder.join("policy-set.json"),
         last_known_zones: folder.join("zones.json"),
         approvals_url: "http://orchestrator.example/".to_owned(),
+        limits: handlers::limits::Limits::default(),
         mcp: crate::McpSettings::default(),
     }
 }
