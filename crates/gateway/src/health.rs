@@ -1,6 +1,6 @@
 //! How services are, as agents, people, Prometheus and the orchestrator hear of it.
 
-use authz::{ServiceName, Timestamp};
+use authz::Timestamp;
 use contract::gateways::{HealthState, ServiceHealth};
 use handlers::{
     Catalog,
@@ -81,13 +81,6 @@ pub(crate) fn digest(catalog: &Catalog) -> Vec<(&'static str, Option<&'static st
 }
 
 impl Gateway {
-    /// How one service is.
-    pub(crate) fn health_of(&self, name: &ServiceName) -> Option<Shown> {
-        let now = self.clock.now();
-        let condition = self.catalog.condition(name)?;
-        Some(Shown::of(&condition, now))
-    }
-
     /// Everything, as Prometheus reads it, with how services are now.
     pub(crate) fn metrics_text(&self) -> Result<Vec<u8>, prometheus::Error> {
         for (name, condition) in self.catalog.conditions() {

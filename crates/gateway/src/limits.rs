@@ -44,6 +44,7 @@ const RECORDED: Allowance = Allowance {
     burst: Some(10),
     calls_per_day: None,
     bytes_per_day: None,
+    paced: None,
 };
 
 /// How often what is not needed any more is forgotten.

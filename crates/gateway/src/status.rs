@@ -131,8 +131,6 @@ struct ServiceThere {
     version: String,
     /// `active`, or `error` when it is not configured.
     status: String,
-    /// How it is.
-    health: Option<health::Shown>,
 }
 
 impl Check {
@@ -153,7 +151,6 @@ impl Gateway {
             name: service.name.clone(),
             version: service.version.clone(),
             status: service.status.clone(),
-            health: self.health_of(&service.name),
         });
         let body = ServiceList {
             version: env!("CARGO_PKG_VERSION"),

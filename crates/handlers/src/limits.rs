@@ -34,6 +34,10 @@ pub struct Allowance {
     /// Bytes of arguments and answers in a day of UTC.
     #[schemars(range(min = 1))]
     pub bytes_per_day: Option<u64>,
+    /// Instead of the first three: not from a file.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub paced: Option<Pace>,
 }
 
 /// How fast something may be used: so many calls in so many milliseconds.
@@ -89,6 +93,9 @@ impl Allowance {
     /// How fast, if that is said.
     #[must_use]
     pub fn pace(&self) -> Option<Pace> {
+        if self.paced.is_some() {
+            return self.paced;
+        }
         let (calls, window_ms) = match (self.per_second, self.per_minute, self.per_hour) {
             (Some(calls), ..) => (calls, 1_000),
             (_, Some(calls), _) => (calls, 60_000),
