@@ -155,10 +155,7 @@ impl Authorizer {
                 Decision::Permit(permit) => {
                     self.metrics.decided("permit", began.elapsed());
                     // Before the grant is spent: it is of no use for a call that is limited.
-                    let charge = self
-                        .limits
-                        .charge(held.principal.agent(), &permit.command().target.key)
-                        .map_err(Refusal::Limited)?;
+                    let charge = self.charge(&held, &permit)?;
                     if self.spend(&permit, decision).await? {
                         self.sessions.permitted(agent, at.session.id);
                         seen.difference = self.compare(
@@ -244,6 +241,14 @@ impl Authorizer {
                 .latest
                 .compare_exchange(latest, now, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok()
+    }
+
+    /// Takes a permitted command from the limits that it meets.
+    fn charge(&self, held: &Held, permit: &Permit) -> Result<Charge, Refusal> {
+        let charge = self
+            .limits
+            .charge(held.principal.agent(), &permit.command().target.key);
+        charge.map_err(Refusal::Limited)
     }
 
     /// Spends a grant for one use; whether the permit stands.

@@ -13,6 +13,7 @@ use crate::Gateway;
 
 /// How a service is, without what only operators need to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ServiceHealth)]
 pub(crate) struct Shown {
     /// `healthy`, `degraded` or `unconfigured`.
     state: &'static str,

@@ -242,15 +242,7 @@ impl Gateway {
         clock: Clock,
         monotonic: Monotonic,
     ) -> Result<(Arc<Self>, Background), StartError> {
-        let services = catalog.services();
-        let services: Vec<_> = services
-            .iter()
-            .map(|service| service.name.as_str())
-            .collect();
-        let metrics =
-            Metrics::new(&services).map_err(|error| StartError::Config(error.to_string()))?;
-        let metrics = Arc::new(metrics);
-        metrics.started(clock.now());
+        let metrics = measured(&catalog, &clock)?;
         let (journal, writer) = Journal::start(
             &config.journal,
             config.journal_file_bytes,
@@ -261,19 +253,9 @@ impl Gateway {
         .map_err(|source| unwritable(&config, source))?;
 
         let sessions = remembered(&config, &clock, &monotonic);
-        let limits = Limits::new(
-            &config.limits,
-            Arc::clone(&catalog),
-            (monotonic.clone(), clock.clone()),
-            Arc::clone(&metrics),
-        );
-        let limits = Arc::new(limits.map_err(StartError::Config)?);
-        let budgets = limits::Reporter {
-            limits: Arc::clone(&limits),
-            orchestrator: orchestrator.clone(),
-            gateway: journal.gateway().to_owned(),
-            run: uuid::Uuid::new_v4().to_string(),
-        };
+        let clocks = (monotonic.clone(), clock.clone());
+        let limits = limited(&config, &catalog, clocks, &metrics)?;
+        let budgets = limits::Reporter::new(&limits, &orchestrator, journal.gateway());
         let facts = Arc::new(FactsCache::new(
             orchestrator.clone(),
             config.max_staleness,
@@ -790,6 +772,35 @@ fn close<T>(entry: journal::Entry, outcome: &Result<T, HandlerError>) {
         }
         Err(error) => entry.close("error", Some(&error.to_string())),
     }
+}
+
+/// The metrics, with a series for each service.
+fn measured(catalog: &Catalog, clock: &Clock) -> Result<Arc<Metrics>, StartError> {
+    let services = catalog.services();
+    let names: Vec<_> = services
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect();
+    let metrics = Metrics::new(&names).map_err(|error| StartError::Config(error.to_string()))?;
+    metrics.started(clock.now());
+    Ok(Arc::new(metrics))
+}
+
+/// The limits, if they are of what there is.
+fn limited(
+    config: &Config,
+    catalog: &Arc<Catalog>,
+    clocks: (Monotonic, Clock),
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Limits>, StartError> {
+    Limits::new(
+        &config.limits,
+        Arc::clone(catalog),
+        clocks,
+        Arc::clone(metrics),
+    )
+    .map(Arc::new)
+    .map_err(StartError::Config)
 }
 
 fn unwritable(config: &Config, source: std::io::Error) -> StartError {

@@ -335,6 +335,17 @@ each_agent = { calls_per_day = 20 }
     }
 
     #[test]
+    fn the_example_of_the_documentation_is_a_file_of_limits() {
+        let text = include_str!("../../../docs/limits.md");
+        let example = text.split("```toml\n").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        let limits = Limits::read("docs/limits.md", example).unwrap();
+        let catalog = Catalog::load(&|_| None).unwrap();
+        assert!(limits.over(&catalog).is_ok());
+        assert_eq!(limits.agents.len(), 1);
+    }
+
+    #[test]
     fn what_an_operator_says_goes_before_descriptions_and_must_be_there() {
         let catalog = Catalog::load(&|_| None).unwrap();
         let read = |text: &str| Limits::read("l", text).unwrap().over(&catalog);

@@ -27,15 +27,28 @@ pub(super) struct Told {
 /// Tells the orchestrator.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter {
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) orchestrator: contract::Client,
+    limits: Arc<Limits>,
+    orchestrator: contract::Client,
     /// This gateway, as its journal names it.
-    pub(crate) gateway: String,
+    gateway: String,
     /// Names this run.
-    pub(crate) run: String,
+    run: String,
 }
 
 impl Reporter {
+    pub(crate) fn new(
+        limits: &Arc<Limits>,
+        orchestrator: &contract::Client,
+        gateway: &str,
+    ) -> Self {
+        Self {
+            limits: Arc::clone(limits),
+            orchestrator: orchestrator.clone(),
+            gateway: gateway.to_owned(),
+            run: uuid::Uuid::new_v4().to_string(),
+        }
+    }
+
     /// Tells it every few seconds, and forgets what is not needed, until `stop`; then once
     /// more.
     pub(crate) async fn run(self, stop: CancellationToken) {

@@ -54,6 +54,7 @@ pub(super) struct Rules {
     services: HashMap<ServiceName, Vec<Arc<Rule>>>,
     /// Of single commands and their service, the narrowest first.
     commands: HashMap<CommandKey, Vec<Arc<Rule>>>,
+    has_budgets: bool,
 }
 
 impl Rules {
@@ -136,6 +137,7 @@ impl Rules {
             }
             rules.services.insert(service, own);
         }
+        rules.has_budgets = rules.all().any(|rule| rule.budget.is_some());
         Ok(rules)
     }
 
@@ -211,7 +213,7 @@ impl Rules {
 
     /// Whether there is any budget.
     pub(super) fn has_budgets(&self) -> bool {
-        self.all().any(|rule| rule.budget.is_some())
+        self.has_budgets
     }
 
     /// Forgets what makes no difference any more.

@@ -78,7 +78,7 @@ async fn what_gateways_use_is_told_to_the_others_and_shown() {
         .budgets(None, Some("No Name"))
         .await
         .unwrap_err();
-    assert_eq!(nonsense.status().unwrap().as_u16(), 422);
+    assert_eq!(nonsense.status().unwrap().as_u16(), 400);
     // A person cannot say that something was used.
     let refused = plane.admin.report_budgets(&first).await.unwrap_err();
     assert!(matches!(refused.status().unwrap().as_u16(), 401 | 403));
@@ -108,7 +108,7 @@ async fn a_report_that_says_too_much_is_refused() {
     ] {
         let report = report(&plane, gateway, run, used);
         let refused = plane.gateway.report_budgets(&report).await.unwrap_err();
-        assert_eq!(refused.status().unwrap().as_u16(), 422, "{gateway} {run}");
+        assert_eq!(refused.status().unwrap().as_u16(), 400, "{gateway} {run}");
     }
 }
 
