@@ -320,7 +320,7 @@ impl Orchestrator {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = policy_folder::watch(self) => {}
-            () = policy_folder::follow(self) => {}
+            () = activation::follow(self) => {}
             () = zones::follow(self) => {}
             () = self.sweep() => {}
             () = Box::pin(notifications::run(self)) => {}
