@@ -16,6 +16,7 @@ mod api;
 mod approvals;
 mod audit_query;
 mod authenticate;
+mod budgets;
 mod credential;
 mod error;
 mod events;
