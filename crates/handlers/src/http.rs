@@ -7,15 +7,15 @@
 
 mod answer;
 mod credential;
-mod failure;
+pub(crate) mod failure;
 mod fields;
-mod mask;
+pub(crate) mod mask;
 mod pages;
 mod preview;
-mod request;
-mod resilience;
-mod scrub;
-mod send;
+pub(crate) mod request;
+pub(crate) mod resilience;
+pub(crate) mod scrub;
+pub(crate) mod send;
 mod shapes;
 mod size;
 #[cfg(test)]
