@@ -365,7 +365,7 @@ pub fn catalog(
         return Err(error.into());
     }
     let catalog = catalog.map_err(|error| missing(&error))?;
-    Ok(Arc::new(catalog))
+    Ok(Arc::new(catalog.with_clock(&system_clock())))
 }
 
 async fn start_gateway(

@@ -58,6 +58,10 @@ struct Described {
     /// Whether `Prefer: wait=` keeps it waiting.
     waits: bool,
     body: Option<Value>,
+    /// Whether its body is bytes, whatever they are.
+    bytes: bool,
+    /// What its query may say, what that is, and whether it must.
+    query: Vec<(&'static str, &'static str, bool)>,
     /// What it answers when all goes well.
     answers: Value,
     /// Statuses, and what they mean here.
@@ -81,6 +85,8 @@ impl Described {
             parameter: None,
             waits: false,
             body: None,
+            bytes: false,
+            query: Vec::new(),
             answers,
             besides: Vec::new(),
         }
@@ -144,6 +150,26 @@ fn described(route: &Route) -> Described {
             body: Some(reference("Execute")),
             besides: of_commands(),
             ..Described::agents("Have a command carried out", reference("Success"))
+        },
+        Route::Upload => Described {
+            query: vec![
+                (
+                    "command",
+                    "The command, such as `/mcp-minio files upload assets a.mp4 --size 7 --sha256 …`",
+                    true,
+                ),
+                (
+                    "reason",
+                    "Why, for people who may have to approve it",
+                    false,
+                ),
+            ],
+            bytes: true,
+            besides: of_commands(),
+            ..Described::agents(
+                "Have a command carried out that comes with content: the body, read once the command is permitted",
+                reference("Success"),
+            )
         },
         Route::Rpc => Described {
             waits: true,
@@ -229,6 +255,12 @@ fn operation(route: &Route, path: &str) -> Value {
     if let Some((name, schema)) = described.parameter {
         parameters.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
     }
+    for (name, description, required) in described.query {
+        parameters.push(json!({
+            "name": name, "in": "query", "required": required, "schema": {"type": "string"},
+            "description": description,
+        }));
+    }
     let mut may = described.besides;
     if !described.open {
         parameters.push(json!({
@@ -283,6 +315,14 @@ fn operation(route: &Route, path: &str) -> Value {
     }
     if let Some(body) = described.body {
         let content = json!({"application/json": {"schema": body}});
+        put(
+            &mut operation,
+            "requestBody",
+            json!({"required": true, "content": content}),
+        );
+    }
+    if described.bytes {
+        let content = json!({"application/octet-stream": {}});
         put(
             &mut operation,
             "requestBody",
