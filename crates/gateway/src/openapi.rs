@@ -566,11 +566,12 @@ mod tests {
             Route::Catalog => 4,
             Route::Service(_) => 5,
             Route::Execute => 6,
-            Route::Rpc => 7,
-            Route::Test(_) => 8,
-            Route::Approvals => 9,
-            Route::Approval(_) => 10,
-            Route::Withdraw(_) => 11,
+            Route::Upload => 7,
+            Route::Rpc => 8,
+            Route::Test(_) => 9,
+            Route::Approvals => 10,
+            Route::Approval(_) => 11,
+            Route::Withdraw(_) => 12,
             // The protocol describes them.
             Route::Mcp(_) | Route::McpAll => usize::MAX,
         }

@@ -223,7 +223,40 @@ where
 
 #[cfg(test)]
 mod tests {
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::{Full, StreamBody};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_brings_nothing_is_given_up() {
+        let nothing = stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
+        let mut silent = Coming {
+            body: Some(StreamBody::new(Box::pin(nothing))),
+            left: None,
+            until: Instant::now(),
+        };
+        assert_eq!(silent.next().await, Err(ContentError::Slow));
+        let broken = stream::iter([Err::<Frame<Bytes>, _>(std::io::Error::other("gone"))]);
+        let mut broken = Coming {
+            body: Some(StreamBody::new(broken)),
+            left: None,
+            until: Instant::now() + LONGEST,
+        };
+        assert_eq!(broken.next().await, Err(ContentError::Broken));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wanted_is_there_to_be_read_away() {
+        let (hand, left) = tokio::sync::oneshot::channel();
+        let mut wanted = content(Full::new(Bytes::from_static(b"all of it")), Some(9), hand);
+        assert_eq!(wanted.length(), Some(9));
+        let first = wanted.next().await.unwrap();
+        assert_eq!(first.as_deref(), Some(&b"all of it"[..]));
+        drop(wanted);
+        drain(left).await;
+    }
 
     #[test]
     fn the_query_is_read_strictly() {

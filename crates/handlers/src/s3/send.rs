@@ -87,6 +87,12 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// Sending it twice does no harm, although it is no `PUT`.
+    pub(super) fn again(mut self) -> Self {
+        self.again = true;
+        self
+    }
+
     /// No more than so many bytes of the answer are read.
     pub(super) fn cut_at(mut self, bytes: usize) -> Self {
         self.limit = Limit::Cut(bytes);
@@ -132,7 +138,7 @@ impl S3Service {
                 .await
                 .map_err(|closed| self.closed(closed))?;
             let outcome = self
-                .once(ready, request, call.limit, attempt < attempts)
+                .once(ready, request, call.limit, (attempt, attempts))
                 .await;
             let well = match &outcome {
                 Outcome::Answered(Ok(answered)) => !answered.status.is_server_error(),
@@ -148,7 +154,7 @@ impl S3Service {
                 Outcome::Answered(Err(error)) => return Err(error),
                 Outcome::Again(pause) => {
                     tracing::debug!(service = %self.name, attempt, "trying again");
-                    tokio::time::sleep(pause * attempt).await;
+                    tokio::time::sleep(pause).await;
                     attempt += 1;
                 }
             }
@@ -160,9 +166,10 @@ impl S3Service {
         ready: &Ready,
         request: reqwest::Request,
         limit: Limit,
-        may_repeat: bool,
+        (attempt, attempts): (u32, u32),
     ) -> Outcome {
-        let soon = || Duration::from_millis(rand::random_range(50..150));
+        let may_repeat = attempt < attempts;
+        let soon = || Duration::from_millis(rand::random_range(50..150)) * attempt;
         let response = match self.client.execute(request).await {
             Ok(response) => response,
             Err(error) if may_repeat && !error.is_timeout() => return Outcome::Again(soon()),
@@ -170,7 +177,7 @@ impl S3Service {
         };
         if may_repeat {
             let internal = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
-            let pause = worth_another(&response, 1).or_else(|| internal.then(soon));
+            let pause = worth_another(&response, attempt).or_else(|| internal.then(soon));
             if let Some(pause) = pause {
                 return Outcome::Again(pause);
             }

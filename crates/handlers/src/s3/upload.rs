@@ -325,20 +325,24 @@ impl S3Service {
 
         let mut call = Call::new(Method::POST, Some(&object.bucket), &object.full)
             .query("uploadId", id)
-            .body(list.into());
+            .body(list.into())
+            .again();
         if !announced.overwrite {
             call = call.header(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
         }
         let expected = format!("{}-{number}", hex::encode(digests.finalize()));
         let etag = match self.complete(ready, call).await {
             Ok(etag) => etag,
-            // Whether it was done is not known; what is there now tells.
-            Err(error @ (HandlerError::Timeout { .. } | HandlerError::Broken { .. })) => {
-                match self.look(ready, object).await {
-                    Ok(stat) if stat.etag.as_ref() == Some(&expected) => stat.etag,
-                    _ => return Err(error),
-                }
-            }
+            // Whether it was done is not known, or it was done by an attempt whose answer was
+            // lost; what is there now tells.
+            Err(
+                error @ (HandlerError::Timeout { .. }
+                | HandlerError::Broken { .. }
+                | HandlerError::NotFound { .. }),
+            ) => match self.look(ready, object).await {
+                Ok(stat) if stat.etag.as_ref() == Some(&expected) => stat.etag,
+                _ => return Err(error),
+            },
             Err(HandlerError::Rejected { status: 409, .. }) if !announced.overwrite => {
                 return Err(self.exists());
             }

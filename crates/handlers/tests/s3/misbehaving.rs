@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use handlers::HandlerError;
+use md5::{Digest as _, Md5};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -307,13 +308,44 @@ async fn an_upload_that_cannot_be_put_together_failed() {
     let failed = answer("200 OK", "", &error("InvalidPart", ""));
     let gone = answer("404 Not Found", "", "");
     let aborted = answer("204 No Content", "", "");
-    let address = raw(vec![gone, begun, part.clone(), part, failed, aborted]).await;
+    let address = raw(vec![
+        gone.clone(),
+        begun.clone(),
+        part.clone(),
+        part.clone(),
+        failed,
+        aborted,
+    ])
+    .await;
     let catalog = catalog(&variables(address, "assets"), 0);
     let bytes = vec![b'x'; 9 << 20];
     let arguments = json!({
         "bucket": "assets", "fileKey": "a.txt", "contentType": "text/plain",
         "size": bytes.len(), "sha256": super::sha256(&bytes),
     });
-    let outcome = super::stream(&catalog, arguments, None, super::chunks(&bytes, 1 << 20)).await;
+    let chunks = || super::chunks(&bytes, 1 << 20);
+    let outcome = super::stream(&catalog, arguments.clone(), None, chunks()).await;
     super::rejected(outcome, 400, "InvalidPart");
+
+    // It was put together, but the answer was lost: the next attempt knows of no upload any
+    // more, and the object that is there is ours.
+    let digests = [&bytes[..8 << 20], &bytes[8 << 20..]].map(|part| Md5::digest(part));
+    let etag = hex::encode(Md5::digest(digests.concat()));
+    let there = answer("200 OK", &format!("etag: \"{etag}-2\"\r\n"), "");
+    let lost = answer("404 Not Found", "", &error("NoSuchUpload", ""));
+    let address = raw(vec![
+        gone,
+        begun,
+        part.clone(),
+        part,
+        Vec::new(),
+        lost,
+        there,
+    ])
+    .await;
+    let catalog = super::catalog(&variables(address, "assets"), 0);
+    let stored = super::stream(&catalog, arguments, None, chunks())
+        .await
+        .unwrap();
+    assert_eq!(stored["etag"], json!(format!("{etag}-2")));
 }
