@@ -275,6 +275,38 @@ mod tests {
     }
 
     #[test]
+    fn temporary_credentials_go_with_their_token() {
+        let key = Key {
+            session_token: Some("a/token+=".into()),
+            ..documented()
+        };
+        let signed = Signed {
+            method: &Method::GET,
+            host: "localhost:9000",
+            path: "/a/b",
+            query: &[],
+            at: at(),
+        };
+        let mut headers = HeaderMap::new();
+        key.sign(signed, "UNSIGNED-PAYLOAD", &mut headers).unwrap();
+        assert_eq!(headers["x-amz-security-token"], "a/token+=");
+        assert!(headers["x-amz-security-token"].is_sensitive());
+        assert!(headers["authorization"].is_sensitive());
+        let value = headers["authorization"].to_str().unwrap();
+        assert!(
+            value.contains(
+                "SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token,"
+            ),
+            "{value}"
+        );
+        let url = key.presign(signed, 60);
+        assert!(
+            url.contains("X-Amz-Security-Token=a%2Ftoken%2B%3D&X-Amz-SignedHeaders=host&"),
+            "{url}"
+        );
+    }
+
+    #[test]
     fn a_url_is_that_of_the_documentation() {
         let signed = Signed {
             method: &Method::GET,

@@ -5,7 +5,7 @@
 //! object is there: a small one is sent when all is known, a large one is put together on the
 //! server at the end, and if anything is wrong its parts are thrown away there.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use authz::AgentId;
 use aws_lc_rs::digest::{self, SHA256};
@@ -312,10 +312,12 @@ impl S3Service {
             let answered = self.send(ready, call).await?;
             let etag = super::header(&answered.headers, &header::ETAG)
                 .ok_or_else(|| self.failed("its answer does not name the part"))?;
-            list.push_str(&format!(
+            // Writing to a text cannot fail.
+            let _ = write!(
+                list,
                 "<Part><PartNumber>{number}</PartNumber><ETag>{}</ETag></Part>",
                 xml::escaped(etag)
-            ));
+            );
             if intake.left > 0 {
                 next = Some(intake.part(PART).await?);
             }
