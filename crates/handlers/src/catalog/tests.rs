@@ -156,7 +156,7 @@ fn a_service_of_ones_own_may_leave_commands_out() {
         ),
         (
             "zones =",
-            "timeout = 1\nzones =",
+            "timeout_m = 1\nzones =",
             "did you mean `timeout_ms`?",
         ),
         ("kind = \"s3\"", "kind = \"http\"", "needs an `address`"),
