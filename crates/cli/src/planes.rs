@@ -367,7 +367,7 @@ pub fn catalog(
         return Err(error.into());
     }
     let catalog = catalog.map_err(|error| missing(&error))?;
-    Ok(Arc::new(catalog))
+    Ok(Arc::new(catalog.with_clock(&system_clock())))
 }
 
 /// Other limits in the file are put in force.

@@ -33,6 +33,7 @@ mod service;
 mod sessions;
 mod shadow;
 mod status;
+mod upload;
 mod waiting;
 mod zones;
 
@@ -43,10 +44,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use authz::{Clock, Command, DecisionId, Permit};
+use authz::{Clock, Command, CommandKey, DecisionId, Permit};
 use bytes::Bytes;
 use contract::approvals::ApprovalStatus;
-use handlers::{Answer, Catalog, HandlerError, Parsed};
+use handlers::{Answer, Catalog, Content, HandlerError, Parsed};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
@@ -394,6 +395,7 @@ impl Gateway {
             | Route::Ready
             | Route::Info
             | Route::OpenApi
+            | Route::Upload
             | Route::Mcp(_)
             | Route::McpAll => {
                 return Err(Refusal::Internal);
@@ -463,24 +465,7 @@ impl Gateway {
                 .await;
             let mut denied = match tried {
                 Ok((decision, answer)) => {
-                    let tokens = answer::tokens(&answer.data);
-                    let mut metadata = json!({
-                        "executionTime": millis(began.elapsed()),
-                        "tokensUsed": tokens,
-                        "estimated": ["tokensUsed"],
-                        "service": key.service,
-                        "operation": key.name,
-                        "timestamp": self.clock.now(),
-                        "decision_id": decision,
-                    });
-                    if answer.untrusted {
-                        answer::put(&mut metadata, "untrusted", true);
-                    }
-                    return Ok(json!({
-                        "status": "success",
-                        "data": answer.data,
-                        "metadata": metadata,
-                    }));
+                    return Ok(self.success(&key, decision, answer, began.elapsed()));
                 }
                 Err(Refusal::Denied(denied)) => denied,
                 Err(refusal) => return Err(refusal),
@@ -504,6 +489,29 @@ impl Gateway {
             // The credential may be gone by now, and the grant is there.
             caller = self.caller_now(&caller, headers, peer).await?;
         }
+    }
+
+    /// What an agent is told of a command that was carried out.
+    fn success(
+        &self,
+        key: &CommandKey,
+        decision: DecisionId,
+        answer: Answer,
+        took: Duration,
+    ) -> Value {
+        let mut metadata = json!({
+            "executionTime": millis(took),
+            "tokensUsed": answer::tokens(&answer.data),
+            "estimated": ["tokensUsed"],
+            "service": key.service,
+            "operation": key.name,
+            "timestamp": self.clock.now(),
+            "decision_id": decision,
+        });
+        if answer.untrusted {
+            answer::put(&mut metadata, "untrusted", true);
+        }
+        json!({"status": "success", "data": answer.data, "metadata": metadata})
     }
 
     fn question(&self, caller: &Caller, question: Question) -> Result<Value, Refusal> {
@@ -552,12 +560,24 @@ impl Gateway {
         command: Command,
         reason: String,
     ) -> Result<(DecisionId, Answer), Refusal> {
+        self.carry_out_with(caller, command, reason, None).await
+    }
+
+    /// As [`Gateway::carry_out`], of a command that comes with content. None of it is read
+    /// before the command is permitted and recorded.
+    async fn carry_out_with(
+        self: &Arc<Self>,
+        caller: Caller,
+        command: Command,
+        reason: String,
+        content: Option<Content>,
+    ) -> Result<(DecisionId, Answer), Refusal> {
         let place = Arc::clone(&self.places)
             .try_acquire_owned()
             .map_err(|_| Refusal::Overloaded)?;
         let gateway = Arc::clone(self);
         let journey = async move {
-            let outcome = gateway.journey(&caller, command, &reason).await;
+            let outcome = gateway.journey(&caller, command, &reason, content).await;
             drop(place);
             outcome
         };
@@ -576,6 +596,7 @@ impl Gateway {
         caller: &Caller,
         command: Command,
         reason: &str,
+        content: Option<Content>,
     ) -> Result<(DecisionId, Answer), Refusal> {
         let began = Instant::now();
         let (subject, decided) = self.begin(caller, command, reason).await;
@@ -583,7 +604,7 @@ impl Gateway {
             Ok((permit, entry, mut charge)) => {
                 let sent = Instant::now();
                 charge.leave();
-                let outcome = self.catalog.handle(permit).await;
+                let outcome = self.catalog.handle_with(permit, content).await;
                 if let Ok(answer) = &outcome
                     && charge.counts_bytes()
                 {

@@ -59,6 +59,10 @@ struct Described {
     /// Whether `Prefer: wait=` keeps it waiting.
     waits: bool,
     body: Option<Value>,
+    /// Whether its body is bytes, whatever they are.
+    bytes: bool,
+    /// What its query may say, what that is, and whether it must.
+    query: Vec<(&'static str, &'static str, bool)>,
     /// What it answers when all goes well.
     answers: Value,
     /// Statuses, and what they mean here.
@@ -82,6 +86,8 @@ impl Described {
             parameter: None,
             waits: false,
             body: None,
+            bytes: false,
+            query: Vec::new(),
             answers,
             besides: Vec::new(),
         }
@@ -148,6 +154,26 @@ fn described(route: &Route) -> Described {
             body: Some(reference("Execute")),
             besides: of_commands(),
             ..Described::agents("Have a command carried out", reference("Success"))
+        },
+        Route::Upload => Described {
+            query: vec![
+                (
+                    "command",
+                    "The command, such as `/mcp-minio files upload assets a.mp4 --size 7 --sha256 …`",
+                    true,
+                ),
+                (
+                    "reason",
+                    "Why, for people who may have to approve it",
+                    false,
+                ),
+            ],
+            bytes: true,
+            besides: of_commands(),
+            ..Described::agents(
+                "Have a command carried out that comes with content: the body, read once the command is permitted",
+                reference("Success"),
+            )
         },
         Route::Rpc => Described {
             waits: true,
@@ -233,6 +259,12 @@ fn operation(route: &Route, path: &str) -> Value {
     if let Some((name, schema)) = described.parameter {
         parameters.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
     }
+    for (name, description, required) in described.query {
+        parameters.push(json!({
+            "name": name, "in": "query", "required": required, "schema": {"type": "string"},
+            "description": description,
+        }));
+    }
     let mut may = described.besides;
     if !described.open {
         parameters.push(json!({
@@ -291,6 +323,14 @@ fn operation(route: &Route, path: &str) -> Value {
     }
     if let Some(body) = described.body {
         let content = json!({"application/json": {"schema": body}});
+        put(
+            &mut operation,
+            "requestBody",
+            json!({"required": true, "content": content}),
+        );
+    }
+    if described.bytes {
+        let content = json!({"application/octet-stream": {}});
         put(
             &mut operation,
             "requestBody",
@@ -539,11 +579,12 @@ mod tests {
             Route::Catalog => 4,
             Route::Service(_) => 5,
             Route::Execute => 6,
-            Route::Rpc => 7,
-            Route::Test(_) => 8,
-            Route::Approvals => 9,
-            Route::Approval(_) => 10,
-            Route::Withdraw(_) => 11,
+            Route::Upload => 7,
+            Route::Rpc => 8,
+            Route::Test(_) => 9,
+            Route::Approvals => 10,
+            Route::Approval(_) => 11,
+            Route::Withdraw(_) => 12,
             // The protocol describes them.
             Route::Mcp(_) | Route::McpAll => usize::MAX,
         }

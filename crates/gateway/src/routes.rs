@@ -22,6 +22,8 @@ pub(crate) enum Route {
     Service(String),
     /// `POST /execute` and `POST /mcp/execute`.
     Execute,
+    /// `PUT /execute`: a command that comes with content.
+    Upload,
     /// `POST /mcp/rpc`.
     Rpc,
     /// `POST /mcp/test/{service}`.
@@ -54,6 +56,7 @@ pub(crate) enum Missing {
 
 const GET: &str = "GET, HEAD";
 const POST: &str = "POST";
+const POST_PUT: &str = "POST, PUT";
 const GET_DELETE: &str = "GET, HEAD, DELETE";
 const MCP: &str = "POST, GET, DELETE";
 
@@ -74,7 +77,9 @@ impl Route {
             ["mcp", "service", name] if !name.is_empty() => {
                 (Self::Service((*name).to_owned()), GET)
             }
-            ["execute"] | ["mcp", "execute"] => (Self::Execute, POST),
+            ["execute"] if *method == Method::PUT => (Self::Upload, POST_PUT),
+            ["execute"] => (Self::Execute, POST_PUT),
+            ["mcp", "execute"] => (Self::Execute, POST),
             ["mcp", "rpc"] => (Self::Rpc, POST),
             ["mcp", "test", name] if !name.is_empty() => (Self::Test((*name).to_owned()), POST),
             ["approvals"] => (Self::Approvals, GET),
@@ -94,6 +99,7 @@ impl Route {
         let allowed = match allow {
             MCP => matches!(*method, Method::POST | Method::GET | Method::DELETE),
             POST => *method == Method::POST,
+            POST_PUT => matches!(*method, Method::POST | Method::PUT),
             GET_DELETE if *method == Method::DELETE => true,
             _ => *method == Method::GET || *method == Method::HEAD,
         };
@@ -119,6 +125,7 @@ impl Route {
             Self::Catalog,
             Self::Service(name()),
             Self::Execute,
+            Self::Upload,
             Self::Rpc,
             Self::Test(name()),
             Self::Approvals,
@@ -132,6 +139,7 @@ impl Route {
         match self {
             Self::Execute | Self::Rpc | Self::Test(_) | Self::Mcp(_) | Self::McpAll => Method::POST,
             Self::Withdraw(_) => Method::DELETE,
+            Self::Upload => Method::PUT,
             Self::Health
             | Self::Ready
             | Self::Info
@@ -160,7 +168,7 @@ impl Route {
             Self::OpenApi => "/openapi.json",
             Self::Catalog => "/mcp/catalog",
             Self::Service(_) => "/mcp/service/{name}",
-            Self::Execute => "/execute",
+            Self::Execute | Self::Upload => "/execute",
             Self::Rpc => "/mcp/rpc",
             Self::Test(_) => "/mcp/test/{service}",
             Self::Approvals => "/approvals",
@@ -216,6 +224,7 @@ mod tests {
         let found = |method: Method, path: &str| Route::find(&method, path);
         assert_eq!(found(Method::POST, "/execute"), Ok(Route::Execute));
         assert_eq!(found(Method::POST, "/mcp/execute"), Ok(Route::Execute));
+        assert_eq!(found(Method::PUT, "/execute"), Ok(Route::Upload));
         assert_eq!(
             found(Method::GET, "/mcp/service/coolify"),
             Ok(Route::Service("coolify".to_owned()))
@@ -244,6 +253,7 @@ mod tests {
         }
         for (method, path) in [
             (Method::GET, "/execute"),
+            (Method::PUT, "/mcp/execute"),
             (Method::POST, "/mcp/catalog"),
             (Method::DELETE, "/mcp/catalog"),
             (Method::POST, "/approvals/apr_1"),

@@ -28,7 +28,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A body beyond the limit is read on, up to so many bytes, and thrown away: a client that
 /// is still sending would otherwise see a broken connection and not the answer.
-const DRAINED_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const DRAINED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Names one request in logs and answers.
 #[derive(Clone, Debug)]
@@ -62,7 +62,8 @@ where
         .load_shed()
         .concurrency_limit(gateway.config.max_concurrent)
         // No time limit: what an MCP server answers may take as long as it says that it
-        // works. Reading the request and reaching the server have limits of their own.
+        // works, and a body as long as it comes. Reading the request and reaching the server
+        // have limits of their own.
         .layer(Authenticate {
             authenticator: Arc::clone(&gateway.authenticator),
         })
@@ -73,6 +74,7 @@ where
                 match Route::find(request.http.method(), path) {
                     Ok(Route::Mcp(service)) => gateway.mcp(request, &service).await,
                     Ok(Route::McpAll) => gateway.mcp_all(request).await,
+                    Ok(Route::Upload) => gateway.upload(request).await,
                     _ => Err(Refusal::Internal),
                 }
             }
@@ -96,6 +98,9 @@ where
                     Ok(visited.oneshot(request).await.unwrap_or_else(|error| {
                         Gateway::mcp_guarded(&refusal_of(error), credential)
                     }))
+                }
+                Ok(Route::Upload) => {
+                    Ok(visited.oneshot(request).await.unwrap_or_else(answer_error))
                 }
                 Ok(route) => {
                     let stranger =

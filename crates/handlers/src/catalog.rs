@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use authz::{Command, CommandKey, Permit, Service, ServiceName, Target};
+use authz::{Clock, Command, CommandKey, Permit, Service, ServiceName, Target};
 use serde_json::{Map, Value};
 
 use crate::{
-    Answer, CommandError, Handler, HandlerError, Parsed,
+    Answer, CommandError, Content, HandlerError, Parsed,
     description::{self, Description, located},
     grammar,
     limits::ServiceLimits,
@@ -47,6 +47,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     built_in!("github"),
     built_in!("magicui"),
     built_in!("mem0"),
+    built_in!("minio"),
     built_in!("n8n"),
     built_in!("playwright"),
     built_in!("shadcn"),
@@ -308,7 +309,9 @@ impl Catalog {
             let handler = ServiceHandler::new(&description, &clients).map_err(error)?;
             let known = match &handler {
                 ServiceHandler::Mcp(_) => None,
-                described @ (ServiceHandler::Http(_) | ServiceHandler::Local(_)) => {
+                described @ (ServiceHandler::Http(_)
+                | ServiceHandler::Local(_)
+                | ServiceHandler::S3(_)) => {
                     let facts = ServiceFacts::new(&description, described.location());
                     let known = {
                         let problem = described.unavailable();
@@ -326,6 +329,15 @@ impl Catalog {
             });
         }
         Ok(catalog)
+    }
+
+    /// Gives the time to services that sign with it; without, those are not available.
+    #[must_use]
+    pub fn with_clock(self, clock: &Clock) -> Self {
+        for entry in &self.entries {
+            entry.handler.set_clock(clock);
+        }
+        self
     }
 
     /// Every service, by name, as it is now.
@@ -454,11 +466,33 @@ impl Catalog {
     ///
     /// See [`HandlerError`].
     pub async fn handle(&self, permit: Permit) -> Result<Answer, HandlerError> {
+        self.handle_with(permit, None).await
+    }
+
+    /// Whether a command may come with [`Content`]. What its arguments must say of it then
+    /// is checked when it is carried out.
+    #[must_use]
+    pub fn takes_content(&self, command: &Command) -> bool {
+        let entry = self.of(&command.target.key.service);
+        entry.is_some_and(|entry| entry.handler.takes_content(command))
+    }
+
+    /// As [`Catalog::handle`], of a command that came with content. Nothing of it is read
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// See [`HandlerError`].
+    pub async fn handle_with(
+        &self,
+        permit: Permit,
+        content: Option<Content>,
+    ) -> Result<Answer, HandlerError> {
         let service = &permit.command().target.key.service;
         match self.of(service) {
             Some(entry) => {
                 let untrusted = self.is_untrusted(&permit.command().target.key);
-                let mut answer = entry.handler.handle(permit).await?;
+                let mut answer = entry.handler.handle_with(permit, content).await?;
                 answer.untrusted |= untrusted;
                 Ok(answer)
             }

@@ -9,6 +9,7 @@ mod check;
 mod credential;
 mod mcp;
 mod pages;
+mod s3;
 pub(crate) mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ pub(crate) use self::{
     credential::{App, Credential},
     mcp::McpTable,
     pages::{PageBy, Pages},
+    s3::{S3Table, Setting},
 };
 use crate::{limits::ServiceLimits, redaction::Redaction};
 
@@ -106,6 +108,8 @@ pub(crate) struct Description {
     pub(crate) mcp: Option<McpTable>,
     /// Of kind `local`, which needs it.
     pub(crate) local: Option<LocalTable>,
+    /// Of kind `s3`, which needs it and has commands of its own.
+    pub(crate) s3: Option<S3Table>,
 }
 
 const fn four_mebibytes() -> usize {
@@ -150,6 +154,8 @@ pub(crate) enum Kind {
     Mcp,
     /// A program that the agent's own machine runs: the answer is how.
     Local,
+    /// Objects in buckets, by S3.
+    S3,
 }
 
 impl Kind {
@@ -158,6 +164,7 @@ impl Kind {
             Self::Http => "http",
             Self::Mcp => "mcp",
             Self::Local => "local",
+            Self::S3 => "s3",
         }
     }
 }

@@ -7,15 +7,15 @@
 
 mod answer;
 mod credential;
-mod failure;
+pub(crate) mod failure;
 mod fields;
-mod mask;
+pub(crate) mod mask;
 mod pages;
 mod preview;
-mod request;
-mod resilience;
-mod scrub;
-mod send;
+pub(crate) mod request;
+pub(crate) mod resilience;
+pub(crate) mod scrub;
+pub(crate) mod send;
 mod shapes;
 mod size;
 #[cfg(test)]
@@ -234,13 +234,8 @@ impl HttpService {
             .map_err(|closed| self.closed(closed))?;
         let exchange = Exchange::new(self, ready, known, agent, command.arguments.values());
         let outcome = exchange.carry_out().await;
-        pass.ended(match &outcome {
-            Err(HandlerError::Unreachable { .. }) => Err("unreachable"),
-            Err(HandlerError::Timeout { .. }) => Err("timeout"),
-            Err(HandlerError::Broken { .. }) => Err("broken"),
-            Err(HandlerError::Failed { .. }) => Err("failed"),
-            _ => Ok(()),
-        });
+        let trouble = outcome.as_ref().err().and_then(HandlerError::trouble);
+        pass.ended(trouble.map_or(Ok(()), Err));
         outcome.map(|data| Answer {
             data,
             untrusted: false,

@@ -6,6 +6,7 @@
 
 mod arguments;
 pub mod catalog;
+mod content;
 mod description;
 pub mod error;
 pub mod grammar;
@@ -17,10 +18,12 @@ mod local;
 pub mod mcp;
 mod nearest;
 mod redaction;
+mod s3;
 pub mod sse;
 pub mod strict_json;
 
 pub use catalog::Catalog;
+pub use content::{Content, ContentError};
 pub use error::{CommandError, HandlerError};
 
 use authz::{Command, Permit};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use super::{
-    ArgumentType, Command, Description, Kind, Place, RunPart,
+    ArgumentType, Command, Description, Kind, Place, RunPart, S3Table,
     template::{TemplatePart, template_parts},
 };
 use crate::nearest::nearest;
@@ -19,6 +19,10 @@ impl Description {
             .iter()
             .flat_map(|address| address.others.keys().cloned())
             .collect();
+        if self.kind == Kind::S3 {
+            self.take_s3_commands()
+                .map_err(|message| (Some(self.name.span()), message))?;
+        }
         for command in &mut self.commands {
             let span = Some(command.name.span());
             let mut arguments = Vec::new();
@@ -98,8 +102,10 @@ impl Description {
                 if self.commands.is_empty() {
                     return Err(at_name("a service without commands"));
                 }
-                if self.mcp.is_some() || self.local.is_some() {
-                    return Err(at_name("`[mcp]` and `[local]` are of kinds of these names"));
+                if self.mcp.is_some() || self.local.is_some() || self.s3.is_some() {
+                    return Err(at_name(
+                        "`[mcp]`, `[local]` and `[s3]` are of kinds of these names",
+                    ));
                 }
                 for command in &self.commands {
                     let name = command.name.get_ref();
@@ -155,7 +161,52 @@ impl Description {
                 }
                 mcp.check().map_err(|message| at_name(&message))?;
             }
+            Kind::S3 => {}
         }
+        Ok(())
+    }
+
+    /// The commands of kind `s3` are the same for every service of it.
+    fn take_s3_commands(&mut self) -> Result<(), String> {
+        let others = [
+            ("address", self.address.is_some()),
+            ("credential", self.credential.is_some()),
+            ("credentials", !self.credentials.is_empty()),
+            ("headers", !self.headers.is_empty()),
+            ("errors", !self.errors.is_empty()),
+            ("groups", !self.groups.is_empty()),
+            ("commands", !self.commands.is_empty()),
+        ];
+        if let Some((key, _)) = others.iter().find(|(_, given)| *given) {
+            return Err(format!("`{key}` is of kind `http`; see `[s3]`"));
+        }
+        if self.mcp.is_some() || self.local.is_some() {
+            return Err("`[mcp]` and `[local]` are of kinds of these names".to_owned());
+        }
+        let Some(s3) = &self.s3 else {
+            return Err("kind `s3` needs a table `[s3]`".to_owned());
+        };
+        s3.check()?;
+        let (groups, mut commands) = S3Table::every_command()?;
+        let named = |name: &str| commands.iter().any(|c| c.name.get_ref().as_str() == name);
+        if let Some(unknown) = s3.commands.iter().find(|name| !named(name)) {
+            let near = nearest(
+                unknown,
+                commands
+                    .iter()
+                    .map(|command| command.name.get_ref().as_str()),
+            );
+            let hint = near
+                .map(|name| format!("; did you mean `{name}`?"))
+                .unwrap_or_default();
+            return Err(format!("kind `s3` has no command `{unknown}`{hint}"));
+        }
+        commands.retain(|command| {
+            let name = command.name.get_ref().as_str();
+            s3.commands.is_empty() || s3.commands.iter().any(|other| other == name)
+        });
+        self.groups = groups;
+        self.commands = commands;
         Ok(())
     }
 }

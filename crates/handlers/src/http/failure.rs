@@ -149,14 +149,15 @@ impl HttpService {
 }
 
 /// When the service wants to be asked again, in seconds.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.trim().parse().ok())?;
     Some(Duration::from_secs(seconds.min(LONGEST_WAIT)))
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+/// The cause behind all others.
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -7,7 +7,7 @@ use authz::redact::{REDACTED, is_secret};
 /// in URLs.
 ///
 /// It finds what is written in the usual ways, no more: who may read logs is for policy.
-pub(super) fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         clean.push_str(&masked_line(line));

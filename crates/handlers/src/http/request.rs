@@ -10,7 +10,7 @@ use super::HttpCommand;
 use crate::description::{Argument, BodyFormat, Piece, Place, RequestLine, template::filled};
 
 /// Everything but RFC 3986's unreserved characters.
-pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How often a command is sent that may be sent again.
-const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 
 /// Nobody waits longer than this for a service that asks for patience; the agent is told.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -274,7 +274,7 @@ impl<'a> Exchange<'a> {
 }
 
 /// How long to wait before it is sent again, if that may help soon.
-fn worth_another(response: &reqwest::Response, attempt: u32) -> Option<Duration> {
+pub(crate) fn worth_another(response: &reqwest::Response, attempt: u32) -> Option<Duration> {
     let asked = retry_after(response.headers());
     match response.status() {
         StatusCode::TOO_MANY_REQUESTS => asked.filter(|pause| *pause <= LONGEST_PAUSE),
