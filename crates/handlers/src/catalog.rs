@@ -179,6 +179,14 @@ fn read<'a>(files: &[(&'a str, &'a str)]) -> Result<Vec<Described<'a>>, String> 
     described.collect()
 }
 
+/// Names and aliases of the services that come with the binary.
+pub(crate) fn built_in_names() -> Result<Vec<(ServiceName, Vec<ServiceName>)>, String> {
+    let described = read(BUILT_IN)?.into_iter();
+    Ok(described
+        .map(|Described { description, .. }| (description.name().clone(), description.aliases))
+        .collect())
+}
+
 /// JSON Schema of a description, as it stands in a TOML file. What no schema can say (names
 /// that must be there, regular expressions, what each kind needs) is checked when it is read.
 #[must_use]
@@ -524,7 +532,7 @@ impl Catalog {
 }
 
 /// Case, `-` and `_` make no difference in what a command is called.
-fn folded(word: &str) -> String {
+pub(crate) fn folded(word: &str) -> String {
     word.to_ascii_lowercase().replace('_', "-")
 }
 

@@ -14,6 +14,7 @@ pub mod jsonrpc;
 mod local;
 pub mod mcp;
 mod nearest;
+pub mod openapi_import;
 mod redaction;
 pub mod sse;
 pub mod strict_json;

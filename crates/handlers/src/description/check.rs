@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use super::{
-    ArgumentType, Command, Description, Kind, Place, RunPart,
+    Argument, Command, Description, Kind, Place, RunPart,
     template::{TemplatePart, template_parts},
 };
 use crate::nearest::nearest;
@@ -210,7 +210,10 @@ impl Command {
                     "the pattern of `{name}` is longer than {LONGEST_PATTERN} bytes"
                 ));
             }
-            let scalar = !matches!(argument.kind, ArgumentType::Array | ArgumentType::Object);
+            argument
+                .check_schema()
+                .map_err(|problem| format!("argument `{name}`: {problem}"))?;
+            let scalar = !argument.kind.is_compound();
             if !scalar && matches!(argument.place, Some(Place::Path | Place::Header)) {
                 return Err(format!(
                     "`{name}` is an {}, which only a query or a body can hold",
@@ -344,6 +347,55 @@ impl Command {
             }
         }
         Ok(())
+    }
+}
+
+/// Words of JSON Schema that lead elsewhere.
+const REFERENCES: [&str; 8] = [
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "$id",
+    "$anchor",
+    "$dynamicAnchor",
+    "$recursiveAnchor",
+    "$schema",
+];
+
+impl Argument {
+    /// What is said beside the keys that descriptions have.
+    fn check_schema(&self) -> Result<(), String> {
+        if self.nullable && self.place != Some(Place::Body) {
+            return Err("only what stands in a body may be `nullable`".to_owned());
+        }
+        if self.written.is_some() && (!self.kind.is_compound() || self.place == Some(Place::Path)) {
+            return Err("`written` is for lists and objects in a query or a form".to_owned());
+        }
+        let Some(schema) = &self.schema else {
+            return Ok(());
+        };
+        if let Some(key) = ["type", "description", "default"]
+            .iter()
+            .find(|key| schema.contains_key(**key))
+        {
+            return Err(format!("`schema` has `{key}`, which the argument itself has"));
+        }
+        let mut open: Vec<&toml::Value> = schema.values().collect();
+        let mut keys: Vec<&String> = schema.keys().collect();
+        while let Some(value) = open.pop() {
+            match value {
+                toml::Value::Table(fields) => {
+                    keys.extend(fields.keys());
+                    open.extend(fields.values());
+                }
+                toml::Value::Array(items) => open.extend(items),
+                _ => {}
+            }
+        }
+        match keys.iter().find(|key| REFERENCES.contains(&key.as_str())) {
+            Some(key) => Err(format!("`schema` has `{key}`, and may refer to nothing")),
+            None => Ok(()),
+        }
     }
 }
 
