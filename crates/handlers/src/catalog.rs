@@ -5,7 +5,7 @@ mod known;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -179,12 +179,20 @@ fn read<'a>(files: &[(&'a str, &'a str)]) -> Result<Vec<Described<'a>>, String> 
     described.collect()
 }
 
-/// Names and aliases of the services that come with the binary.
-pub(crate) fn built_in_names() -> Result<Vec<(ServiceName, Vec<ServiceName>)>, String> {
-    let described = read(BUILT_IN)?.into_iter();
-    Ok(described
-        .map(|Described { description, .. }| (description.name().clone(), description.aliases))
-        .collect())
+/// A name and its aliases.
+pub(crate) type Called = (ServiceName, Vec<ServiceName>);
+
+/// What the services are called that come with the binary.
+pub(crate) fn built_in_names() -> Result<&'static [Called], String> {
+    static NAMES: LazyLock<Result<Vec<Called>, String>> = LazyLock::new(|| {
+        let described = read(BUILT_IN)?.into_iter();
+        Ok(described
+            .map(|Described { description, .. }| {
+                (description.name().clone(), description.aliases)
+            })
+            .collect())
+    });
+    NAMES.as_deref().map_err(Clone::clone)
 }
 
 /// JSON Schema of a description, as it stands in a TOML file. What no schema can say (names

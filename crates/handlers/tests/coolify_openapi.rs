@@ -65,7 +65,11 @@ async fn what_is_imported_of_coolifys_document_fits_it() {
         return;
     };
     let imported = imported::Imported::of(&document, "coolify-imported");
-    println!("{:#?}", imported.report);
-    let sent = imported.sent("/api/v1", usize::MAX).await;
-    println!("{sent:#?}");
+    assert!(imported.report.left_out.is_empty(), "{:?}", imported.report);
+    assert!(imported.report.commands > 250, "{:?}", imported.report);
+    let (sent, without) = imported.sent("/api/v1", usize::MAX, &[], &[]).await;
+    assert!(sent.problems.is_empty(), "{}", sent.problems.join("\n"));
+    assert!(sent.odd.is_empty(), "{:?}", sent.odd);
+    assert!(without.is_empty(), "{without:?}");
+    assert!(sent.count > 500, "{}", sent.count);
 }

@@ -75,10 +75,49 @@ async fn what_is_imported_of_githubs_document_fits_it() {
         return;
     };
     let imported = imported::Imported::of(&document, "github-imported");
-    println!("{:#?}", imported.report);
-    let sent = imported.sent("", 60).await;
-    println!("{sent:#?}");
+    let left_out: usize = imported
+        .report
+        .left_out
+        .iter()
+        .map(|group| group.operations.len())
+        .sum();
+    assert_eq!((imported.report.commands, left_out), (1210, 13));
+    let beside = [
+        // Its path is as well that of `{base}...{head}`, which Prism takes first.
+        "compare-repos-commits-with-basehead",
+    ];
+    // These take one of several arguments, and not all of them.
+    let either = [
+        "add-projects-item-for-org",
+        "add-projects-item-for-user",
+        "create-code-scanning-variant-analysis",
+    ];
+    let (sent, without) = imported.sent("", 120, &beside, &either).await;
+    assert!(sent.problems.is_empty(), "{}", sent.problems.join("\n"));
+    assert!(without.is_empty(), "{without:?}");
+    let odd: BTreeSet<&str> = sent.odd.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        odd.into_iter().collect::<Vec<_>>(),
+        ODD_LISTS,
+        "{:?}",
+        sent.odd
+    );
+    assert!(sent.count > 2400, "{}", sent.count);
 }
+
+/// The document's examples of these lists are objects.
+const ODD_LISTS: &[&str] = &[
+    "get-enterprise-team-organizations-assignments",
+    "list-classroom-accepted-assignments-for-an-assignment",
+    "list-classroom-assignments-for-a-classroom",
+    "list-classroom-classrooms",
+    "list-projects-for-org",
+    "list-projects-for-user",
+    "list-projects-items-for-org",
+    "list-projects-items-for-user",
+    "list-projects-view-items-for-org",
+    "list-projects-view-items-for-user",
+];
 
 async fn fits(vendor: &Vendor) {
     let Some(path) = named_document(vendor.document) else {

@@ -101,8 +101,12 @@ impl HttpCommand {
     /// The body, if the command has one.
     fn body(&self, given: Given<'_>) -> Option<Value> {
         if let Some(template) = &self.template {
-            return filled(template, &|name| given.value(name))
-                .or_else(|| Some(Value::Object(Map::new())));
+            let nothing = match template {
+                // All of it is one argument's value.
+                Value::String(_) => None,
+                _ => Some(Value::Object(Map::new())),
+            };
+            return filled(template, &|name| given.value(name)).or(nothing);
         }
         if !self
             .arguments

@@ -52,11 +52,11 @@ pub(super) fn answer(document: &Document, operation: Operation<'_>) -> Result<An
             continue;
         }
         good = true;
-        take(response, &mut json, &mut is_text, &mut kinds);
+        take(operation.method, response, &mut json, &mut is_text, &mut kinds);
     }
     if !good && let Some(response) = fallback {
         good = true;
-        take(response, &mut json, &mut is_text, &mut kinds);
+        take(operation.method, response, &mut json, &mut is_text, &mut kinds);
     }
     if !good && elsewhere {
         return Err("answers with a redirect, which is not followed".to_owned());
@@ -78,6 +78,7 @@ pub(super) fn answer(document: &Document, operation: Operation<'_>) -> Result<An
 }
 
 fn take<'a>(
+    method: &str,
     response: &'a Value,
     json: &mut Option<Option<&'a Value>>,
     is_text: &mut bool,
@@ -87,6 +88,9 @@ fn take<'a>(
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if kind == "application/json" || kind.ends_with("+json") || kind == "*/*" {
             json.get_or_insert(media.get("schema"));
+        } else if kind == "text/html" && method != "GET" {
+            // A web page is taken for a failure; a version, say, is often called one.
+            kinds.push(kind);
         } else if kind.starts_with("text/") || kind.ends_with("/xml") || kind.ends_with("/yaml") {
             *is_text = true;
         } else {

@@ -99,6 +99,10 @@ pub(super) fn parameter_argument(
 ) -> Result<Option<Argument>, String> {
     let wire = text(parameter, "name").unwrap_or_default();
     let required = is_true(parameter, "required");
+    if is_true(parameter, "deprecated") && !required {
+        notes.simplified("has a parameter that is deprecated: left out", label);
+        return Ok(None);
+    }
     let place = match text(parameter, "in") {
         Some("path") => In::Path,
         Some("query") => In::Query,
@@ -112,6 +116,7 @@ pub(super) fn parameter_argument(
         }
         _ => return Err("has a parameter that says neither name nor place".to_owned()),
     };
+    let required = required || place == In::Path;
     if wire.is_empty() {
         return Err("has a parameter that says neither name nor place".to_owned());
     }
@@ -151,7 +156,7 @@ pub(super) fn parameter_argument(
     };
     wire.clone_into(&mut argument.wire);
     argument.name = name::argument(wire, place.as_str(), taken);
-    argument.required = required || place == In::Path;
+    argument.required = required;
     let said = line(text(parameter, "description").unwrap_or_default(), 200);
     if !said.is_empty() {
         argument.description = said;
@@ -230,8 +235,8 @@ fn written(
         {
             Ok(None)
         }
-        ("array", "form", true) => Ok(Some("repeated")),
-        ("array", "form", false) => Ok(Some("commas")),
+        ("array" | "any", "form", true) => Ok(Some("repeated")),
+        ("array" | "any", "form", false) => Ok(Some("commas")),
         ("array", "spaceDelimited", _) => Ok(Some("spaces")),
         ("array", "pipeDelimited", _) => Ok(Some("pipes")),
         ("object" | "array", "deepObject", _) => Ok(None),
@@ -304,7 +309,6 @@ fn of_schema(
         }
         _ => {}
     }
-    // A text is what it is; what `format` and empty objects say, nobody checks.
     tidy(&mut plain, kind);
     let given = document.follow(schema).unwrap_or(schema);
     let examples = given
@@ -333,8 +337,7 @@ fn of_schema(
 /// Without what checks nothing here.
 fn tidy(plain: &mut Map<String, Value>, kind: &str) {
     let applies = |key: &str| match key {
-        "format" => false,
-        "minLength" | "maxLength" | "pattern" => matches!(kind, "string" | "any"),
+        "format" | "minLength" | "maxLength" | "pattern" => matches!(kind, "string" | "any"),
         "minItems" | "maxItems" | "uniqueItems" | "items" => matches!(kind, "array" | "any"),
         "properties" | "required" | "additionalProperties" | "minProperties" | "maxProperties" => {
             matches!(kind, "object" | "any")
@@ -348,14 +351,12 @@ fn tidy(plain: &mut Map<String, Value>, kind: &str) {
     plain.values_mut().for_each(without_marks);
 }
 
-/// `writeOnly` and, where there is no text, `format` are for us alone.
+/// `writeOnly` is for us alone.
 fn without_marks(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             // A property may be called so; then it is an object.
-            fields.retain(|key, value| {
-                !(key == "writeOnly" && value.is_boolean()) && !(key == "format" && value.is_string())
-            });
+            fields.retain(|key, value| !(key == "writeOnly" && value.is_boolean()));
             fields.values_mut().for_each(without_marks);
         }
         Value::Array(items) => items.iter_mut().for_each(without_marks),

@@ -3,13 +3,16 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    document::{Document, is_true, items, members, reference, text},
+    document::{Document, is_true, items, members, reference},
     operation::Operation,
     schema::Inliner,
 };
 
 /// How deep `allOf` may be nested.
 const DEEPEST: usize = 8;
+
+/// Further conditions are left to the service.
+const MOST_CLAUSES: usize = 16;
 
 /// The body of an operation.
 pub(super) enum Body<'a> {
@@ -89,11 +92,15 @@ pub(super) fn body<'a>(
     let is_there = |name: &str| properties.iter().any(|(known, _)| *known == name);
     // What an optional body needs if it is sent is not needed.
     let all: Vec<&str> = shape.required.into_iter().filter(|name| is_there(name)).collect();
-    let mut at_least_one: Vec<Vec<String>> = shape
-        .one_of
-        .into_iter()
-        .filter(|set| set.iter().all(|name| is_there(name)))
-        .collect();
+    let mut at_least_one = Vec::new();
+    for mut sets in shape.one_of {
+        for set in &mut sets {
+            set.retain(|name| !all.contains(&name.as_str()));
+        }
+        // Nobody can give what is no property.
+        sets.retain(|set| set.iter().all(|name| is_there(name)));
+        at_least_one.extend(clauses(&sets));
+    }
     if shape.not_empty && all.is_empty() {
         at_least_one.push(properties.iter().map(|(name, _)| (*name).clone()).collect());
     }
@@ -124,7 +131,8 @@ fn media(body: &Value) -> Option<(bool, &Value)> {
 struct Shape<'a> {
     properties: Vec<(&'a String, &'a Value)>,
     required: Vec<&'a str>,
-    one_of: Vec<Vec<String>>,
+    /// Of each of these one set must be given.
+    one_of: Vec<Vec<Vec<String>>>,
     not_empty: bool,
 }
 
@@ -182,7 +190,7 @@ impl<'a> Shape<'a> {
             }
             match alternatives(document, &parts) {
                 Some(sets) => {
-                    self.one_of.extend(sets);
+                    self.one_of.push(sets);
                     !self.properties.is_empty()
                 }
                 None => false,
@@ -193,22 +201,40 @@ impl<'a> Shape<'a> {
 
 /// Alternatives that only say which properties must be there; none if they say more.
 fn alternatives(document: &Document, parts: &[&Value]) -> Option<Vec<Vec<String>>> {
-    let mut singles = Vec::new();
-    let mut only_singles = true;
-    for part in parts {
+    let sets = parts.iter().map(|part| {
         let part: &Map<String, Value> = document.follow(part).ok()?.as_object()?;
-        let only = part.keys().all(|key| {
+        let only = part.iter().all(|(key, value)| {
             matches!(key.as_str(), "required" | "title" | "description")
-                || key == "type" && text(&json!(part), "type") == Some("object")
+                || key == "type" && *value == json!("object")
         });
-        if !only {
-            return None;
+        let names = items(part.get("required")).filter_map(Value::as_str);
+        only.then(|| names.map(str::to_owned).collect())
+    });
+    sets.collect()
+}
+
+/// `a, or b and c` as `a or b, and a or c`: of each set one must be given.
+fn clauses(sets: &[Vec<String>]) -> Vec<Vec<String>> {
+    let mut clauses: Vec<Vec<String>> = vec![Vec::new()];
+    for set in sets {
+        if clauses.len() * set.len() > MOST_CLAUSES {
+            return Vec::new();
         }
-        let names: Vec<&str> = items(part.get("required")).filter_map(Value::as_str).collect();
-        match names.as_slice() {
-            [name] => singles.push((*name).to_owned()),
-            _ => only_singles = false,
-        }
+        clauses = clauses
+            .iter()
+            .flat_map(|clause| {
+                set.iter().map(|name| {
+                    let mut clause = clause.clone();
+                    if !clause.contains(name) {
+                        clause.push(name.clone());
+                    }
+                    clause
+                })
+            })
+            .collect();
     }
-    Some(if only_singles { vec![singles] } else { Vec::new() })
+    clauses.retain(|clause| !clause.is_empty());
+    clauses.sort();
+    clauses.dedup();
+    clauses
 }

@@ -294,12 +294,18 @@ fn path<'a>(path: &'a str, parameters: &[&Value]) -> Result<Vec<PathPiece<'a>>, 
 }
 
 fn summary(operation: Operation<'_>, called: &Called) -> String {
-    let said = ["summary", "description"]
+    let said = |key: &str| line(text(operation.value, key).unwrap_or_default(), 160);
+    // `List` alone says less than a sentence.
+    let summary = [said("description"), said("summary")]
         .into_iter()
-        .filter_map(|key| text(operation.value, key))
-        .map(|text| line(text, 160))
-        .find(|text| !text.is_empty());
-    let mut summary = said.unwrap_or_else(|| called.phrase.clone());
+        .max_by_key(|text| match text.chars().count() {
+            0 => 0,
+            1..12 => 1,
+            _ => 2,
+        });
+    let mut summary = summary
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| called.phrase.clone());
     if is_true(operation.value, "deprecated") {
         summary.push_str(" (deprecated)");
     }

@@ -88,15 +88,22 @@ fn made(schema: &Value, depth: usize) -> Option<Value> {
     };
     let alternative = schema.get("anyOf").and_then(Value::as_array);
     match kind {
-        None | Some("object") if alternative.is_some() => alternative?.iter().find_map(|part| {
-            let mut both = schema.clone();
-            both.remove("anyOf");
-            if let Value::Object(part) = part {
-                together(&mut both, part);
-            }
-            let both = Value::Object(both);
-            made(&both, depth + 1).filter(|value| fits(&both, value))
-        }),
+        None | Some("object") if alternative.is_some() => {
+            let made = alternative?.iter().filter_map(|part| {
+                let mut both = schema.clone();
+                both.remove("anyOf");
+                if let Value::Object(part) = part {
+                    together(&mut both, part);
+                }
+                let both = Value::Object(both);
+                made(&both, depth + 1).filter(|value| fits(&both, value))
+            });
+            // What says something rather than what merely fits.
+            let made: Vec<Value> = made.take(8).collect();
+            let empty = json!({});
+            let full = made.iter().find(|value| **value != empty);
+            full.or(made.first()).cloned()
+        }
         Some("object") => object(schema, depth),
         Some("array") => {
             let count = schema.get("minItems").and_then(Value::as_u64).unwrap_or(1);

@@ -55,7 +55,7 @@ pub(super) fn head(head: &Head<'_>) -> String {
     line("version", &json!(version));
     line("kind", &json!("http"));
     line("description", &json!(head.about));
-    text.push_str("# What this service answers, anybody may have written: so is every command of an unknown\n# document treated.\nuntrusted = true\n\n");
+    text.push_str("# Its answers may hold what anybody has written. Take this away where that is not so.\nuntrusted = true\n\n");
     let mut address = Map::new();
     address.insert("variable".to_owned(), json!(head.address.variable));
     if let Some(default) = &head.address.default {

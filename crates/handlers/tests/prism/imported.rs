@@ -40,9 +40,16 @@ impl Imported {
         }
     }
 
-    /// Sends every command twice, with what it needs and with all that it takes, to Prism
-    /// servers that know `at_once` paths of the document each.
-    pub(crate) async fn sent(&self, suffix: &'static str, at_once: usize) -> Sent {
+    /// Sends every command but for those `beside` twice, with what it needs and, unless it is
+    /// among `either`, with all that it takes; to Prism servers that know `at_once` paths of
+    /// the document each. Also the commands for which no values were found.
+    pub(crate) async fn sent(
+        &self,
+        suffix: &'static str,
+        at_once: usize,
+        beside: &[&str],
+        either: &[&str],
+    ) -> (Sent, Vec<String>) {
         let table: toml::Table = toml::from_str(&self.text).unwrap();
         let lines: BTreeMap<&str, &str> = table["commands"]
             .as_array()
@@ -58,6 +65,7 @@ impl Imported {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("document.json");
         let mut all = Sent::default();
+        let mut without = Vec::new();
         for paths in paths.chunks(at_once.min(paths.len())) {
             let wanted: BTreeSet<&String> = paths.iter().copied().collect();
             let shapes: BTreeSet<String> = paths.iter().map(|path| shape(path)).collect();
@@ -77,21 +85,31 @@ impl Imported {
             })
             .unwrap();
             let service = catalog.service(&self.name).unwrap();
-            let commands = service
-                .commands
-                .iter()
-                .filter(|command| shapes.contains(&shape(lines[command.name.as_str()])))
-                .flat_map(|command| {
-                    let needed = needed(&command.arguments, &command.example);
-                    let everything = everything(&command.arguments);
-                    [needed, everything]
-                        .into_iter()
-                        .flatten()
-                        .map(move |arguments| (command, arguments))
-                });
+            let mut commands = Vec::new();
+            for command in &service.commands {
+                let line = lines[command.name.as_str()];
+                let name = command.name.as_str();
+                if !shapes.contains(&shape(line)) || beside.contains(&name) {
+                    continue;
+                }
+                let needed = needed(&command.arguments, &command.example);
+                if needed.is_none() {
+                    without.push(command.name.clone());
+                }
+                let everything =
+                    everything(&command.arguments).filter(|_| !either.contains(&name));
+                for mut arguments in needed.into_iter().chain(everything) {
+                    // Prism knows no parameter of several segments.
+                    let several = line.split("{+").skip(1).filter_map(|rest| rest.split('}').next());
+                    for name in several {
+                        arguments[name] = json!("example");
+                    }
+                    commands.push((command, arguments));
+                }
+            }
             all.extend(send_all(&catalog, &self.name, &witness, commands).await);
         }
-        all
+        (all, without)
     }
 }
 

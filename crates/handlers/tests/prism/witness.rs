@@ -146,7 +146,16 @@ impl Witness {
         let told: Vec<Value> = response
             .headers()
             .get("sl-violations")
-            .map(|value| serde_json::from_slice(value.as_bytes()).unwrap())
+            .map(|value| {
+                serde_json::from_slice(value.as_bytes()).unwrap_or_else(|_| {
+                    // Too many to tell; of whose they are the beginning is told.
+                    let text = String::from_utf8_lossy(value.as_bytes());
+                    let whose = ["request", "response"]
+                        .into_iter()
+                        .find(|whose| text.contains(&format!("[\\\"{whose}\\\"")));
+                    vec![json!({"location": [whose.unwrap_or("request")], "message": text})]
+                })
+            })
             .unwrap_or_default();
         // Prism also judges its own answers; those are not ours.
         let ours = told
