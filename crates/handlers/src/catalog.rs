@@ -187,9 +187,7 @@ pub(crate) fn built_in_names() -> Result<&'static [Called], String> {
     static NAMES: LazyLock<Result<Vec<Called>, String>> = LazyLock::new(|| {
         let described = read(BUILT_IN)?.into_iter();
         Ok(described
-            .map(|Described { description, .. }| {
-                (description.name().clone(), description.aliases)
-            })
+            .map(|Described { description, .. }| (description.name().clone(), description.aliases))
             .collect())
     });
     NAMES.as_deref().map_err(Clone::clone)

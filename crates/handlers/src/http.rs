@@ -420,9 +420,7 @@ impl HttpCommand {
             constants,
             redaction: description.redaction(command),
             limits: Limits {
-                timeout: command
-                    .timeout_ms
-                    .map_or(timeout, Duration::from_millis),
+                timeout: command.timeout_ms.map_or(timeout, Duration::from_millis),
                 answer_bytes: command
                     .max_answer_bytes
                     .unwrap_or(description.max_answer_bytes),

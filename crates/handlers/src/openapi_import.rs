@@ -26,7 +26,6 @@ use authz::ServiceName;
 use reqwest::Url;
 use serde_json::Value;
 
-pub use self::{document::MAX_DOCUMENT_BYTES, sample::sample};
 use self::{
     credential::Credentials,
     document::{Document, is_true, items, line, members, text},
@@ -34,6 +33,7 @@ use self::{
     operation::{Draft, Operation, operations},
     write::{Address, Head},
 };
+pub use self::{document::MAX_DOCUMENT_BYTES, sample::sample};
 use crate::{
     Catalog,
     catalog::{Known, ServiceFacts, built_in_names},
@@ -252,7 +252,10 @@ pub fn import(text: &str, options: &Options) -> Result<Imported, ImportError> {
     }
     // The gateway makes keys itself where all that change something take one: then it may
     // send them again.
-    let mut posts = drafts.iter().filter(|draft| draft.method == "POST").peekable();
+    let mut posts = drafts
+        .iter()
+        .filter(|draft| draft.method == "POST")
+        .peekable();
     let keyed = posts.peek().is_some() && posts.all(Draft::takes_key);
     let key = keyed
         .then(|| {
@@ -348,8 +351,7 @@ fn service_name(
     let built_in = built_in_names().map_err(ImportError::Own)?;
     // Under its own name or as another's alias.
     let is_own = |name: &ServiceName| built_in.iter().any(|(own, _)| own == name);
-    let is_alias =
-        |name: &ServiceName| built_in.iter().any(|(_, aliases)| aliases.contains(name));
+    let is_alias = |name: &ServiceName| built_in.iter().any(|(_, aliases)| aliases.contains(name));
     match &options.name {
         Some(name) if options.replaces && !is_own(name) => asked(format!(
             "`{name}` replaces nothing: no built-in service is called so"
@@ -370,9 +372,7 @@ fn service_name(
             let other: ServiceName = format!("{name}-api")
                 .parse()
                 .map_err(|_| ImportError::Asked("choose a name".to_owned()))?;
-            notes.remark(&format!(
-                "it is called `{other}`, as `{name}` is built in"
-            ));
+            notes.remark(&format!("it is called `{other}`, as `{name}` is built in"));
             Ok(other)
         }
     }
@@ -412,11 +412,19 @@ fn asked_for<'a>(
     let mut others = 0;
     for &operation in all {
         let by_path = options.include.is_empty()
-            || options.include.iter().any(|pattern| covers(pattern, operation.path));
+            || options
+                .include
+                .iter()
+                .any(|pattern| covers(pattern, operation.path));
         let by_tag = options.tags.is_empty()
-            || operation.tags().any(|tag| options.tags.iter().any(|wanted| wanted == tag));
+            || operation
+                .tags()
+                .any(|tag| options.tags.iter().any(|wanted| wanted == tag));
         let by_name = options.operations.is_empty()
-            || options.operations.iter().any(|wanted| is_called(operation, wanted));
+            || options
+                .operations
+                .iter()
+                .any(|wanted| is_called(operation, wanted));
         if !(by_path && by_tag && by_name) {
             others += 1;
         } else if is_true(operation.value, "deprecated") && !options.deprecated {

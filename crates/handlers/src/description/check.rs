@@ -378,7 +378,9 @@ impl Argument {
             .iter()
             .find(|key| schema.contains_key(**key))
         {
-            return Err(format!("`schema` has `{key}`, which the argument itself has"));
+            return Err(format!(
+                "`schema` has `{key}`, which the argument itself has"
+            ));
         }
         let mut open: Vec<&toml::Value> = schema.values().collect();
         let mut keys: Vec<&String> = schema.keys().collect();
@@ -510,6 +512,50 @@ answer = { object = "thing" }
             let error = Description::read("sample.toml", &MINIMAL.replace(from, to)).expect_err(to);
             assert!(error.contains(expected), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn an_arguments_schema_refers_to_nothing() {
+        let with = |argument: &str| {
+            let argument = format!(
+                "use = [\"thing\"]\narguments = [{{ name = \"x\", description = \"X\", {argument} }}]"
+            );
+            Description::read(
+                "sample.toml",
+                &MINIMAL.replace("use = [\"thing\"]", &argument),
+            )
+        };
+        let wrong = [
+            ("schema = { type = \"string\" }", "`schema` has `type`"),
+            (
+                "schema = { properties = { a = { \"$ref\" = \"#\" } } }",
+                "may refer to nothing",
+            ),
+            (
+                "schema = { anyOf = [{ \"$dynamicRef\" = \"x\" }] }",
+                "may refer to nothing",
+            ),
+            (
+                "schema = { \"$id\" = \"https://x\" }",
+                "may refer to nothing",
+            ),
+            ("nullable = true", "only what stands in a body"),
+            ("written = \"commas\"", "for lists and objects"),
+            (
+                "type = \"array\", written = \"comas\"",
+                "did you mean `commas`?",
+            ),
+            (
+                "type = \"any\", in = \"header\"",
+                "which only a query or a body can hold",
+            ),
+        ];
+        for (argument, expected) in wrong {
+            let error = with(argument).expect_err(argument);
+            assert!(error.contains(expected), "{argument}: {error}");
+        }
+        let fine = "type = \"array\", written = \"commas\", schema = { minItems = 1, items = { type = \"string\" } }";
+        assert!(with(fine).is_ok());
     }
 
     #[test]

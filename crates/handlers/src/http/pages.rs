@@ -59,7 +59,8 @@ impl Exchange<'_> {
             items.extend(page);
             match &next {
                 Some(next)
-                    if (items.len() as u64) < wanted && bytes < self.command.limits.answer_bytes =>
+                    if (items.len() as u64) < wanted
+                        && bytes < self.command.limits.answer_bytes =>
                 {
                     position = next.clone();
                 }

@@ -7,7 +7,9 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 
 use super::HttpCommand;
-use crate::description::{Argument, BodyFormat, Piece, Place, RequestLine, Written, template::filled};
+use crate::description::{
+    Argument, BodyFormat, Piece, Place, RequestLine, Written, template::filled,
+};
 
 /// Everything but RFC 3986's unreserved characters.
 pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC

@@ -211,8 +211,9 @@ impl<'a> Exchange<'a> {
                 // What it said before tells more than that it says nothing now.
                 Err(error) => {
                     let limits = self.command.limits;
-                    return answer
-                        .ok_or_else(|| service.transport(&error, &self.scrubber(), limits.timeout));
+                    return answer.ok_or_else(|| {
+                        service.transport(&error, &self.scrubber(), limits.timeout)
+                    });
                 }
             };
             tracing::debug!(service = %service.name, attempt, "trying again");

@@ -15,9 +15,14 @@ const DEEPEST: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Under this name; where in the body it is, when that is not the list itself.
-    List { name: String, at: Option<String> },
+    List {
+        name: String,
+        at: Option<String>,
+    },
     /// Under this name; a list may come as well.
-    Object { name: String },
+    Object {
+        name: String,
+    },
     /// Nothing is known of it, or there is none.
     Any,
     Text,
@@ -52,11 +57,23 @@ pub(super) fn answer(document: &Document, operation: Operation<'_>) -> Result<An
             continue;
         }
         good = true;
-        take(operation.method, response, &mut json, &mut is_text, &mut kinds);
+        take(
+            operation.method,
+            response,
+            &mut json,
+            &mut is_text,
+            &mut kinds,
+        );
     }
     if !good && let Some(response) = fallback {
         good = true;
-        take(operation.method, response, &mut json, &mut is_text, &mut kinds);
+        take(
+            operation.method,
+            response,
+            &mut json,
+            &mut is_text,
+            &mut kinds,
+        );
     }
     if !good && elsewhere {
         return Err("answers with a redirect, which is not followed".to_owned());
@@ -85,7 +102,12 @@ fn take<'a>(
     kinds: &mut Vec<String>,
 ) {
     for (kind, media) in members(response.get("content")) {
-        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let kind = kind
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
         if kind == "application/json" || kind.ends_with("+json") || kind == "*/*" {
             json.get_or_insert(media.get("schema"));
         } else if kind == "text/html" && method != "GET" {
@@ -156,7 +178,10 @@ pub(super) fn kind<'a>(document: &'a Document, schema: &'a Value, depth: usize) 
     let own = match schema.get("type") {
         Some(Value::String(kind)) => Some(kind.as_str()),
         Some(Value::Array(kinds)) => {
-            let mut kinds = kinds.iter().filter_map(Value::as_str).filter(|kind| *kind != "null");
+            let mut kinds = kinds
+                .iter()
+                .filter_map(Value::as_str)
+                .filter(|kind| *kind != "null");
             match (kinds.next(), kinds.next()) {
                 (Some(kind), None) => Some(kind),
                 _ => None,

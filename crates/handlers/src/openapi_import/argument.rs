@@ -212,11 +212,7 @@ fn is_dangerous(name: &str) -> bool {
 }
 
 /// How the value stands in its place, where that is not how a text does.
-fn written(
-    parameter: &Value,
-    place: In,
-    kind: &str,
-) -> Result<Option<&'static str>, &'static str> {
+fn written(parameter: &Value, place: In, kind: &str) -> Result<Option<&'static str>, &'static str> {
     if !matches!(kind, "array" | "object" | "any") {
         return Ok(None);
     }
@@ -259,8 +255,8 @@ fn of_schema(
         Some(Value::String(text)) => line(&text, 200),
         _ => String::new(),
     };
-    let secret = plain.remove("writeOnly").is_some()
-        || plain.get("format") == Some(&json!("password"));
+    let secret =
+        plain.remove("writeOnly").is_some() || plain.get("format") == Some(&json!("password"));
     let as_text = place != In::Body;
     let (kind, nullable) = kind_of(&plain, as_text);
     let said = kinds(&plain).0.len();
@@ -303,8 +299,13 @@ fn of_schema(
             move_key("maxItems", "max_items", &count);
             move_key("items", "items", &|value| {
                 let items = value.as_object()?;
-                let plain = items.keys().all(|key| matches!(key.as_str(), "type" | "description"));
-                items.get("type").filter(|kind| plain && kind.is_string()).cloned()
+                let plain = items
+                    .keys()
+                    .all(|key| matches!(key.as_str(), "type" | "description"));
+                items
+                    .get("type")
+                    .filter(|kind| plain && kind.is_string())
+                    .cloned()
             });
         }
         _ => {}
@@ -386,7 +387,12 @@ fn kind_of(plain: &Map<String, Value>, as_text: bool) -> (&'static str, bool) {
             _ if as_text && !may_be_compound(plain) => "string",
             _ => "any",
         },
-        several if as_text && !several.iter().any(|kind| matches!(*kind, "array" | "object")) => {
+        several
+            if as_text
+                && !several
+                    .iter()
+                    .any(|kind| matches!(*kind, "array" | "object")) =>
+        {
             "string"
         }
         _ => "any",
@@ -404,13 +410,22 @@ fn may_be_compound(plain: &Map<String, Value>) -> bool {
 
 fn note_cut(cut: Cut, label: &str, notes: &mut Notes) {
     if cut.cycle {
-        notes.simplified("has a schema that contains itself: checked down to there", label);
+        notes.simplified(
+            "has a schema that contains itself: checked down to there",
+            label,
+        );
     }
     if cut.size {
-        notes.simplified("has a schema that is deep or large: checked down to there", label);
+        notes.simplified(
+            "has a schema that is deep or large: checked down to there",
+            label,
+        );
     }
     if cut.pattern {
-        notes.simplified("has a pattern that our engine cannot use: not checked", label);
+        notes.simplified(
+            "has a pattern that our engine cannot use: not checked",
+            label,
+        );
     }
     if cut.external {
         notes.simplified("has a schema in another file: not checked", label);
@@ -429,7 +444,9 @@ fn finish_description(argument: &mut Argument, schema: &Value) {
     };
     let mentioned = argument.description.to_lowercase().contains("default");
     if !default.is_empty() && !mentioned {
-        argument.description.push_str(&format!(" (default: {default})"));
+        argument
+            .description
+            .push_str(&format!(" (default: {default})"));
     }
     if argument.description.is_empty() {
         argument.description.push_str("As the service has it");

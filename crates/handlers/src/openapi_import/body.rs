@@ -91,7 +91,11 @@ pub(super) fn body<'a>(
     }
     let is_there = |name: &str| properties.iter().any(|(known, _)| *known == name);
     // What an optional body needs if it is sent is not needed.
-    let all: Vec<&str> = shape.required.into_iter().filter(|name| is_there(name)).collect();
+    let all: Vec<&str> = shape
+        .required
+        .into_iter()
+        .filter(|name| is_there(name))
+        .collect();
     let mut at_least_one = Vec::new();
     for mut sets in shape.one_of {
         for set in &mut sets {
@@ -123,7 +127,9 @@ fn media(body: &Value) -> Option<(bool, &Value)> {
     kind(&|kind| kind == "application/json")
         .or_else(|| kind(&|kind| kind == "*/*" || kind == "application/*"))
         .map(|media| (false, media))
-        .or_else(|| kind(&|kind| kind == "application/x-www-form-urlencoded").map(|media| (true, media)))
+        .or_else(|| {
+            kind(&|kind| kind == "application/x-www-form-urlencoded").map(|media| (true, media))
+        })
 }
 
 /// What the properties of an object are, however its schema is put together.

@@ -21,10 +21,15 @@ pub(super) struct Credential {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    Header { name: String, prefix: &'static str },
+    Header {
+        name: String,
+        prefix: &'static str,
+    },
     Query(String),
     /// The password; the user is in this variable.
-    Basic { user: String },
+    Basic {
+        user: String,
+    },
 }
 
 /// What operations ask for together.
@@ -147,7 +152,9 @@ fn schemes(document: &Document) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 fn security<'a>(document: &'a Document, operation: &'a Value) -> Option<&'a Value> {
-    operation.get("security").or_else(|| document.get("security"))
+    operation
+        .get("security")
+        .or_else(|| document.get("security"))
 }
 
 /// What an operation may be sent with: one of these sets.
@@ -180,7 +187,10 @@ fn kind(document: &Document, name: &str) -> Result<Kind, ()> {
         ending: "TOKEN",
     };
     match text(scheme, "type") {
-        Some("http") => match text(scheme, "scheme").map(str::to_ascii_lowercase).as_deref() {
+        Some("http") => match text(scheme, "scheme")
+            .map(str::to_ascii_lowercase)
+            .as_deref()
+        {
             Some("bearer") => Ok(bearer),
             Some("basic") => Ok(Kind {
                 place: Place::Basic {
@@ -195,10 +205,9 @@ fn kind(document: &Document, name: &str) -> Result<Kind, ()> {
         Some("apiKey") => {
             let name = text(scheme, "name").unwrap_or_default().to_owned();
             let place = match text(scheme, "in") {
-                Some("header") if http::HeaderName::try_from(&name).is_ok() => Place::Header {
-                    name,
-                    prefix: "",
-                },
+                Some("header") if http::HeaderName::try_from(&name).is_ok() => {
+                    Place::Header { name, prefix: "" }
+                }
                 Some("query") if !name.is_empty() => Place::Query(name),
                 _ => return Err(()),
             };
@@ -212,7 +221,12 @@ fn kind(document: &Document, name: &str) -> Result<Kind, ()> {
 }
 
 impl Kind {
-    fn credential(self, service: &ServiceName, scheme: Option<&String>, optional: bool) -> Credential {
+    fn credential(
+        self,
+        service: &ServiceName,
+        scheme: Option<&String>,
+        optional: bool,
+    ) -> Credential {
         let mut prefix = variable_prefix(service);
         if let Some(scheme) = scheme {
             for word in words(scheme) {

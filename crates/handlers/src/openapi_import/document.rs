@@ -87,7 +87,11 @@ impl Document {
             .any(|known| version == *known || version.starts_with(&format!("{known}.")));
         if !known {
             return Err(ImportError::Version {
-                version: version.chars().take(32).flat_map(char::escape_debug).collect(),
+                version: version
+                    .chars()
+                    .take(32)
+                    .flat_map(char::escape_debug)
+                    .collect(),
             });
         }
         if !root.get("paths").is_some_and(Value::is_object) {
@@ -115,7 +119,10 @@ impl Document {
     }
 
     pub(super) fn paths(&self) -> impl Iterator<Item = (&String, &Value)> {
-        self.get("paths").and_then(Value::as_object).into_iter().flatten()
+        self.get("paths")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
     }
 
     /// The value itself, or what it refers to.
@@ -248,7 +255,9 @@ const fn is_invisible(c: char) -> bool {
 pub(super) fn without_null(value: &Value) -> Option<Value> {
     match value {
         Value::Null => None,
-        Value::Array(items) => Some(Value::Array(items.iter().filter_map(without_null).collect())),
+        Value::Array(items) => Some(Value::Array(
+            items.iter().filter_map(without_null).collect(),
+        )),
         Value::Object(fields) => {
             let kept = fields
                 .iter()

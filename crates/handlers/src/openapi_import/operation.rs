@@ -106,7 +106,9 @@ impl Draft {
                     let argument = arguments
                         .iter()
                         .find(|argument| argument.place == In::Path && argument.wire == wire)
-                        .ok_or_else(|| "has a path with parameters that are not described".to_owned())?;
+                        .ok_or_else(|| {
+                            "has a path with parameters that are not described".to_owned()
+                        })?;
                     let plus = if several { "+" } else { "" };
                     request.push_str(&format!("{{{plus}{}}}", argument.name));
                 }
@@ -258,7 +260,8 @@ fn path<'a>(path: &'a str, parameters: &[&Value]) -> Result<Vec<PathPiece<'a>>, 
     if path.contains(['?', '#']) {
         return Err("has a query or fragment in its path".to_owned());
     }
-    let strange = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '%' | '\\') || !c.is_ascii();
+    let strange =
+        |c: char| c.is_whitespace() || c.is_control() || matches!(c, '%' | '\\') || !c.is_ascii();
     if path.contains(strange) || path.contains("//") {
         return Err("has a path with characters that a description's may not have".to_owned());
     }
@@ -364,7 +367,10 @@ pub(super) fn operations<'a>(document: &'a Document, notes: &mut Notes) -> Vec<O
                 "delete" => "DELETE",
                 "head" | "options" | "trace" | "query" => {
                     let label = format!("{} {}", key.to_uppercase(), line(path, 160));
-                    notes.left_out("is sent with a method that a description cannot have", &label);
+                    notes.left_out(
+                        "is sent with a method that a description cannot have",
+                        &label,
+                    );
                     continue;
                 }
                 _ => continue,

@@ -11,20 +11,45 @@ use super::{
 
 /// What the parameter is called that says how many items a page has.
 const SIZES: &[&str] = &[
-    "per_page", "perPage", "page_size", "pageSize", "limit", "page[size]", "max_results",
-    "maxResults", "$top", "count", "take",
+    "per_page",
+    "perPage",
+    "page_size",
+    "pageSize",
+    "limit",
+    "page[size]",
+    "max_results",
+    "maxResults",
+    "$top",
+    "count",
+    "take",
 ];
 const NUMBERS: &[&str] = &["page", "page_number", "pageNumber", "page[number]"];
 const OFFSETS: &[&str] = &["offset", "skip", "$skip", "startAt"];
 const CURSORS: &[&str] = &[
-    "cursor", "page_token", "pageToken", "next_token", "nextToken", "continuation_token",
-    "continuationToken", "page[cursor]", "after",
+    "cursor",
+    "page_token",
+    "pageToken",
+    "next_token",
+    "nextToken",
+    "continuation_token",
+    "continuationToken",
+    "page[cursor]",
+    "after",
 ];
 /// Where an answer has the next cursor.
 const NEXT: &[&str] = &[
-    "next_cursor", "nextCursor", "next_page_token", "nextPageToken", "next_token", "nextToken",
-    "continuation_token", "continuationToken", "meta.next_cursor", "pagination.next_cursor",
-    "paging.next.after", "response_metadata.next_cursor",
+    "next_cursor",
+    "nextCursor",
+    "next_page_token",
+    "nextPageToken",
+    "next_token",
+    "nextToken",
+    "continuation_token",
+    "continuationToken",
+    "meta.next_cursor",
+    "pagination.next_cursor",
+    "paging.next.after",
+    "response_metadata.next_cursor",
 ];
 const MORE: &[&str] = &["has_more", "hasMore", "has_next", "hasNext"];
 /// Where an answer has its list, if there are several.
@@ -115,8 +140,8 @@ fn found(
     };
     // The command gets arguments of these names, for all services alike.
     let clashes = arguments.iter().any(|argument| {
-        let ours = argument.wire == parameter.wire
-            || size.is_some_and(|size| size.wire == argument.wire);
+        let ours =
+            argument.wire == parameter.wire || size.is_some_and(|size| size.wire == argument.wire);
         let name = argument.name.replace('-', "_");
         !(ours && argument.place == In::Query) && (name == "limit" || name == by)
     });

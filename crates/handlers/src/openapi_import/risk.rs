@@ -7,17 +7,71 @@ use super::{document::is_true, name::words};
 
 /// What deletes, stops or spends.
 const DESTROYS: &[&str] = &[
-    "buy", "charge", "delete", "deletes", "destroy", "destroys", "drop", "erase", "expunge",
-    "flush", "kill", "pay", "purchase", "purge", "refund", "remove", "removes", "revoke",
-    "revokes", "shutdown", "stop", "terminate", "terminates", "truncate", "uninstall", "wipe",
+    "buy",
+    "charge",
+    "delete",
+    "deletes",
+    "destroy",
+    "destroys",
+    "drop",
+    "erase",
+    "expunge",
+    "flush",
+    "kill",
+    "pay",
+    "purchase",
+    "purge",
+    "refund",
+    "remove",
+    "removes",
+    "revoke",
+    "revokes",
+    "shutdown",
+    "stop",
+    "terminate",
+    "terminates",
+    "truncate",
+    "uninstall",
+    "wipe",
 ];
 
 /// Operations that do something although they are asked for with GET.
 const ACTS: &[&str] = &[
-    "activate", "add", "apply", "approve", "cancel", "create", "deactivate", "deploy", "disable",
-    "enable", "execute", "install", "invoke", "pause", "publish", "rebuild", "redeploy",
-    "regenerate", "reload", "rename", "reset", "restart", "resume", "rollback", "rotate", "run",
-    "send", "set", "start", "submit", "suspend", "sync", "trigger", "unlock", "update",
+    "activate",
+    "add",
+    "apply",
+    "approve",
+    "cancel",
+    "create",
+    "deactivate",
+    "deploy",
+    "disable",
+    "enable",
+    "execute",
+    "install",
+    "invoke",
+    "pause",
+    "publish",
+    "rebuild",
+    "redeploy",
+    "regenerate",
+    "reload",
+    "rename",
+    "reset",
+    "restart",
+    "resume",
+    "rollback",
+    "rotate",
+    "run",
+    "send",
+    "set",
+    "start",
+    "submit",
+    "suspend",
+    "sync",
+    "trigger",
+    "unlock",
+    "update",
     "upgrade",
 ];
 
@@ -46,7 +100,8 @@ pub(super) fn of(method: &str, path: &str, id: Option<&str>, operation: &Value) 
         .filter(|_| !path.ends_with('}'))
         .unwrap_or_default();
     let last_words = words(last);
-    let said = |list: &[&str], words: &[String]| words.iter().any(|word| list.contains(&word.as_str()));
+    let said =
+        |list: &[&str], words: &[String]| words.iter().any(|word| list.contains(&word.as_str()));
     let reading = |words: &[String]| {
         // `repos/get-…`: the noun may stand first.
         words
@@ -104,10 +159,20 @@ mod tests {
             ("POST /keys/{id}/revoke", None, &none, Risk::Destroy),
             ("POST /keys", Some("keys.revokeAll"), &none, Risk::Destroy),
             ("PUT /x", Some("purgeCache"), &none, Risk::Destroy),
-            ("GET /applications/{id}/start", Some("start-application"), &none, Risk::Write),
+            (
+                "GET /applications/{id}/start",
+                Some("start-application"),
+                &none,
+                Risk::Write,
+            ),
             ("GET /applications/{id}/restart", None, &none, Risk::Write),
             ("GET /deploy", Some("deploy-by-tag"), &none, Risk::Write),
-            ("GET /items/deleted", Some("list-deleted-items"), &none, Risk::Read),
+            (
+                "GET /items/deleted",
+                Some("list-deleted-items"),
+                &none,
+                Risk::Read,
+            ),
             ("GET /start-date", Some("get-start-date"), &none, Risk::Read),
             ("GET /purge", Some("get-purge"), &none, Risk::Destroy),
             ("GET /repos/{x}", Some("repos/get"), &none, Risk::Read),

@@ -151,7 +151,10 @@ fn object(schema: &Map<String, Value>, depth: usize) -> Option<Value> {
         };
         made_of.insert(name.to_owned(), value);
     }
-    let least = schema.get("minProperties").and_then(Value::as_u64).unwrap_or(0);
+    let least = schema
+        .get("minProperties")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
     for (name, property) in properties.into_iter().flatten() {
         if made_of.len() as u64 >= least {
             break;
@@ -195,7 +198,11 @@ fn number(schema: &Map<String, Value>) -> Option<Value> {
 }
 
 fn text(schema: &Map<String, Value>) -> Option<Value> {
-    let of_format = match schema.get("format").and_then(Value::as_str).unwrap_or_default() {
+    let of_format = match schema
+        .get("format")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+    {
         "date-time" => "2026-01-31T12:00:00Z",
         "date" => "2026-01-31",
         "time" => "12:00:00Z",
@@ -255,7 +262,10 @@ mod tests {
         for schema in cases {
             assert!(sample(&schema).is_some(), "{schema}");
         }
-        assert_eq!(sample(&json!({"type": "string", "pattern": "^q{99}$"})), None);
+        assert_eq!(
+            sample(&json!({"type": "string", "pattern": "^q{99}$"})),
+            None
+        );
         assert_eq!(
             sample(&json!({"type": "string", "examples": ["given"]})),
             Some(json!("given"))

@@ -299,7 +299,10 @@ pub(super) fn as_i64(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| {
         let number = value.as_number().and_then(Number::as_f64)?;
         // Whole, and small enough to be exact.
-        #[expect(clippy::cast_possible_truncation, reason = "it is whole and below 2^53")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it is whole and below 2^53"
+        )]
         (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
     })
 }

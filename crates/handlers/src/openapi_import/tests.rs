@@ -168,7 +168,10 @@ fn what_is_no_document_is_refused_and_says_why() {
         ("openapi: 3.2.0\npaths: {}", "only 3.0 and 3.1"),
         ("openapi: '3.1'\n", "it has no `paths`"),
         ("openapi: 3.1\npaths: {}", "no operation of this document"),
-        ("a: &a [x]\nb: &b [*a, *a]\nopenapi: 3.0.0", "it has no `paths`"),
+        (
+            "a: &a [x]\nb: &b [*a, *a]\nopenapi: 3.0.0",
+            "it has no `paths`",
+        ),
     ];
     for (text, expected) in cases {
         let error = import(text, &Options::default()).unwrap_err().to_string();
@@ -177,7 +180,10 @@ fn what_is_no_document_is_refused_and_says_why() {
     let long = " ".repeat(MAX_DOCUMENT_BYTES + 1);
     let error = import(&long, &Options::default()).unwrap_err();
     assert!(matches!(error, ImportError::TooLong { .. }), "{error}");
-    let deep = format!("{{\"openapi\": \"3.1.0\", \"paths\": {}", "[".repeat(100_000));
+    let deep = format!(
+        "{{\"openapi\": \"3.1.0\", \"paths\": {}",
+        "[".repeat(100_000)
+    );
     let error = import(&deep, &Options::default()).unwrap_err().to_string();
     assert!(error.contains("recursion limit"), "{error}");
     let bomb = std::iter::once("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned())
@@ -194,42 +200,98 @@ fn what_is_no_document_is_refused_and_says_why() {
 fn yaml_with_numbers_as_keys_is_read() {
     let text = "openapi: 3.0.3\ninfo: {title: Things, version: 1.0}\npaths:\n  /things:\n    get:\n      responses:\n        200:\n          description: ok\n          content: {application/json: {schema: {type: array, items: {}}}}\n";
     let imported = import(text, &Options::default()).unwrap();
-    assert!(imported.text.contains("answer = { list = \"things\" }"), "{}", imported.text);
+    assert!(
+        imported.text.contains("answer = { list = \"things\" }"),
+        "{}",
+        imported.text
+    );
 }
 
 #[test]
 fn what_cannot_be_a_command_is_left_out_and_says_why() {
     let json_body = |schema: Value| json!({"requestBody": {"required": true, "content": {"application/json": {"schema": schema}}}});
     let cases = [
-        (left_out("get", "pets", &json!({})), "does not begin with `/`"),
-        (left_out("get", "/pets?x=1", &json!({})), "a query or fragment"),
+        (
+            left_out("get", "pets", &json!({})),
+            "does not begin with `/`",
+        ),
+        (
+            left_out("get", "/pets?x=1", &json!({})),
+            "a query or fragment",
+        ),
         (left_out("get", "/a b", &json!({})), "characters"),
         (left_out("get", "/a//b", &json!({})), "characters"),
         (left_out("get", "/a/../b", &json!({})), "partly a parameter"),
-        (left_out("get", "/a/{b}.json", &json!({"parameters": [{"name": "b", "in": "path"}]})), "partly a parameter"),
-        (left_out("get", "/a/{b}", &json!({})), "parameters that are not described"),
-        (left_out("head", "/a", &json!({})), "a method that a description cannot have"),
-        (left_out("get", "/a", &json!({"deprecated": true})), "is deprecated"),
-        (left_out("get", "/a", &json!({"responses": {"302": {"description": ""}}})), "a redirect"),
         (
-            left_out("get", "/a", &json!({"responses": {"200": {"content": {"image/png": {}}}}})),
+            left_out(
+                "get",
+                "/a/{b}.json",
+                &json!({"parameters": [{"name": "b", "in": "path"}]}),
+            ),
+            "partly a parameter",
+        ),
+        (
+            left_out("get", "/a/{b}", &json!({})),
+            "parameters that are not described",
+        ),
+        (
+            left_out("head", "/a", &json!({})),
+            "a method that a description cannot have",
+        ),
+        (
+            left_out("get", "/a", &json!({"deprecated": true})),
+            "is deprecated",
+        ),
+        (
+            left_out(
+                "get",
+                "/a",
+                &json!({"responses": {"302": {"description": ""}}}),
+            ),
+            "a redirect",
+        ),
+        (
+            left_out(
+                "get",
+                "/a",
+                &json!({"responses": {"200": {"content": {"image/png": {}}}}}),
+            ),
             "answers with image/png",
         ),
         (
-            left_out("post", "/a", &json!({"responses": {"200": {"content": {"text/html": {}}}}})),
+            left_out(
+                "post",
+                "/a",
+                &json!({"responses": {"200": {"content": {"text/html": {}}}}}),
+            ),
             "answers with text/html",
         ),
         (
-            left_out("post", "/a", &json!({"requestBody": {"required": true, "content": {"multipart/form-data": {}}}})),
+            left_out(
+                "post",
+                "/a",
+                &json!({"requestBody": {"required": true, "content": {"multipart/form-data": {}}}}),
+            ),
             "is sent multipart/form-data",
         ),
-        (left_out("get", "/a", &json_body(json!({}))), "a GET request with a body"),
         (
-            left_out("get", "/a", &json!({"parameters": [{"name": "c", "in": "cookie", "required": true}]})),
+            left_out("get", "/a", &json_body(json!({}))),
+            "a GET request with a body",
+        ),
+        (
+            left_out(
+                "get",
+                "/a",
+                &json!({"parameters": [{"name": "c", "in": "cookie", "required": true}]}),
+            ),
             "needs a cookie",
         ),
         (
-            left_out("get", "/a", &json!({"parameters": [{"$ref": "other.yaml#/x"}]})),
+            left_out(
+                "get",
+                "/a",
+                &json!({"parameters": [{"$ref": "other.yaml#/x"}]}),
+            ),
             "another file",
         ),
         (
@@ -237,15 +299,27 @@ fn what_cannot_be_a_command_is_left_out_and_says_why() {
             "not in the document",
         ),
         (
-            left_out("get", "/a", &json!({"parameters": [{"name": "Host", "in": "header", "required": true}]})),
+            left_out(
+                "get",
+                "/a",
+                &json!({"parameters": [{"name": "Host", "in": "header", "required": true}]}),
+            ),
             "a header that no agent may set",
         ),
         (
-            left_out("get", "/a/{b}", &json!({"parameters": [{"name": "b", "in": "path", "schema": {"type": "array"}}]})),
+            left_out(
+                "get",
+                "/a/{b}",
+                &json!({"parameters": [{"name": "b", "in": "path", "schema": {"type": "array"}}]}),
+            ),
             "a list or an object in its path",
         ),
         (
-            left_out("get", "/a", &json!({"servers": [{"url": "https://elsewhere.example.com"}]})),
+            left_out(
+                "get",
+                "/a",
+                &json!({"servers": [{"url": "https://elsewhere.example.com"}]}),
+            ),
             "another server",
         ),
     ];
@@ -259,9 +333,11 @@ fn what_cannot_be_a_command_is_left_out_and_says_why() {
 
 #[test]
 fn references_that_go_round_end() {
-    let mut cyclic = document(json!({"/a": {"post": {"requestBody": {"content": {"application/json": {
-        "schema": {"$ref": "#/components/schemas/A"},
-    }}}}}}));
+    let mut cyclic = document(
+        json!({"/a": {"post": {"requestBody": {"content": {"application/json": {
+            "schema": {"$ref": "#/components/schemas/A"},
+        }}}}}}),
+    );
     cyclic["components"]["schemas"] = json!({
         "A": {"$ref": "#/components/schemas/B"},
         "B": {"$ref": "#/components/schemas/A"},
@@ -283,9 +359,11 @@ fn references_that_go_round_end() {
 
 #[test]
 fn a_schema_that_is_wide_and_deep_is_cut() {
-    let mut wide = document(json!({"/a": {"post": {"requestBody": {"content": {"application/json": {
-        "schema": {"type": "object", "properties": {"tree": {"$ref": "#/components/schemas/L0"}}},
-    }}}}}}));
+    let mut wide = document(
+        json!({"/a": {"post": {"requestBody": {"content": {"application/json": {
+            "schema": {"type": "object", "properties": {"tree": {"$ref": "#/components/schemas/L0"}}},
+        }}}}}}),
+    );
     for level in 0..20 {
         let next = json!({"$ref": format!("#/components/schemas/L{}", level + 1)});
         let properties: serde_json::Map<String, Value> = (0..30)
@@ -363,13 +441,22 @@ fn bodies_of_every_shape() {
         )
     );
     let open = body(json!({"type": "object", "additionalProperties": {"type": "string"}}));
-    assert_eq!(open["arguments"][0]["schema"]["additionalProperties"], json!({"type": "string"}));
+    assert_eq!(
+        open["arguments"][0]["schema"]["additionalProperties"],
+        json!({"type": "string"})
+    );
     let either = body(json!({"oneOf": [
         {"type": "object", "required": ["a"], "properties": {"a": {"type": "string"}}},
         {"type": "object", "required": ["b"], "properties": {"b": {"type": "string"}}},
     ]}));
     assert_eq!(either["arguments"][0]["name"], "body");
-    assert_eq!(either["arguments"][0]["schema"]["anyOf"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        either["arguments"][0]["schema"]["anyOf"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
     let one = body(json!({
         "type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
         "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
@@ -385,7 +472,12 @@ fn bodies_of_every_shape() {
         {"type": "object", "required": ["a"], "properties": {"a": {"type": "string"}}},
         {"type": "object", "properties": {"b": {"type": "boolean"}}},
     ]}));
-    let names: Vec<&Value> = together["arguments"].as_array().unwrap().iter().map(|a| &a["name"]).collect();
+    let names: Vec<&Value> = together["arguments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| &a["name"])
+        .collect();
     assert_eq!(names, ["a", "b"]);
     let form = command(
         "post",
@@ -425,9 +517,16 @@ fn credentials_follow_from_the_security_schemes() {
         imported(&document)
     };
     let one = |scheme: Value| with(json!({"it": scheme}), json!([{"it": []}])).0;
-    let bearer = json!({"variable": "PET_STORE_TOKEN", "header": "Authorization", "prefix": "Bearer "});
-    assert_eq!(one(json!({"type": "http", "scheme": "Bearer"}))["credential"], bearer);
-    assert_eq!(one(json!({"type": "oauth2", "flows": {}}))["credential"], bearer);
+    let bearer =
+        json!({"variable": "PET_STORE_TOKEN", "header": "Authorization", "prefix": "Bearer "});
+    assert_eq!(
+        one(json!({"type": "http", "scheme": "Bearer"}))["credential"],
+        bearer
+    );
+    assert_eq!(
+        one(json!({"type": "oauth2", "flows": {}}))["credential"],
+        bearer
+    );
     assert_eq!(
         one(json!({"type": "http", "scheme": "basic"}))["credential"],
         json!({"variable": "PET_STORE_PASSWORD", "basic_user_variable": "PET_STORE_USER"})
@@ -436,7 +535,10 @@ fn credentials_follow_from_the_security_schemes() {
         json!({"it": {"type": "apiKey", "in": "query", "name": "key"}}),
         json!([{"it": []}]),
     );
-    assert_eq!(table["credential"], json!({"variable": "PET_STORE_API_KEY", "query": "key"}));
+    assert_eq!(
+        table["credential"],
+        json!({"variable": "PET_STORE_API_KEY", "query": "key"})
+    );
     assert!(report.remarks[0].contains("logs"), "{:?}", report.remarks);
     let (table, _) = with(
         json!({"id": {"type": "apiKey", "in": "header", "name": "X-Id"}, "key": {"type": "apiKey", "in": "header", "name": "X-Key"}}),
@@ -446,11 +548,18 @@ fn credentials_follow_from_the_security_schemes() {
         table["credentials"],
         json!([{"variable": "PET_STORE_ID_API_KEY", "header": "X-Id"}, {"variable": "PET_STORE_KEY_API_KEY", "header": "X-Key"}])
     );
-    let (table, _) = with(json!({"it": {"type": "http", "scheme": "bearer"}}), json!([{"it": []}, {}]));
+    let (table, _) = with(
+        json!({"it": {"type": "http", "scheme": "bearer"}}),
+        json!([{"it": []}, {}]),
+    );
     assert_eq!(table["credential"]["optional"], true);
     let (table, report) = with(json!({}), json!([]));
     assert_eq!(table.get("credential"), None);
-    assert!(report.remarks[0].contains("no credential"), "{:?}", report.remarks);
+    assert!(
+        report.remarks[0].contains("no credential"),
+        "{:?}",
+        report.remarks
+    );
 }
 
 #[test]
@@ -466,14 +575,20 @@ fn operations_with_another_credential_are_left_out_and_open_ones_go_without() {
     });
     let (table, report) = imported(&document);
     assert_eq!(table["commands"][2]["without_credential"], true);
-    assert_eq!(report.left_out[0].why, "wants another credential than the others: admin");
+    assert_eq!(
+        report.left_out[0].why,
+        "wants another credential than the others: admin"
+    );
     let options = Options {
         security: Some("admin".to_owned()),
         ..Options::default()
     };
     let (table, report) = imported_with(&document, &options);
     assert_eq!(table["credential"]["basic_user_variable"], "PET_STORE_USER");
-    assert_eq!((report.commands, report.left_out[0].operations.len()), (2, 2));
+    assert_eq!(
+        (report.commands, report.left_out[0].operations.len()),
+        (2, 2)
+    );
     let options = Options {
         security: Some("root".to_owned()),
         ..Options::default()
@@ -495,13 +610,19 @@ fn addresses_follow_from_the_servers() {
         };
         imported_with(&document, &options)
     };
-    let (table, _) = with(json!([{"url": "https://x.example.com/v{n}/", "variables": {"n": {"default": "2"}}}]), None);
+    let (table, _) = with(
+        json!([{"url": "https://x.example.com/v{n}/", "variables": {"n": {"default": "2"}}}]),
+        None,
+    );
     assert_eq!(
         table["address"],
         json!({"variable": "PET_STORE_API_URL", "default": "https://x.example.com", "suffix": "/v2", "others": {"part-1": "/other"}})
     );
     assert_eq!(table["commands"][1]["address"], "part-1");
-    let (table, report) = with(json!([{"url": "/api"}]), Some("https://y.example.com/docs/openapi.json"));
+    let (table, report) = with(
+        json!([{"url": "/api"}]),
+        Some("https://y.example.com/docs/openapi.json"),
+    );
     assert_eq!(table["address"]["default"], "https://y.example.com");
     assert_eq!(table["address"]["suffix"], "/api");
     assert_eq!(report.left_out[0].operations, ["GET /b"]);
@@ -513,7 +634,11 @@ fn addresses_follow_from_the_servers() {
         json!([{"url": 7}]),
     ] {
         let (table, report) = with(unusable.clone(), None);
-        assert_eq!(table["address"], json!({"variable": "PET_STORE_API_URL"}), "{unusable}");
+        assert_eq!(
+            table["address"],
+            json!({"variable": "PET_STORE_API_URL"}),
+            "{unusable}"
+        );
         let said = |remark: &String| remark.contains("set `PET_STORE_API_URL`");
         assert!(report.remarks.iter().any(said), "{unusable}");
     }
@@ -528,7 +653,8 @@ fn pages_follow_from_parameters_and_answers() {
             &json!({"parameters": parameters, "responses": {"200": {"description": "", "content": {"application/json": {"schema": schema}}}}}),
         )
     };
-    let query = |name: &str, kind: &str| json!({"name": name, "in": "query", "schema": {"type": kind}});
+    let query =
+        |name: &str, kind: &str| json!({"name": name, "in": "query", "schema": {"type": kind}});
     let array = json!({"type": "array", "items": {}});
     let cursor = list(
         json!([query("cursor", "string"), query("limit", "integer")]),
@@ -547,14 +673,21 @@ fn pages_follow_from_parameters_and_answers() {
         json!([query("offset", "integer"), query("limit", "integer")]),
         json!({"type": "object", "properties": {"pets": array, "tags": array, "has_more": {"type": "boolean"}}}),
     );
-    assert_eq!(offset["pages"], json!({"by": "offset", "parameter": "offset", "size": "limit", "more": "has_more"}));
+    assert_eq!(
+        offset["pages"],
+        json!({"by": "offset", "parameter": "offset", "size": "limit", "more": "has_more"})
+    );
     assert_eq!(offset["answer"], json!({"list": "pets", "at": "pets"}));
     // Nothing says where the next page begins, or how long one is.
     for parameters in [
         json!([query("cursor", "string"), query("limit", "integer")]),
         json!([query("page", "integer")]),
         json!([query("page", "string"), query("per_page", "integer")]),
-        json!([query("page", "integer"), query("per_page", "integer"), query("limit", "string")]),
+        json!([
+            query("page", "integer"),
+            query("per_page", "integer"),
+            query("limit", "string")
+        ]),
     ] {
         let made = list(parameters.clone(), array.clone());
         assert_eq!(made.get("pages"), None, "{parameters}");
@@ -581,23 +714,93 @@ fn only_what_is_asked_for() {
         (names.join(" "), report.not_asked_for)
     };
     let options = Options::default;
-    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+    let texts = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|&text| text.to_owned())
+            .collect::<Vec<_>>()
+    };
     let cases = [
         (options(), "list-teams get-team get-teamsters", 0),
-        (Options { include: texts(&["/teams"]), ..options() }, "list-teams get-team", 1),
-        (Options { include: texts(&["/teams/*"]), ..options() }, "get-team", 2),
-        (Options { include: texts(&["*ster*"]), ..options() }, "get-teamsters", 3),
-        (Options { tags: texts(&["Others"]), ..options() }, "get-teamsters", 3),
-        (Options { operations: texts(&["getTeam", "get /teams"]), ..options() }, "list-teams get-team", 2),
-        (Options { deprecated: true, tags: Vec::new(), ..options() }, "list-teams get-team delete-team get-teamsters", 0),
+        (
+            Options {
+                include: texts(&["/teams"]),
+                ..options()
+            },
+            "list-teams get-team",
+            1,
+        ),
+        (
+            Options {
+                include: texts(&["/teams/*"]),
+                ..options()
+            },
+            "get-team",
+            2,
+        ),
+        (
+            Options {
+                include: texts(&["*ster*"]),
+                ..options()
+            },
+            "get-teamsters",
+            3,
+        ),
+        (
+            Options {
+                tags: texts(&["Others"]),
+                ..options()
+            },
+            "get-teamsters",
+            3,
+        ),
+        (
+            Options {
+                operations: texts(&["getTeam", "get /teams"]),
+                ..options()
+            },
+            "list-teams get-team",
+            2,
+        ),
+        (
+            Options {
+                deprecated: true,
+                tags: Vec::new(),
+                ..options()
+            },
+            "list-teams get-team delete-team get-teamsters",
+            0,
+        ),
     ];
     for (options, expected, others) in cases {
-        assert_eq!(names(&options), (expected.to_owned(), others), "{options:?}");
+        assert_eq!(
+            names(&options),
+            (expected.to_owned(), others),
+            "{options:?}"
+        );
     }
     let wrong = [
-        (Options { tags: texts(&["Team"]), ..options() }, "did you mean `Teams`?"),
-        (Options { operations: texts(&["getTeams"]), ..options() }, "did you mean `getTeam`?"),
-        (Options { include: texts(&["/team"]), ..options() }, "did you mean `/teams`?"),
+        (
+            Options {
+                tags: texts(&["Team"]),
+                ..options()
+            },
+            "did you mean `Teams`?",
+        ),
+        (
+            Options {
+                operations: texts(&["getTeams"]),
+                ..options()
+            },
+            "did you mean `getTeam`?",
+        ),
+        (
+            Options {
+                include: texts(&["/team"]),
+                ..options()
+            },
+            "did you mean `/teams`?",
+        ),
     ];
     for (options, expected) in wrong {
         let error = refused_with(&document, &options);
@@ -611,7 +814,12 @@ fn no_built_in_service_is_replaced_by_mistake() {
     document["info"]["title"] = json!("GitHub API");
     let (table, report) = imported(&document);
     assert_eq!(table["name"], "github-api");
-    assert!(report.remarks.iter().any(|remark| remark.contains("`github` is built in")));
+    assert!(
+        report
+            .remarks
+            .iter()
+            .any(|remark| remark.contains("`github` is built in"))
+    );
     let named = |name: &str, replaces: bool| Options {
         name: Some(name.parse().unwrap()),
         replaces,
@@ -633,7 +841,9 @@ fn no_built_in_service_is_replaced_by_mistake() {
 #[test]
 fn the_gateway_makes_keys_where_every_post_takes_one() {
     let key = json!({"parameters": [{"name": "Idempotency-Key", "in": "header", "required": true, "schema": {"type": "string"}}]});
-    let (table, _) = imported(&document(json!({"/a": {"post": key}, "/b": {"post": key}, "/c": {"get": {}}})));
+    let (table, _) = imported(&document(
+        json!({"/a": {"post": key}, "/b": {"post": key}, "/c": {"get": {}}}),
+    ));
     assert_eq!(table["idempotency_key"], "Idempotency-Key");
     assert_eq!(table["commands"][0].get("arguments"), None);
     let (table, _) = imported(&document(json!({"/a": {"post": key}, "/b": {"post": {}}})));
@@ -645,22 +855,105 @@ fn the_gateway_makes_keys_where_every_post_takes_one() {
 fn any_json() -> impl Strategy<Value = Value> {
     let words = || {
         prop::sample::select(vec![
-            "$ref", "type", "properties", "items", "required", "allOf", "oneOf", "anyOf", "enum",
-            "const", "nullable", "pattern", "minimum", "maximum", "maxLength", "minLength",
-            "exclusiveMinimum", "multipleOf", "format", "default", "example", "examples", "schema",
-            "content", "application/json", "application/x-www-form-urlencoded", "parameters", "name",
-            "in", "style", "explode", "requestBody", "responses", "200", "default", "204", "security",
-            "servers", "url", "variables", "operationId", "summary", "description", "deprecated",
-            "readOnly", "writeOnly", "additionalProperties", "headers", "Link", "page", "per_page",
-            "limit", "cursor", "next_cursor", "data", "tags", "x-risk", "id", "key", "",
+            "$ref",
+            "type",
+            "properties",
+            "items",
+            "required",
+            "allOf",
+            "oneOf",
+            "anyOf",
+            "enum",
+            "const",
+            "nullable",
+            "pattern",
+            "minimum",
+            "maximum",
+            "maxLength",
+            "minLength",
+            "exclusiveMinimum",
+            "multipleOf",
+            "format",
+            "default",
+            "example",
+            "examples",
+            "schema",
+            "content",
+            "application/json",
+            "application/x-www-form-urlencoded",
+            "parameters",
+            "name",
+            "in",
+            "style",
+            "explode",
+            "requestBody",
+            "responses",
+            "200",
+            "default",
+            "204",
+            "security",
+            "servers",
+            "url",
+            "variables",
+            "operationId",
+            "summary",
+            "description",
+            "deprecated",
+            "readOnly",
+            "writeOnly",
+            "additionalProperties",
+            "headers",
+            "Link",
+            "page",
+            "per_page",
+            "limit",
+            "cursor",
+            "next_cursor",
+            "data",
+            "tags",
+            "x-risk",
+            "id",
+            "key",
+            "",
         ])
     };
     let texts = prop::sample::select(vec![
-        "string", "integer", "array", "object", "number", "boolean", "null", "path", "query",
-        "header", "cookie", "body", "deepObject", "form", "#/components/schemas/A", "#/components/schemas/B",
-        "#/paths/~1a", "#", "#/nowhere", "other.yaml", "[a-z]+", "(", "id", "page", "per_page", "limit",
-        "cursor", "https://example.com/v1", "/v1", "{x}", "\u{202e}\u{0}\n\"\\", "help", "a/b", "Idempotency-Key",
-        "\u{fc}", "",
+        "string",
+        "integer",
+        "array",
+        "object",
+        "number",
+        "boolean",
+        "null",
+        "path",
+        "query",
+        "header",
+        "cookie",
+        "body",
+        "deepObject",
+        "form",
+        "#/components/schemas/A",
+        "#/components/schemas/B",
+        "#/paths/~1a",
+        "#",
+        "#/nowhere",
+        "other.yaml",
+        "[a-z]+",
+        "(",
+        "id",
+        "page",
+        "per_page",
+        "limit",
+        "cursor",
+        "https://example.com/v1",
+        "/v1",
+        "{x}",
+        "\u{202e}\u{0}\n\"\\",
+        "help",
+        "a/b",
+        "Idempotency-Key",
+        "\u{fc}",
+        "",
     ]);
     let leaf = prop_oneof![
         texts.prop_map(|text| json!(text)),
@@ -673,8 +966,10 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(5, 48, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
-            prop::collection::vec((words(), inner), 0..6)
-                .prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            prop::collection::vec((words(), inner), 0..6).prop_map(|pairs| pairs
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect()),
         ]
     })
 }

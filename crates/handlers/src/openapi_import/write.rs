@@ -51,7 +51,11 @@ pub(super) fn head(head: &Head<'_>) -> String {
     if head.replaces {
         line("replaces", &json!(true));
     }
-    let version = if head.version.is_empty() { "1" } else { head.version };
+    let version = if head.version.is_empty() {
+        "1"
+    } else {
+        head.version
+    };
     line("version", &json!(version));
     line("kind", &json!("http"));
     line("description", &json!(head.about));
@@ -235,10 +239,7 @@ fn argument(argument: &Argument, method: &str) -> Value {
 fn answer(answer: &Answer) -> Value {
     match answer {
         Answer::List { name, at: None } => json!({"list": name}),
-        Answer::List {
-            name,
-            at: Some(at),
-        } => json!({"list": name, "at": at}),
+        Answer::List { name, at: Some(at) } => json!({"list": name, "at": at}),
         Answer::Object { name } => json!({"object": name, "list_as": "items"}),
         Answer::Any => json!({"merge": true, "list_as": "items"}),
         Answer::Text => json!({"text": "text"}),
@@ -284,7 +285,11 @@ fn write_value(value: &Value, text: &mut String) {
             let mut first = true;
             text.push('{');
             for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-                text.push_str(if std::mem::take(&mut first) { " " } else { ", " });
+                text.push_str(if std::mem::take(&mut first) {
+                    " "
+                } else {
+                    ", "
+                });
                 let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
                 if !name.is_empty() && name.chars().all(bare) {
                     text.push_str(name);

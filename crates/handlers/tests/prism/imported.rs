@@ -30,7 +30,11 @@ impl Imported {
         };
         let imported = openapi_import::import(&text, &options).unwrap();
         if let Some(folder) = std::env::var_os("CEDARGATE_IMPORTED") {
-            std::fs::write(Path::new(&folder).join(format!("{name}.toml")), &imported.text).unwrap();
+            std::fs::write(
+                Path::new(&folder).join(format!("{name}.toml")),
+                &imported.text,
+            )
+            .unwrap();
         }
         Self {
             document: openapi_import::read(&text).unwrap(),
@@ -96,13 +100,16 @@ impl Imported {
                 if needed.is_none() {
                     without.push(command.name.clone());
                 }
-                let everything =
-                    everything(&command.arguments).filter(|_| !either.contains(&name));
+                let everything = everything(&command.arguments).filter(|_| !either.contains(&name));
                 for mut arguments in needed.into_iter().chain(everything) {
                     // Prism knows no parameter of several segments.
-                    let several = line.split("{+").skip(1).filter_map(|rest| rest.split('}').next());
+                    let several = line
+                        .split("{+")
+                        .skip(1)
+                        .filter_map(|rest| rest.split('}').next());
                     for name in several {
-                        arguments[name] = json!("example");
+                        let one = arguments[name].as_str().unwrap().replace('/', "-");
+                        arguments[name] = json!(one);
                     }
                     commands.push((command, arguments));
                 }
@@ -116,8 +123,11 @@ impl Imported {
 /// The example, if the command has one or needs none.
 fn needed(schema: &Value, example: &Value) -> Option<Value> {
     let needs = schema.get("required").is_some() || schema.get("allOf").is_some();
-    (!needs || example.as_object().is_some_and(|example| !example.is_empty()))
-        .then(|| example.clone())
+    (!needs
+        || example
+            .as_object()
+            .is_some_and(|example| !example.is_empty()))
+    .then(|| example.clone())
 }
 
 /// A value for each argument, if each has one.

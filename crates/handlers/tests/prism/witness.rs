@@ -216,15 +216,16 @@ pub(crate) async fn send_all<'a>(
         let answer = catalog.handle(everything.permit(parsed)).await;
         let exchanges = witness.take();
         assert!(!exchanges.is_empty(), "{}: {answer:?}", command.name);
-        sent.problems.extend(exchanges.into_iter().filter_map(|exchange| {
-            let Exchange {
-                request,
-                status,
-                violations,
-            } = exchange;
-            (status >= 400 || !violations.is_empty())
-                .then(|| format!("{}: {request}: {status} {violations}", command.name))
-        }));
+        sent.problems
+            .extend(exchanges.into_iter().filter_map(|exchange| {
+                let Exchange {
+                    request,
+                    status,
+                    violations,
+                } = exchange;
+                (status >= 400 || !violations.is_empty())
+                    .then(|| format!("{}: {request}: {status} {violations}", command.name))
+            }));
         match answer {
             Ok(answer) => assert_eq!(
                 answer.data["operation"],

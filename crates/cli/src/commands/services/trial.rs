@@ -33,7 +33,11 @@ pub(super) struct Trial<'a> {
 }
 
 /// Shows what a command would send; sends it, if that is wanted.
-pub(super) async fn run(output: Output, catalog: &Catalog, trial: &Trial<'_>) -> anyhow::Result<()> {
+pub(super) async fn run(
+    output: Output,
+    catalog: &Catalog,
+    trial: &Trial<'_>,
+) -> anyhow::Result<()> {
     let wrong = |message: String| anyhow::Error::from(Usage(message));
     let command = match catalog.parse_slash(trial.line) {
         Ok(Parsed::Command(command)) => command,
