@@ -152,7 +152,7 @@ impl Witness {
                     let text = String::from_utf8_lossy(value.as_bytes());
                     let whose = ["request", "response"]
                         .into_iter()
-                        .find(|whose| text.contains(&format!("[\\\"{whose}\\\"")));
+                        .find(|whose| text.contains(&format!("[\"{whose}\"")));
                     vec![json!({"location": [whose.unwrap_or("request")], "message": text})]
                 })
             })
