@@ -12,7 +12,7 @@ use crate::{
     mcp::{self, McpService},
 };
 
-use super::Health;
+use super::{Condition, Health};
 
 /// The handler of one service.
 #[derive(Debug)]
@@ -95,6 +95,15 @@ impl ServiceHandler {
             Self::Http(service) => service.health(),
             Self::Mcp(service) => service.health(),
             Self::Local(_) => Health::Well,
+        }
+    }
+
+    /// How it is, with what is known of why.
+    pub(super) fn condition(&self) -> Condition {
+        match self {
+            Self::Http(service) => service.condition(),
+            Self::Mcp(service) => service.condition(),
+            Self::Local(_) => Condition::of(self.health()),
         }
     }
 
