@@ -59,7 +59,7 @@ const PATTERN_STEPS: usize = 100_000;
 pub(crate) struct Validators(HashMap<String, Arc<Validator>>);
 
 impl Validators {
-    fn of(&mut self, schema: &Value) -> Result<Arc<Validator>, String> {
+    pub(crate) fn of(&mut self, schema: &Value) -> Result<Arc<Validator>, String> {
         let text = schema.to_string();
         if let Some(known) = self.0.get(&text) {
             return Ok(Arc::clone(known));
@@ -307,7 +307,7 @@ impl ArgumentSet {
 
 impl ArgumentType {
     pub(crate) const fn is_compound(self) -> bool {
-        matches!(self, Self::Array | Self::Object)
+        matches!(self, Self::Array | Self::Object | Self::Any)
     }
 }
 
@@ -448,7 +448,7 @@ impl Parameter {
                 Ok(Value::Number(number)) => Ok(Value::Number(number)),
                 _ => Err(wrong()),
             },
-            ArgumentType::Array | ArgumentType::Object => match json {
+            ArgumentType::Array | ArgumentType::Object | ArgumentType::Any => match json {
                 Some(value) => Ok(value.clone()),
                 None => strict_json::parse(text.as_bytes()).map_err(|_| wrong()),
             },
@@ -463,6 +463,7 @@ impl Parameter {
             ArgumentType::Boolean => "`true` or `false`",
             ArgumentType::Array => "a JSON array",
             ArgumentType::Object => "a JSON object",
+            ArgumentType::Any => "JSON",
         }
     }
 

@@ -5,7 +5,7 @@ mod known;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -185,6 +185,20 @@ fn read<'a>(files: &[(&'a str, &'a str)]) -> Result<Vec<Described<'a>>, String> 
         })
     });
     described.collect()
+}
+
+/// A name and its aliases.
+pub(crate) type Called = (ServiceName, Vec<ServiceName>);
+
+/// What the services are called that come with the binary.
+pub(crate) fn built_in_names() -> Result<&'static [Called], String> {
+    static NAMES: LazyLock<Result<Vec<Called>, String>> = LazyLock::new(|| {
+        let described = read(BUILT_IN)?.into_iter();
+        Ok(described
+            .map(|Described { description, .. }| (description.name().clone(), description.aliases))
+            .collect())
+    });
+    NAMES.as_deref().map_err(Clone::clone)
 }
 
 /// JSON Schema of a description, as it stands in a TOML file. What no schema can say (names
@@ -585,7 +599,7 @@ impl Catalog {
 }
 
 /// Case, `-` and `_` make no difference in what a command is called.
-fn folded(word: &str) -> String {
+pub(crate) fn folded(word: &str) -> String {
     word.to_ascii_lowercase().replace('_', "-")
 }
 

@@ -253,6 +253,12 @@ pub(crate) struct Command {
     pub(crate) without_credential: bool,
     /// Overrides the service's.
     pub(crate) body_format: Option<BodyFormat>,
+    /// Overrides the service's.
+    pub(crate) timeout_ms: Option<u64>,
+    /// Overrides the service's: longer answers are an error.
+    pub(crate) max_answer_bytes: Option<usize>,
+    /// Overrides the service's: what an agent gets is cut to so many bytes.
+    pub(crate) max_result_bytes: Option<usize>,
     /// The command is about something that must belong to the agent.
     pub(crate) owned: Option<Owned>,
     /// How the list comes in pieces.
@@ -377,6 +383,15 @@ pub(crate) struct Argument {
     pub(crate) pattern: Option<String>,
     /// Of an array: what each item is.
     pub(crate) items: Option<ArgumentType>,
+    /// JSON Schema of what else must hold of the value, or of what is inside it; without `type`
+    /// and references.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub(crate) schema: Option<toml::Table>,
+    /// In a body: it may be null.
+    #[serde(default)]
+    pub(crate) nullable: bool,
+    /// How a list, or an object, stands in a query or a form: `a[0]=x` and `a[b]=x` unless said.
+    pub(crate) written: Option<Written>,
     /// Never shown, logged or recorded in clear.
     #[serde(default)]
     pub(crate) secret: bool,
@@ -392,6 +407,24 @@ pub(crate) enum ArgumentType {
     Boolean,
     Array,
     Object,
+    /// Any JSON: written as such.
+    Any,
+}
+
+/// How a list, or an object, is written where there is only text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Written {
+    /// `a=x&a=y`.
+    Repeated,
+    /// `a=x,y`.
+    Commas,
+    /// `a=x y`.
+    Spaces,
+    /// `a=x|y`.
+    Pipes,
+    /// `a=["x","y"]`.
+    Json,
 }
 
 impl ArgumentType {
@@ -403,6 +436,7 @@ impl ArgumentType {
             Self::Boolean => "boolean",
             Self::Array => "array",
             Self::Object => "object",
+            Self::Any => "any",
         }
     }
 }
@@ -669,6 +703,9 @@ impl Argument {
             max_items: None,
             pattern: None,
             items: None,
+            schema: None,
+            nullable: false,
+            written: None,
             secret: false,
         }
     }
@@ -681,10 +718,19 @@ impl Argument {
     /// JSON Schema of its value.
     pub(crate) fn schema(&self) -> Result<Value, String> {
         let mut schema = Map::new();
-        schema.insert("type".to_owned(), json!(self.kind.as_str()));
+        match (self.kind, self.nullable) {
+            (ArgumentType::Any, _) => None,
+            (kind, false) => schema.insert("type".to_owned(), json!(kind.as_str())),
+            (kind, true) => schema.insert("type".to_owned(), json!([kind.as_str(), "null"])),
+        };
         schema.insert("description".to_owned(), json!(self.description));
+        if let Some(Value::Object(further)) = self.schema.as_ref().map(to_json).transpose()? {
+            schema.extend(further);
+        }
         if !self.options.is_empty() {
-            schema.insert("enum".to_owned(), json!(self.options));
+            let null = self.nullable.then_some(Value::Null);
+            let options = self.options.iter().map(|option| json!(option)).chain(null);
+            schema.insert("enum".to_owned(), options.collect());
         }
         if let Some(minimum) = self.minimum {
             schema.insert("minimum".to_owned(), json!(minimum));
@@ -701,10 +747,16 @@ impl Argument {
         if let Some(pattern) = &self.pattern {
             schema.insert("pattern".to_owned(), json!(pattern));
         }
-        if self.place == Some(Place::Path) && self.kind == ArgumentType::String {
-            schema.insert("minLength".to_owned(), json!(1));
+        if self.nullable
+            && self.options.is_empty()
+            && let Some(Value::Array(options)) = schema.get_mut("enum")
+        {
+            options.push(Value::Null);
         }
-        if let Some(items) = self.items {
+        if self.place == Some(Place::Path) && self.kind == ArgumentType::String {
+            schema.entry("minLength").or_insert(json!(1));
+        }
+        if let Some(items) = self.items.filter(|items| *items != ArgumentType::Any) {
             schema.insert("items".to_owned(), json!({"type": items.as_str()}));
         }
         if let Some(default) = &self.default {

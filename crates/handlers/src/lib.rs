@@ -17,6 +17,7 @@ pub mod limits;
 mod local;
 pub mod mcp;
 mod nearest;
+pub mod openapi_import;
 mod redaction;
 mod s3;
 pub mod sse;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use super::{
-    ArgumentType, Command, Description, Kind, Place, RunPart, S3Table,
+    Argument, ArgumentType, Command, Description, Kind, Place, RunPart, S3Table,
     template::{TemplatePart, template_parts},
 };
 use crate::nearest::nearest;
@@ -288,7 +288,10 @@ impl Command {
                     "the pattern of `{name}` is longer than {LONGEST_PATTERN} bytes"
                 ));
             }
-            let scalar = !matches!(argument.kind, ArgumentType::Array | ArgumentType::Object);
+            argument
+                .check_schema()
+                .map_err(|problem| format!("argument `{name}`: {problem}"))?;
+            let scalar = !argument.kind.is_compound();
             if !scalar && matches!(argument.place, Some(Place::Path | Place::Header)) {
                 return Err(format!(
                     "`{name}` is an {}, which only a query or a body can hold",
@@ -425,6 +428,57 @@ impl Command {
     }
 }
 
+/// Words of JSON Schema that lead elsewhere.
+const REFERENCES: [&str; 8] = [
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "$id",
+    "$anchor",
+    "$dynamicAnchor",
+    "$recursiveAnchor",
+    "$schema",
+];
+
+impl Argument {
+    /// What is said beside the keys that descriptions have.
+    fn check_schema(&self) -> Result<(), String> {
+        if self.nullable && self.place != Some(Place::Body) {
+            return Err("only what stands in a body may be `nullable`".to_owned());
+        }
+        if self.written.is_some() && (!self.kind.is_compound() || self.place == Some(Place::Path)) {
+            return Err("`written` is for lists and objects in a query or a form".to_owned());
+        }
+        let Some(schema) = &self.schema else {
+            return Ok(());
+        };
+        if let Some(key) = ["type", "description", "default"]
+            .iter()
+            .find(|key| schema.contains_key(**key))
+        {
+            return Err(format!(
+                "`schema` has `{key}`, which the argument itself has"
+            ));
+        }
+        let mut open: Vec<&toml::Value> = schema.values().collect();
+        let mut keys: Vec<&String> = schema.keys().collect();
+        while let Some(value) = open.pop() {
+            match value {
+                toml::Value::Table(fields) => {
+                    keys.extend(fields.keys());
+                    open.extend(fields.values());
+                }
+                toml::Value::Array(items) => open.extend(items),
+                _ => {}
+            }
+        }
+        match keys.iter().find(|key| REFERENCES.contains(&key.as_str())) {
+            Some(key) => Err(format!("`schema` has `{key}`, and may refer to nothing")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What the texts of a template name.
 fn placeholders(template: &toml::Value, named: &mut BTreeSet<String>) {
     match template {
@@ -536,6 +590,50 @@ answer = { object = "thing" }
             let error = Description::read("sample.toml", &MINIMAL.replace(from, to)).expect_err(to);
             assert!(error.contains(expected), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn an_arguments_schema_refers_to_nothing() {
+        let with = |argument: &str| {
+            let argument = format!(
+                "use = [\"thing\"]\narguments = [{{ name = \"x\", description = \"X\", {argument} }}]"
+            );
+            Description::read(
+                "sample.toml",
+                &MINIMAL.replace("use = [\"thing\"]", &argument),
+            )
+        };
+        let wrong = [
+            ("schema = { type = \"string\" }", "`schema` has `type`"),
+            (
+                "schema = { properties = { a = { \"$ref\" = \"#\" } } }",
+                "may refer to nothing",
+            ),
+            (
+                "schema = { anyOf = [{ \"$dynamicRef\" = \"x\" }] }",
+                "may refer to nothing",
+            ),
+            (
+                "schema = { \"$id\" = \"https://x\" }",
+                "may refer to nothing",
+            ),
+            ("nullable = true", "only what stands in a body"),
+            ("written = \"commas\"", "for lists and objects"),
+            (
+                "type = \"array\", written = \"comas\"",
+                "did you mean `commas`?",
+            ),
+            (
+                "type = \"any\", in = \"header\"",
+                "which only a query or a body can hold",
+            ),
+        ];
+        for (argument, expected) in wrong {
+            let error = with(argument).expect_err(argument);
+            assert!(error.contains(expected), "{argument}: {error}");
+        }
+        let fine = "type = \"array\", written = \"commas\", schema = { minItems = 1, items = { type = \"string\" } }";
+        assert!(with(fine).is_ok());
     }
 
     #[test]

@@ -22,15 +22,20 @@ impl HttpService {
         }
     }
 
-    pub(super) fn timed_out(&self) -> HandlerError {
+    pub(super) fn timed_out(&self, after: Duration) -> HandlerError {
         HandlerError::Timeout {
             service: self.name.to_string(),
-            after: self.timeout,
+            after,
         }
     }
 
-    /// No answer came.
-    pub(super) fn transport(&self, error: &reqwest::Error, scrubber: &Scrubber) -> HandlerError {
+    /// No answer came, within `after` at the latest.
+    pub(super) fn transport(
+        &self,
+        error: &reqwest::Error,
+        scrubber: &Scrubber,
+        after: Duration,
+    ) -> HandlerError {
         let service = self.name.to_string();
         if error.is_connect() {
             let cause = scrubber.text(&innermost(error));
@@ -41,7 +46,7 @@ impl HttpService {
             };
         }
         if error.is_timeout() {
-            return self.timed_out();
+            return self.timed_out(after);
         }
         // The URL is left out: it holds arguments.
         let cause = scrubber.text(&innermost(error));
