@@ -19,6 +19,7 @@ mod last_known_good;
 mod listing;
 mod mcp;
 mod metrics;
+mod oauth;
 mod openapi;
 mod parse;
 mod policy;
@@ -55,6 +56,7 @@ use tracing::Instrument;
 
 pub use config::{Config, StartError};
 pub use mcp::Settings as McpSettings;
+pub use oauth::OAuthSettings;
 pub use openapi::openapi;
 
 use crate::{
@@ -293,7 +295,8 @@ impl Gateway {
             Arc::clone(&facts),
             clock.clone(),
             &config,
-        );
+        )
+        .map_err(|error| StartError::Config(error.to_string()))?;
         let authorizer = Authorizer {
             orchestrator: orchestrator.clone(),
             facts,
@@ -374,6 +377,7 @@ impl Gateway {
             | Route::Ready
             | Route::Info
             | Route::OpenApi
+            | Route::Metadata(_)
             | Route::Mcp(_)
             | Route::McpAll => {
                 return Err(Refusal::Internal);
@@ -599,6 +603,7 @@ impl Gateway {
                 &witness.principal.basis(&subject.command, &digest),
                 caller.ip,
             )
+            .with_identity(&caller.identity)
             .with_session(&witness.session)
             .with_shadow(witness.difference);
         let begun = match authorized {

@@ -186,7 +186,7 @@ fn described(route: &Route) -> Described {
             ],
             ..Described::agents("Take a request back", reference("Approval"))
         },
-        Route::Mcp(_) | Route::McpAll => Described::agents(
+        Route::Metadata(_) | Route::Mcp(_) | Route::McpAll => Described::agents(
             "An endpoint of the Model Context Protocol, which describes it",
             json!({}),
         ),
@@ -532,7 +532,7 @@ mod tests {
             Route::Approval(_) => 10,
             Route::Withdraw(_) => 11,
             // The protocol describes them.
-            Route::Mcp(_) | Route::McpAll => usize::MAX,
+            Route::Metadata(_) | Route::Mcp(_) | Route::McpAll => usize::MAX,
         }
     }
 
