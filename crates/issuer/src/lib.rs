@@ -171,10 +171,20 @@ impl Issuer {
         discovery: Discovery,
         stale: Duration,
     ) -> Result<Arc<Self>, Invalid> {
+        Self::waiting(name, algorithms, discovery, stale, PATIENCE)
+    }
+
+    fn waiting(
+        name: &str,
+        algorithms: &[String],
+        discovery: Discovery,
+        stale: Duration,
+        patience: Duration,
+    ) -> Result<Arc<Self>, Invalid> {
         let algorithms = check(name, algorithms)?;
         let http = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(PATIENCE)
+            .timeout(patience)
             .build()
             .map_err(Invalid::Client)?;
         Ok(Arc::new(Self {
