@@ -46,6 +46,7 @@ mod mcp_bridge;
 mod mcp_bytes;
 mod mcp_clients;
 mod mcp_conformance;
+mod mcp_oauth;
 mod outage;
 mod people;
 mod policies;
