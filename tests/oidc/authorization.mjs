@@ -24,6 +24,7 @@ function key() {
 function begin(issuer) {
   provider = new Provider(issuer, {
     clients: [],
+    scopes: SCOPES.split(' '),
     jwks: { keys: [key()] },
     cookies: { keys: ['tests'] },
     pkce: { required: () => true },
@@ -49,7 +50,10 @@ function begin(issuer) {
     loadExistingGrant: async (ctx) => {
       const { client, session, params } = ctx.oidc;
       const grant = new provider.Grant({ clientId: client.clientId, accountId: session.accountId });
-      if (params.scope) grant.addResourceScope(params.resource, params.scope);
+      if (params.scope) {
+        grant.addOIDCScope(params.scope);
+        grant.addResourceScope(params.resource, params.scope);
+      }
       await grant.save();
       return grant;
     },
@@ -68,17 +72,27 @@ function begin(issuer) {
   provider.on('server_error', (_, error) => console.error(error));
 }
 
+async function body(request) {
+  let text = '';
+  for await (const part of request) text += part;
+  return JSON.parse(text);
+}
+
 const server = createServer(async (request, response) => {
   try {
     if (request.url === '/control' && request.method === 'POST') {
-      let text = '';
-      for await (const part of request) text += part;
-      ({ account } = JSON.parse(text));
+      ({ account } = await body(request));
       response.end();
+    } else if (request.url === '/reg') {
+      // Clients register with the scope that they need first; here that binds them to nothing.
+      const { scope, ...client } = await body(request);
+      request.body = client;
+      await provider.callback()(request, response);
     } else if (request.url === '/control') {
       response.end(JSON.stringify(told));
     } else if (request.url.startsWith('/interaction/')) {
-      const result = { login: { accountId: account } };
+      // Of a client on the person's own machine a consent is always asked for.
+      const result = { login: { accountId: account }, consent: {} };
       await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
     } else {
       await provider.callback()(request, response);
