@@ -7,14 +7,13 @@
 //! do is what policy says of it, as ever; the token's scopes can only make that less. The
 //! token ends here: nothing of it goes on to a service.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use authz::{AgentRef, Risk, ServiceName, Timestamp};
 use http::{HeaderValue, Method};
-use issuer::{Claims, Discovery, Failure, Invalid, Issuer, Refused, Signed};
+use issuer::{Claims, Discovery, Failure, Invalid, Issuer, Refused, Signed, Unavailable};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
 
 use crate::{
     refusal::Refusal,
@@ -219,8 +218,14 @@ impl OAuth {
         let (signed, claims) = match self.issuer.signed(token, now).await {
             Ok(believed) => believed,
             Err(Failure::Refused(why)) => return Err(unbelieved(why)),
-            // Why, the log has: an agent can only wait.
-            Err(Failure::Unavailable(_)) => return Err(Refusal::Issuer),
+            Err(Failure::Unavailable(error)) => {
+                // Said once for all who come within the next seconds.
+                if !matches!(error, Unavailable::Lately) {
+                    let (issuer, error) = (self.issuer.name(), &error as &dyn std::error::Error);
+                    tracing::warn!(issuer, error, "access tokens cannot be checked");
+                }
+                return Err(Refusal::Issuer);
+            }
         };
         self.is_for(&signed, &claims, door, now)
             .map_err(unbelieved)?;

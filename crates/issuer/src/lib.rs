@@ -275,12 +275,28 @@ impl Issuer {
             // Good enough until there is better: nobody waits for it.
             Some(known) if now.since(known.at) < self.stale => {
                 if rested {
-                    drop(self.ask(now, Some(Arc::clone(&known))));
+                    self.ask_beside(now, &known);
                 }
                 Ok(known)
             }
             Some(_) | None => self.answered(now, None).await,
         }
+    }
+
+    /// Asks what is newer, while nobody waits for it.
+    fn ask_beside(self: &Arc<Self>, now: Timestamp, known: &Arc<Known>) {
+        let asking = self.ask(now, Some(Arc::clone(known)));
+        let issuer = self.name.clone();
+        tokio::spawn(async move {
+            if let Ok(Err(error)) = asking.await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    issuer,
+                    error,
+                    "an issuer of tokens is out of reach; what is known of it is still believed for a while"
+                );
+            }
+        });
     }
 
     /// What is newer than `seen`, or what is known if it was asked a moment ago.
@@ -320,12 +336,6 @@ impl Issuer {
                     Ok(known)
                 }
                 Err(error) => {
-                    let why = &error as &dyn std::error::Error;
-                    tracing::warn!(
-                        issuer = issuer.name,
-                        error = why,
-                        "an issuer of tokens is out of reach"
-                    );
                     memory.failed = Some(now);
                     Err(error)
                 }
