@@ -601,7 +601,7 @@ async fn suspension_bites_and_a_stream_ends_with_its_token() {
     pieces.send(": here\n\n").unwrap();
     assert!(body.frame().await.unwrap().is_ok());
     // Six minutes later the token is over; something changes, and it is noticed.
-    house.world.advance(360_000);
+    house.world.now.fetch_add(360_000, Ordering::SeqCst);
     let agent: AgentId = CI.parse().unwrap();
     let changed = Change::AgentChanged { agent };
     house.world.orchestrator.change(changed.clone(), |_| {});
@@ -649,7 +649,7 @@ async fn what_cannot_be_checked_is_not_believed() {
         StatusCode::OK
     );
     issuer.down.store(false, Ordering::SeqCst);
-    house.world.advance(10_000);
+    house.world.now.fetch_add(10_000, Ordering::SeqCst);
     assert_eq!(with(&house, ONE, &token, PING).await.status, StatusCode::OK);
     // Known keys outlast it.
     issuer.down.store(true, Ordering::SeqCst);
