@@ -21,6 +21,7 @@ mod limits;
 mod listing;
 mod mcp;
 mod metrics;
+mod oauth;
 mod openapi;
 mod parse;
 mod policy;
@@ -58,6 +59,7 @@ use tracing::Instrument;
 
 pub use config::{Config, LimitsControl, StartError};
 pub use mcp::Settings as McpSettings;
+pub use oauth::OAuthSettings;
 pub use openapi::openapi;
 
 use crate::{
@@ -308,7 +310,8 @@ impl Gateway {
             Arc::clone(&facts),
             clock.clone(),
             &config,
-        );
+        )
+        .map_err(|error| StartError::Config(error.to_string()))?;
         let authorizer = Authorizer {
             orchestrator: orchestrator.clone(),
             facts,
@@ -396,6 +399,7 @@ impl Gateway {
             | Route::Info
             | Route::OpenApi
             | Route::Upload
+            | Route::Metadata(_)
             | Route::Mcp(_)
             | Route::McpAll => {
                 return Err(Refusal::Internal);
@@ -675,6 +679,7 @@ impl Gateway {
                 &witness.principal.basis(&subject.command, &digest),
                 caller.ip,
             )
+            .with_identity(&caller.identity)
             .with_session(&witness.session)
             .with_shadow(witness.difference);
         let begun = match authorized {

@@ -216,7 +216,7 @@ fn described(route: &Route) -> Described {
             ],
             ..Described::agents("Take a request back", reference("Approval"))
         },
-        Route::Mcp(_) | Route::McpAll => Described::agents(
+        Route::Metadata(_) | Route::Mcp(_) | Route::McpAll => Described::agents(
             "An endpoint of the Model Context Protocol, which describes it",
             json!({}),
         ),
@@ -586,7 +586,7 @@ mod tests {
             Route::Approval(_) => 11,
             Route::Withdraw(_) => 12,
             // The protocol describes them.
-            Route::Mcp(_) | Route::McpAll => usize::MAX,
+            Route::Metadata(_) | Route::Mcp(_) | Route::McpAll => usize::MAX,
         }
     }
 

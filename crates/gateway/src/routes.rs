@@ -3,7 +3,10 @@
 use http::{Method, Response, StatusCode, header};
 use serde_json::json;
 
-use crate::answer::{self, Body};
+use crate::{
+    answer::{self, Body},
+    oauth::Resource,
+};
 
 /// What a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,9 @@ pub(crate) enum Route {
     Info,
     /// `GET /openapi.json`.
     OpenApi,
+    /// `GET /.well-known/oauth-protected-resource`, and the same before a door's path: how
+    /// clients of MCP get a token, where they need one.
+    Metadata(Resource),
     /// `GET /mcp/catalog`.
     Catalog,
     /// `GET /mcp/service/{name}`.
@@ -54,6 +60,9 @@ pub(crate) enum Missing {
     },
 }
 
+/// What stands before a door's path where its metadata is: RFC 9728, section 3.
+pub(crate) const METADATA: &str = "/.well-known/oauth-protected-resource";
+
 const GET: &str = "GET, HEAD";
 const POST: &str = "POST";
 const POST_PUT: &str = "POST, PUT";
@@ -73,6 +82,13 @@ impl Route {
             ["ready"] => (Self::Ready, GET),
             ["info"] => (Self::Info, GET),
             ["openapi.json"] => (Self::OpenApi, GET),
+            [".well-known", "oauth-protected-resource", rest @ ..] => {
+                let door = match rest {
+                    [] => Some(Resource::All),
+                    _ => Resource::of(path.strip_prefix(METADATA).unwrap_or_default()),
+                };
+                (Self::Metadata(door.ok_or(Missing::Path)?), GET)
+            }
             ["mcp", "catalog"] => (Self::Catalog, GET),
             ["mcp", "service", name] if !name.is_empty() => {
                 (Self::Service((*name).to_owned()), GET)
@@ -144,6 +160,7 @@ impl Route {
             | Self::Ready
             | Self::Info
             | Self::OpenApi
+            | Self::Metadata(_)
             | Self::Catalog
             | Self::Service(_)
             | Self::Approvals
@@ -166,6 +183,7 @@ impl Route {
             Self::Ready => "/ready",
             Self::Info => "/info",
             Self::OpenApi => "/openapi.json",
+            Self::Metadata(_) => METADATA,
             Self::Catalog => "/mcp/catalog",
             Self::Service(_) => "/mcp/service/{name}",
             Self::Execute | Self::Upload => "/execute",
@@ -238,6 +256,27 @@ mod tests {
             assert_eq!(found(method.clone(), "/mcp"), Ok(Route::McpAll));
             let door = Route::Mcp("everything".to_owned());
             assert_eq!(found(method, "/mcp/everything"), Ok(door));
+        }
+        for (path, door) in [
+            (METADATA.to_owned(), Resource::All),
+            (format!("{METADATA}/mcp"), Resource::All),
+            (
+                format!("{METADATA}/mcp/everything"),
+                Resource::One("everything".parse().unwrap()),
+            ),
+        ] {
+            assert_eq!(found(Method::GET, &path), Ok(Route::Metadata(door)));
+        }
+        for path in [
+            "/",
+            "/mcp/catalog",
+            "/mcp/rpc",
+            "/mcp/a/b",
+            "/execute",
+            "/health",
+        ] {
+            let path = format!("{METADATA}{path}");
+            assert_eq!(found(Method::GET, &path), Err(Missing::Path), "{path}");
         }
         for path in [
             "/",

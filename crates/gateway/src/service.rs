@@ -19,9 +19,10 @@ use crate::{
     Gateway,
     answer::Body,
     authenticate::{AgentRequest, Authenticate, X_AGENT_ID, X_MCP_KEY},
+    oauth::Resource,
     openapi,
     refusal::{Answered, Refusal},
-    routes::Route,
+    routes::{METADATA, Missing, Route},
 };
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -89,14 +90,20 @@ where
                 Ok(Route::Ready) => Ok(open.ready()),
                 Ok(Route::Info) => Ok(open.info()),
                 Ok(Route::OpenApi) => Ok(openapi::serve()),
+                Ok(Route::Metadata(door)) => {
+                    let path = request.uri().path();
+                    let missing = || Missing::Path.into_response(request.method(), path);
+                    Ok(open.mcp_metadata(&door).unwrap_or_else(missing))
+                }
                 Ok(Route::Mcp(_) | Route::McpAll) => {
                     if let Some(refused) = open.mcp_admits(request.headers()) {
                         return Ok(refused);
                     }
                     let credential = request.headers().contains_key(header::AUTHORIZATION)
                         || request.headers().contains_key(X_MCP_KEY);
+                    let door = Resource::of(request.uri().path());
                     Ok(visited.oneshot(request).await.unwrap_or_else(|error| {
-                        Gateway::mcp_guarded(&refusal_of(error), credential)
+                        open.mcp_stopped(door.as_ref(), &refusal_of(error), credential)
                     }))
                 }
                 Ok(Route::Upload) => {
@@ -109,6 +116,13 @@ where
                         Err(error) if stranger && is_unauthenticated(&error) => open.services(),
                         answered => answered.unwrap_or_else(answer_error),
                     })
+                }
+                // Where there is no OAuth, nothing at all is said of it.
+                Err(Missing::Method { pattern, .. })
+                    if pattern == METADATA && open.authenticator.oauth.is_none() =>
+                {
+                    let (method, path) = (request.method(), request.uri().path());
+                    Ok(Missing::Path.into_response(method, path))
                 }
                 Err(missing) => Ok(missing.into_response(request.method(), request.uri().path())),
             }
@@ -195,7 +209,11 @@ fn refusal_of(error: BoxError) -> Refusal {
     };
     if matches!(
         refusal,
-        Refusal::Unauthenticated(_) | Refusal::AnotherAgent | Refusal::Header(_)
+        Refusal::Unauthenticated(_)
+            | Refusal::AnotherAgent
+            | Refusal::NoAgent(_)
+            | Refusal::Scope(_)
+            | Refusal::Header(_)
     ) {
         tracing::info!(reason = %refusal, "not authenticated");
     }

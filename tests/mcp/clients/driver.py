@@ -2,6 +2,8 @@
 
     python driver.py http URL
     python driver.py stdio PROGRAM ARGUMENT...
+
+With DRIVER_OAUTH=1 it gets a token by OAuth.
 """
 
 import asyncio
@@ -9,6 +11,7 @@ import json
 import os
 import sys
 from contextlib import AsyncExitStack
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import mcp
 
@@ -44,7 +47,61 @@ def streams(kind, target):
         import httpx2 as http  # of 2.x
     except ImportError:
         import httpx as http
-    return streamable_http_client(target[0], http_client=http.AsyncClient(headers=HEADERS, timeout=300, trust_env=False))
+    auth = oauth(target[0], http) if os.environ.get("DRIVER_OAUTH") else None
+    return streamable_http_client(
+        target[0], http_client=http.AsyncClient(headers=HEADERS, timeout=300, trust_env=False, auth=auth))
+
+
+CALLBACK = "http://127.0.0.1:9/callback"
+KEPT = {"asked": [], "tokens": None, "client": None}
+
+
+class Storage:
+    async def get_tokens(self):
+        return KEPT["tokens"]
+
+    async def set_tokens(self, tokens):
+        KEPT["tokens"] = tokens
+
+    async def get_client_info(self):
+        return KEPT["client"]
+
+    async def set_client_info(self, client):
+        KEPT["client"] = client
+
+
+def oauth(url, http):
+    from mcp.client.auth import OAuthClientProvider
+    from mcp.shared.auth import OAuthClientMetadata
+
+    async def visit(url):
+        """What a person's browser does, who agrees to everything."""
+        KEPT["asked"].append(dict(parse_qsl(urlsplit(url).query)))
+        async with http.AsyncClient(trust_env=False) as browser:
+            for _ in range(10):
+                response = await browser.get(url)
+                url = urljoin(url, response.headers["location"])
+                if url.startswith(CALLBACK):
+                    KEPT["returned"] = dict(parse_qsl(urlsplit(url).query))
+                    return
+        raise RuntimeError(f"it goes round and round: {url}")
+
+    async def returned():
+        back = KEPT["returned"]
+        try:
+            from mcp.shared.auth import AuthorizationCodeResult  # 2.x
+        except ImportError:
+            return back["code"], back.get("state")
+        return AuthorizationCodeResult(code=back["code"], state=back.get("state"), iss=back.get("iss"))
+
+    metadata = OAuthClientMetadata(
+        client_name="driver-python",
+        redirect_uris=[CALLBACK],
+        grant_types=["authorization_code"],
+        response_types=["code"],
+        token_endpoint_auth_method="none",
+    )
+    return OAuthClientProvider(url, metadata, Storage(), visit, returned)
 
 
 async def connect(stack, kind, target):
@@ -90,6 +147,9 @@ async def main():
                 if told.get("progress"):
                     options["progress_callback"] = lambda *said: progress(told, *said)
                 return await client.call_tool(told["name"], given, **options)
+            if do == "oauth":
+                tokens, client = KEPT["tokens"], KEPT["client"]
+                return {"asked": KEPT["asked"], "scope": tokens.scope, "client": client.client_id}
             if do == "cancel":
                 underway[told["of"]].cancel()
                 return None

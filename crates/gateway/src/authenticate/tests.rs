@@ -18,7 +18,7 @@ async fn who(world: &World, peer: &str, headers: &[(&str, &str)]) -> String {
     match world
         .gateway
         .authenticator
-        .caller(&map, Peer(peer.parse().unwrap()))
+        .caller(&map, Peer(peer.parse().unwrap()), None)
         .await
     {
         Ok(caller) => caller.held.principal.agent().name.to_string(),

@@ -201,7 +201,13 @@ impl Gateway {
                 let reason = reason
                     .map(|reason| parse::readable(&reason))
                     .unwrap_or_default();
-                self.carry_out(caller, command, reason).await
+                let carried_out = self.carry_out(caller.clone(), command, reason).await;
+                if let Err(refusal) = &carried_out
+                    && let Some(response) = self.mcp_step_up(&caller, id, refusal)
+                {
+                    return Ok(response);
+                }
+                carried_out
             }
             Err(CommandError::UnknownCommand { .. } | CommandError::UnknownService { .. })
             | Ok(Parsed::Help { .. }) => return Err(unknown(&name)),

@@ -198,6 +198,12 @@ impl Ask {
 
     /// Why it is not carried out, as an answer.
     fn refused(&self, refusal: &Refusal) -> Response<Body> {
+        let Visit {
+            gateway, caller, ..
+        } = &self.visit;
+        if let Some(response) = gateway.mcp_step_up(caller, &self.id, refusal) {
+            return response;
+        }
         let mut response = fault::whole(StatusCode::OK, self.refusal(refusal));
         refusal.put_headers(response.headers_mut());
         response

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use super::{
-    Argument, ArgumentType, Command, Description, Kind, Place, RunPart, S3Table,
+    Argument, Command, Description, Kind, Place, RunPart, S3Table,
     template::{TemplatePart, template_parts},
 };
 use crate::nearest::nearest;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::*;
 
 /// An answer that is sent piece by piece; the flag says that nobody listens any more.
-fn piecewise() -> (mpsc::UnboundedSender<&'static str>, Arc<AtomicBool>, Script) {
+pub(super) fn piecewise() -> (mpsc::UnboundedSender<&'static str>, Arc<AtomicBool>, Script) {
     struct Gone(Arc<AtomicBool>);
     impl Drop for Gone {
         fn drop(&mut self) {
