@@ -14,10 +14,11 @@ use serde_json::{Map, Value};
 
 use crate::{
     Answer, CommandError, Handler, HandlerError, Parsed,
-    description::{self, Description, located},
+    description::{self, Description, PostgresTable, located},
     grammar,
     mcp::McpService,
     nearest::nearest,
+    postgres,
 };
 use handler::{Clients, ServiceHandler};
 pub(crate) use known::{Known, ServiceFacts};
@@ -45,6 +46,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     built_in!("mem0"),
     built_in!("n8n"),
     built_in!("playwright"),
+    built_in!("postgres"),
     built_in!("shadcn"),
     built_in!("stripe"),
     built_in!("taskmaster"),
@@ -133,6 +135,8 @@ struct Entry {
     untrusted: bool,
     /// Of a service whose commands do not change.
     known: Option<Arc<Known>>,
+    /// Of kind `postgres`: what its lines begin with.
+    databases: Option<PostgresTable>,
 }
 
 impl Entry {
@@ -301,7 +305,9 @@ impl Catalog {
             let handler = ServiceHandler::new(&description, &clients).map_err(error)?;
             let known = match &handler {
                 ServiceHandler::Mcp(_) => None,
-                described @ (ServiceHandler::Http(_) | ServiceHandler::Local(_)) => {
+                described @ (ServiceHandler::Http(_)
+                | ServiceHandler::Local(_)
+                | ServiceHandler::Postgres(_)) => {
                     let facts = ServiceFacts::new(&description, described.location());
                     let known = {
                         let problem = described.unavailable();
@@ -314,6 +320,7 @@ impl Catalog {
                 handler,
                 untrusted: description.untrusted,
                 known,
+                databases: description.postgres,
             });
         }
         Ok(catalog)
@@ -342,10 +349,11 @@ impl Catalog {
         self.entries.iter().filter_map(|entry| entry.handler.mcp())
     }
 
-    /// Asks MCP servers for their tools, at first and whenever those may have changed, for
-    /// as long as it is polled. Without MCP servers it ends at once.
+    /// Asks MCP servers for their tools, at first and whenever those may have changed, and
+    /// looks at databases, for as long as it is polled. Without either it ends at once.
     pub async fn keep(&self) {
-        futures_util::future::join_all(self.mcp_services().map(|service| service.keep())).await;
+        let kept = self.entries.iter().map(|entry| entry.handler.keep());
+        futures_util::future::join_all(kept).await;
     }
 
     /// Parses a slash command: `/mcp-coolify servers list --tag web`.
@@ -356,6 +364,11 @@ impl Catalog {
     pub fn parse_slash(&self, text: &str) -> Result<Parsed, CommandError> {
         let line = grammar::split(text)?;
         let known = self.named(&line.service)?;
+        let databases = self.databases(&line.service);
+        let line = match databases {
+            Some(databases) => postgres::line(databases, line, text),
+            None => line,
+        };
         let service = &known.info;
         let help = line
             .words
@@ -398,6 +411,7 @@ impl Catalog {
         operation: &str,
         arguments: Value,
     ) -> Result<Parsed, CommandError> {
+        let arguments = self.by_name(service, operation, arguments);
         let known = self.named(service)?;
         if folded(operation.trim()) == "help" && !known.has("help") {
             return Ok(Parsed::Help {
@@ -408,6 +422,20 @@ impl Catalog {
             return Err(known.unknown(operation));
         };
         known.command(index, |set| set.read_value(arguments))
+    }
+
+    /// Arguments by position as arguments by name, where a service has another order for
+    /// them than its description; else as they are.
+    #[must_use]
+    pub fn by_name(&self, service: &str, operation: &str, arguments: Value) -> Value {
+        match self.databases(service) {
+            Some(_) => postgres::by_name(operation, arguments),
+            None => arguments,
+        }
+    }
+
+    fn databases(&self, service: &str) -> Option<&PostgresTable> {
+        self.entries.get(self.index(service)?)?.databases.as_ref()
     }
 
     /// The arguments as people and records may see them.

@@ -9,6 +9,7 @@ mod check;
 mod credential;
 mod mcp;
 mod pages;
+mod postgres;
 pub(crate) mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ pub(crate) use self::{
     credential::{App, Credential},
     mcp::McpTable,
     pages::{PageBy, Pages},
+    postgres::{DatabaseTable, PostgresTable},
 };
 use crate::redaction::Redaction;
 
@@ -105,6 +107,8 @@ pub(crate) struct Description {
     pub(crate) mcp: Option<McpTable>,
     /// Of kind `local`, which needs it.
     pub(crate) local: Option<LocalTable>,
+    /// Of kind `postgres`, which needs it.
+    pub(crate) postgres: Option<PostgresTable>,
 }
 
 const fn four_mebibytes() -> usize {
@@ -149,6 +153,8 @@ pub(crate) enum Kind {
     Mcp,
     /// A program that the agent's own machine runs: the answer is how.
     Local,
+    /// `PostgreSQL` databases.
+    Postgres,
 }
 
 impl Kind {
@@ -157,6 +163,7 @@ impl Kind {
             Self::Http => "http",
             Self::Mcp => "mcp",
             Self::Local => "local",
+            Self::Postgres => "postgres",
         }
     }
 }
@@ -359,6 +366,9 @@ pub(crate) struct Argument {
     /// The only values that it may have.
     #[serde(default)]
     pub(crate) options: Vec<String>,
+    /// What agents may also write: what they write = the value that it stands for.
+    #[serde(default)]
+    pub(crate) synonyms: BTreeMap<String, String>,
     pub(crate) minimum: Option<i64>,
     pub(crate) maximum: Option<i64>,
     /// In characters.
@@ -555,6 +565,9 @@ impl Description {
 
     /// Takes from the configuration what arguments have when the agent gives none.
     pub(crate) fn configure(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
+        if let Some(table) = &self.postgres {
+            table.configure(&mut self.commands, variable);
+        }
         for argument in self
             .commands
             .iter_mut()
@@ -652,6 +665,7 @@ impl Argument {
             positional: false,
             default: None,
             options: Vec::new(),
+            synonyms: BTreeMap::new(),
             minimum: None,
             maximum: None,
             max_length: None,

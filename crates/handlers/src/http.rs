@@ -5,19 +5,19 @@
 //! Redirects and proxies are not followed, answers are bounded, and what comes back is
 //! cleared of credentials before anyone sees it.
 
-mod answer;
+pub(crate) mod answer;
 mod credential;
 mod failure;
 mod fields;
-mod mask;
+pub(crate) mod mask;
 mod pages;
 mod preview;
 mod request;
-mod resilience;
-mod scrub;
+pub(crate) mod resilience;
+pub(crate) mod scrub;
 mod send;
 mod shapes;
-mod size;
+pub(crate) mod size;
 #[cfg(test)]
 mod tests;
 

@@ -14,6 +14,7 @@ pub mod jsonrpc;
 mod local;
 pub mod mcp;
 mod nearest;
+mod postgres;
 mod redaction;
 pub mod sse;
 pub mod strict_json;

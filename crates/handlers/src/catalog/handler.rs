@@ -10,6 +10,7 @@ use crate::{
     http::{self, HttpService, Preview},
     local::LocalService,
     mcp::{self, McpService},
+    postgres::PostgresService,
 };
 
 use super::Health;
@@ -20,6 +21,7 @@ pub(super) enum ServiceHandler {
     Http(Box<HttpService>),
     Mcp(Arc<McpService>),
     Local(LocalService),
+    Postgres(Box<PostgresService>),
 }
 
 /// What services share.
@@ -56,6 +58,10 @@ impl ServiceHandler {
                 Ok(Self::Http(Box::new(service)))
             }
             Kind::Local => LocalService::new(description).map(Self::Local),
+            Kind::Postgres => {
+                let service = PostgresService::new(description, clients.variable)?;
+                Ok(Self::Postgres(Box::new(service)))
+            }
             Kind::Mcp => {
                 let service = McpService::new(description, &clients.mcp, clients.variable)?;
                 Ok(Self::Mcp(Arc::new(service)))
@@ -69,6 +75,7 @@ impl ServiceHandler {
             Self::Http(service) => service.unavailable(),
             Self::Mcp(service) => service.unavailable().map(str::to_owned),
             Self::Local(_) => None,
+            Self::Postgres(service) => service.unavailable(),
         }
     }
 
@@ -76,7 +83,7 @@ impl ServiceHandler {
     pub(super) fn preview(&self, command: &Command) -> Result<Option<Preview>, String> {
         match self {
             Self::Http(service) => service.preview(AgentId::LOCAL, command).map(Some),
-            Self::Mcp(_) | Self::Local(_) => Ok(None),
+            Self::Mcp(_) | Self::Local(_) | Self::Postgres(_) => Ok(None),
         }
     }
 
@@ -84,6 +91,7 @@ impl ServiceHandler {
     pub(super) fn refresh(&self, variable: &dyn Fn(&str) -> Option<String>) -> bool {
         match self {
             Self::Http(service) => service.refresh(variable),
+            Self::Postgres(service) => service.refresh(variable),
             // What a process was started with, it keeps.
             Self::Mcp(_) | Self::Local(_) => false,
         }
@@ -95,13 +103,14 @@ impl ServiceHandler {
             Self::Http(service) => service.health(),
             Self::Mcp(service) => service.health(),
             Self::Local(_) => Health::Well,
+            Self::Postgres(service) => service.health(),
         }
     }
 
     /// `server`, or `local` when the agent's own machine runs it.
     pub(super) const fn location(&self) -> &'static str {
         match self {
-            Self::Http(_) | Self::Mcp(_) => "server",
+            Self::Http(_) | Self::Mcp(_) | Self::Postgres(_) => "server",
             Self::Local(_) => "local",
         }
     }
@@ -110,7 +119,17 @@ impl ServiceHandler {
     pub(super) const fn mcp(&self) -> Option<&Arc<McpService>> {
         match self {
             Self::Mcp(service) => Some(service),
-            Self::Http(_) | Self::Local(_) => None,
+            Self::Http(_) | Self::Local(_) | Self::Postgres(_) => None,
+        }
+    }
+
+    /// Keeps what is known of the service right, for as long as it is polled. What has
+    /// nothing to keep ends at once.
+    pub(super) async fn keep(&self) {
+        match self {
+            Self::Mcp(service) => service.keep().await,
+            Self::Postgres(service) => service.keep().await,
+            Self::Http(_) | Self::Local(_) => {}
         }
     }
 
@@ -120,6 +139,7 @@ impl ServiceHandler {
             Self::Http(service) => service.carry_out(AgentId::LOCAL, command).await,
             Self::Mcp(service) => service.carry_out(command).await,
             Self::Local(service) => service.instructions(command),
+            Self::Postgres(service) => service.carry_out(command).await,
         }
     }
 }
@@ -130,6 +150,7 @@ impl Handler for ServiceHandler {
             Self::Http(service) => service.handle(permit).await,
             Self::Mcp(service) => service.handle(&permit).await,
             Self::Local(service) => service.instructions(permit.command()),
+            Self::Postgres(service) => service.handle(permit).await,
         }
     }
 }

@@ -54,12 +54,35 @@ impl Description {
                 )
             })?;
         }
-        self.check_kind()
+        self.check_kind()?;
+        if let Some(table) = &self.postgres {
+            let at_name = |message| (Some(self.name.span()), message);
+            if !self.commands.is_empty() {
+                let message = "kind `postgres` has commands of its own; see `[postgres.commands]`";
+                return Err(at_name(message.to_owned()));
+            }
+            self.commands = table.commands().map_err(at_name)?;
+        }
+        Ok(())
     }
 
     /// Each kind has what it needs and nothing that only another understands.
     fn check_kind(&self) -> Result<(), (Option<Range<usize>>, String)> {
         let at_name = |message: &str| (Some(self.name.span()), message.to_owned());
+        let tables = [
+            (Kind::Mcp, self.mcp.is_some()),
+            (Kind::Local, self.local.is_some()),
+            (Kind::Postgres, self.postgres.is_some()),
+        ];
+        for (kind, given) in tables {
+            let name = kind.as_str();
+            if given && kind != self.kind {
+                return Err(at_name(&format!("`[{name}]` is of the kind of this name")));
+            }
+            if !given && kind == self.kind {
+                return Err(at_name(&format!("kind `{name}` needs a table `[{name}]`")));
+            }
+        }
         match self.kind {
             Kind::Http => {
                 for credential in self.credential.iter().chain(&self.credentials) {
@@ -70,9 +93,6 @@ impl Description {
                 }
                 if self.commands.is_empty() {
                     return Err(at_name("a service without commands"));
-                }
-                if self.mcp.is_some() || self.local.is_some() {
-                    return Err(at_name("`[mcp]` and `[local]` are of kinds of these names"));
                 }
                 for command in &self.commands {
                     let name = command.name.get_ref();
@@ -93,11 +113,6 @@ impl Description {
                 ];
                 if let Some((key, _)) = of_http.iter().find(|(_, given)| *given) {
                     return Err(at_name(&format!("`{key}` is of kind `http`")));
-                }
-                if self.local.is_none() || self.mcp.is_some() {
-                    return Err(at_name(
-                        "kind `local` needs a table `[local]`, and no `[mcp]`",
-                    ));
                 }
                 for command in &self.commands {
                     command.check_run().map_err(|message| {
@@ -127,6 +142,22 @@ impl Description {
                     return Err(at_name(&format!("`{key}` is of kind `http`; see `[mcp]`")));
                 }
                 mcp.check().map_err(|message| at_name(&message))?;
+            }
+            Kind::Postgres => {
+                let others = [
+                    ("address", self.address.is_some()),
+                    ("credential", self.credential.is_some()),
+                    ("credentials", !self.credentials.is_empty()),
+                    ("headers", !self.headers.is_empty()),
+                    ("timeout_ms", self.timeout_ms.is_some()),
+                    ("errors", !self.errors.is_empty()),
+                    ("groups", !self.groups.is_empty()),
+                ];
+                if let Some((key, _)) = others.iter().find(|(_, given)| *given) {
+                    return Err(at_name(&format!(
+                        "`{key}` is of kind `http`; see `[postgres]`"
+                    )));
+                }
             }
         }
         Ok(())

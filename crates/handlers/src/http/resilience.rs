@@ -21,7 +21,7 @@ const LONGEST_REST: Duration = Duration::from_mins(1);
 
 /// Stands before a service.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     places: Semaphore,
     breaker: Mutex<Breaker>,
 }
@@ -43,7 +43,7 @@ struct Rest {
 
 /// Why a command may not go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Closed {
+pub(crate) enum Closed {
     /// Too many are under way.
     Full,
     /// The service failed too often; it is tried again after so long.
@@ -52,7 +52,7 @@ pub(super) enum Closed {
 
 /// How a service is, as far as its last commands showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Condition {
+pub(crate) enum Condition {
     /// It answers, or nothing was sent yet.
     Well,
     /// Its last commands failed.
@@ -63,7 +63,7 @@ pub(super) enum Condition {
 
 /// A command's place; what becomes of it must be told, or it counts as nothing.
 #[derive(Debug)]
-pub(super) struct Pass<'a> {
+pub(crate) struct Pass<'a> {
     gate: &'a Gate,
     _place: SemaphorePermit<'a>,
     probe: bool,
@@ -71,7 +71,7 @@ pub(super) struct Pass<'a> {
 }
 
 impl Gate {
-    pub(super) fn new(max_concurrent: usize) -> Self {
+    pub(crate) fn new(max_concurrent: usize) -> Self {
         Self {
             places: Semaphore::new(max_concurrent.clamp(1, Semaphore::MAX_PERMITS)),
             breaker: Mutex::default(),
@@ -79,7 +79,7 @@ impl Gate {
     }
 
     /// A place, waited for no longer than `patience`.
-    pub(super) async fn enter(&self, patience: Duration) -> Result<Pass<'_>, Closed> {
+    pub(crate) async fn enter(&self, patience: Duration) -> Result<Pass<'_>, Closed> {
         // Before and after the wait: a queue in front of a broken service is let go.
         self.breaker(|breaker| breaker.rest_left(Instant::now()))
             .map_or(Ok(()), |left| Err(Closed::Resting(left)))?;
@@ -97,7 +97,7 @@ impl Gate {
         })
     }
 
-    pub(super) fn condition(&self) -> Condition {
+    pub(crate) fn condition(&self) -> Condition {
         self.breaker(|breaker| match breaker {
             Breaker { rest: Some(_), .. } => Condition::Resting,
             Breaker { failures: 0, .. } => Condition::Well,
@@ -160,7 +160,7 @@ impl Breaker {
 
 impl Pass<'_> {
     /// Whether the service answered, whatever it said.
-    pub(super) fn ended(mut self, well: bool) {
+    pub(crate) fn ended(mut self, well: bool) {
         self.told = true;
         self.gate
             .breaker(|breaker| breaker.ended(well, Instant::now()));
