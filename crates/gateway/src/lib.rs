@@ -423,6 +423,7 @@ impl Gateway {
     ) -> Result<Value, Refusal> {
         let began = Instant::now();
         let key = command.target.key.clone();
+        let database = self.catalog.database(&command);
         // Before the first look, so that no change falls between the two.
         let mut changes = self.changes.subscribe();
         loop {
@@ -443,6 +444,9 @@ impl Gateway {
                     });
                     if answer.untrusted {
                         answer::put(&mut metadata, "untrusted", true);
+                    }
+                    if let Some(database) = database {
+                        answer::put(&mut metadata, "database", database);
                     }
                     return Ok(json!({
                         "status": "success",
@@ -513,7 +517,8 @@ impl Gateway {
     }
 
     /// Takes a command on its journey in a task of its own: a client that hangs up does
-    /// not leave it half done, or its outcome unrecorded.
+    /// not leave it half done, or its outcome unrecorded. What only reads and can be called
+    /// off is called off then, and recorded as such.
     async fn carry_out(
         self: &Arc<Self>,
         caller: Caller,
@@ -524,8 +529,11 @@ impl Gateway {
             .try_acquire_owned()
             .map_err(|_| Refusal::Overloaded)?;
         let gateway = Arc::clone(self);
+        let left = CancellationToken::new();
+        // Dropped with the client's request.
+        let _waiting = left.clone().drop_guard();
         let journey = async move {
-            let outcome = gateway.journey(&caller, command, &reason).await;
+            let outcome = gateway.journey(&caller, command, &reason, &left).await;
             drop(place);
             outcome
         };
@@ -544,13 +552,21 @@ impl Gateway {
         caller: &Caller,
         command: Command,
         reason: &str,
+        left: &CancellationToken,
     ) -> Result<(DecisionId, Answer), Refusal> {
         let began = Instant::now();
+        let ends_with_client = self.catalog.ends_with_client(&command);
         let (subject, decided) = self.begin(caller, command, reason).await;
         let outcome = match decided {
             Ok((permit, entry)) => {
                 let sent = Instant::now();
-                let outcome = self.catalog.handle(permit).await;
+                let outcome = tokio::select! {
+                    outcome = self.catalog.handle(permit) => outcome,
+                    () = left.cancelled(), if ends_with_client => Err(HandlerError::Failed {
+                        service: subject.command.service.to_string(),
+                        message: "it was called off, as the client hung up".to_owned(),
+                    }),
+                };
                 if outcome.as_ref().is_ok_and(|answer| answer.untrusted) {
                     self.sessions.taint(subject.agent);
                 }

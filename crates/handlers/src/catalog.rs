@@ -424,6 +424,26 @@ impl Catalog {
         known.command(index, |set| set.read_value(arguments))
     }
 
+    /// Whether a command is over when nobody waits for its answer any more: it changes
+    /// nothing, costs its service much, and can be called off there.
+    #[must_use]
+    pub fn ends_with_client(&self, command: &Command) -> bool {
+        let key = &command.target.key;
+        // By what it does, not by what an operator calls its risk.
+        self.of(&key.service)
+            .is_some_and(|entry| entry.databases.is_some())
+            && !postgres::changes(key.name.as_str())
+    }
+
+    /// The database that a command is about, if its service has databases.
+    #[must_use]
+    pub fn database(&self, command: &Command) -> Option<String> {
+        let entry = self.of(&command.target.key.service)?;
+        entry.databases.as_ref()?;
+        let database = command.arguments.values().get("database")?;
+        database.as_str().map(str::to_owned)
+    }
+
     /// Arguments by position as arguments by name, where a service has another order for
     /// them than its description; else as they are.
     #[must_use]

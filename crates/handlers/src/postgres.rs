@@ -270,15 +270,15 @@ impl PostgresService {
                 message: "its description has no such database".to_owned(),
             });
         };
-        let access = match (name, &database.writer) {
-            ("execute", None) => {
+        let access = match (changes(name), &database.writer) {
+            (true, None) => {
                 return Err(HandlerError::NotConfigured {
                     service: service(),
                     reason: format!("database `{wanted}` has no role that writes"),
                 });
             }
-            ("execute", Some(writer)) => writer,
-            _ => &database.reader,
+            (true, Some(writer)) => writer,
+            (false, _) => &database.reader,
         };
         let told = match &**access.address() {
             Ok(address) => self.told(database, access, Some(address)),
@@ -439,6 +439,11 @@ impl Handler for PostgresService {
     async fn handle(&self, permit: Permit) -> Result<Answer, HandlerError> {
         self.carry_out(permit.command()).await
     }
+}
+
+/// Whether a command takes the role that writes.
+pub(crate) fn changes(command: &str) -> bool {
+    command == "execute"
 }
 
 fn limits(table: &PostgresTable) -> Limits {

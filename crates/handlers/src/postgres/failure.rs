@@ -23,6 +23,8 @@ pub(super) enum Failure {
     NotFound(String),
     /// The command is wrong.
     Refused(String),
+    /// The driver does not know a type in the agent's statement.
+    Type,
     /// No connection opened.
     Connect(sqlx::Error),
     /// The role may do too much.
@@ -42,7 +44,7 @@ impl Failure {
             | Self::Statement(error, _)
             | Self::Parameter(error, _)
             | Self::Connect(error) => Some(error),
-            Self::NotFound(_) | Self::Refused(_) | Self::Role(_) => None,
+            Self::NotFound(_) | Self::Refused(_) | Self::Type | Self::Role(_) => None,
         }
     }
 
@@ -58,7 +60,7 @@ impl Failure {
     pub(super) fn leaves_connection(&self) -> bool {
         match self {
             Self::NotFound(_) | Self::Refused(_) => true,
-            Self::Connect(_) | Self::Role(_) => false,
+            Self::Connect(_) | Self::Type | Self::Role(_) => false,
             other => other.server().is_some_and(|error| {
                 // `57P0x`: it is going; `08`: the connection is not as it should be.
                 !error.code().starts_with("57P") && !error.code().starts_with("08")
@@ -69,7 +71,7 @@ impl Failure {
     /// Whether the database is not well, as opposed to what was asked of it.
     pub(super) fn is_of_the_database(&self) -> bool {
         match self {
-            Self::NotFound(_) | Self::Refused(_) | Self::Role(_) => false,
+            Self::NotFound(_) | Self::Refused(_) | Self::Type | Self::Role(_) => false,
             Self::Connect(_) => true,
             other => other.server().is_none_or(|error| {
                 let class = error.code().get(..2).unwrap_or_default();
@@ -88,6 +90,11 @@ impl Failure {
                 message: message.clone(),
             },
             Self::Refused(message) => to.rejected(400, message.clone()),
+            Self::Type => to.rejected(
+                400,
+                "a column or a parameter has a type that the gateway does not know; cast it to text"
+                    .to_owned(),
+            ),
             Self::Role(reason) => HandlerError::NotConfigured {
                 service,
                 reason: reason.clone(),

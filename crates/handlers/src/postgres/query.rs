@@ -10,7 +10,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use serde_json::{Map, Value};
 use sqlx::{
     AssertSqlSafe, Column as _, Either, Executor as _, PgConnection, Row as _, Statement as _,
-    postgres::{PgArguments, PgRow},
+    postgres::{PgArguments, PgDatabaseError, PgErrorPosition, PgRow},
 };
 
 use super::{
@@ -115,7 +115,13 @@ async fn parse<'a>(
     let statement = (&mut *connection)
         .prepare(sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(sql)))
         .await
-        .map_err(|error| Failure::Statement(error, 0))?;
+        .map_err(|error| match error {
+            // Of multiranges, for example, the driver has never heard.
+            sqlx::Error::Protocol(_)
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnDecode { .. } => Failure::Type,
+            error => Failure::Statement(error, 0),
+        })?;
     let types = match statement.parameters() {
         Some(Either::Left(types)) => types.to_vec(),
         _ => Vec::new(),
@@ -146,14 +152,13 @@ pub(super) async fn query(
         .persistent(false)
         .fetch(connection);
     let read = read(rows, &parsed.columns, question, Rest::Left).await;
-    let read = read.map_err(|error| match code(&error).as_deref() {
-        // It was parsed alone: what is wrong with it now is where it stands.
-        Some("42601" | "0A000") => Failure::Refused(
+    let read = read.map_err(|error| match misplaced(&error) {
+        true => Failure::Refused(
             "`query` takes one SELECT, VALUES or TABLE statement that changes nothing, without a \
              semicolon before its end"
                 .to_owned(),
         ),
-        _ => Failure::Statement(error, before),
+        false => Failure::Statement(error, before),
     })?;
     let unread = read.unread;
     Ok(Outcome {
@@ -221,13 +226,13 @@ pub(super) async fn execute(
         .fetch(connection);
     let read = read(rows, &parsed.columns, question, Rest::Read).await;
     let read = read.map_err(|error| {
-        match code(&error).as_deref() {
-        Some("42601" | "0A000") => Failure::Refused(
+        match misplaced(&error) {
+        true => Failure::Refused(
             "of statements that return rows, `execute` takes SELECT, VALUES, and INSERT, UPDATE or \
              DELETE with RETURNING, that change nothing within a WITH and end without a semicolon"
                 .to_owned(),
         ),
-        _ => Failure::Statement(error, with.chars().count()),
+        false => Failure::Statement(error, with.chars().count()),
     }
     })?;
     data.insert("affectedRows".to_owned(), read.affected.into());
@@ -304,6 +309,16 @@ async fn read(
     Ok(read)
 }
 
-fn code(error: &sqlx::Error) -> Option<String> {
-    Some(error.as_database_error()?.code()?.into_owned())
+/// Whether a statement, which the server parsed alone without complaint, may not stand where
+/// we put it: it is no SELECT, or changes something.
+fn misplaced(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    let error: Option<&PgDatabaseError> = error.try_downcast_ref();
+    error.is_some_and(|error| {
+        // What functions raise has no place in the statement.
+        matches!(error.code(), "42601" | "0A000")
+            && matches!(error.position(), Some(PgErrorPosition::Original(_)))
+    })
 }
