@@ -49,6 +49,7 @@ mod mcp_conformance;
 mod outage;
 mod people;
 mod policies;
+mod postgres;
 mod recorded;
 mod refused;
 mod watch;
