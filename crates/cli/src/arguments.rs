@@ -154,6 +154,16 @@ pub enum Command {
         #[arg(default_value = "orchestrator")]
         plane: Plane,
     },
+    /// What is used of today's budgets, over all gateways
+    #[command(after_help = "Example: cedargate budgets --agent deploy-bot")]
+    Budgets {
+        /// Of one agent, by name or id
+        #[arg(long)]
+        agent: Option<AgentRef>,
+        /// Of one service
+        #[arg(long)]
+        service: Option<ServiceName>,
+    },
     /// What happened lately, in numbers: decisions, top refusals, waiting times
     Overview {
         /// How far back: 1h, 24h or 7d
@@ -196,7 +206,8 @@ const SERVE: &str = "\
 State is kept in the data folder: an SQLite database unless DATABASE_URL names another, the
 journal, and after the first start `admin-token`, which the other subcommands use by themselves.
 
-Secrets come from the environment only, directly or as a file (`<NAME>_FILE`):
+Secrets come from the environment only: directly, as a file (`<NAME>_FILE`) or as a command that
+prints them (`<NAME>_COMMAND`):
   MCP_GATEWAY_TOKEN        what a trusted caller presents to the gateway
   COOLIFY_API_URL, COOLIFY_API_TOKEN   and those of other services
   DATABASE_URL, CEDARGATE_CONTROL_TOKEN

@@ -4,6 +4,7 @@ mod agents;
 mod approvals;
 mod audit;
 mod bridge;
+mod budgets;
 mod configuration;
 mod connect;
 mod demo;
@@ -101,6 +102,10 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
             Plane::Orchestrator => orchestrator::openapi(),
             Plane::Gateway => gateway::openapi(),
         })?,
+        Command::Budgets { agent, service } => {
+            let context = Context::new(&global, environment)?;
+            budgets::run(&context, agent.as_ref(), service.as_ref()).await?;
+        }
         Command::Overview { range } => {
             overview::run(&Context::new(&global, environment)?, range).await?;
         }
@@ -111,7 +116,7 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
         }
         Command::SampleCoolify { port } => {
             let token = environment
-                .get_or_file("COOLIFY_API_TOKEN")?
+                .resolve("COOLIFY_API_TOKEN")?
                 .unwrap_or_else(|| "sample".to_owned());
             let sample =
                 SampleCoolify::start_at((std::net::Ipv4Addr::LOCALHOST, port).into(), &token)

@@ -9,7 +9,7 @@ use handlers::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{answer::put, authorize::listed, policy::Active, zones};
+use crate::{answer::put, authorize::listed, health::Shown, policy::Active, zones};
 
 /// One agent's view of the catalog.
 pub(crate) struct Listing<'a> {
@@ -25,6 +25,7 @@ struct Seen {
     service: Arc<ServiceInfo>,
     /// Places in its list of commands.
     commands: Vec<usize>,
+    health: Option<Shown>,
 }
 
 impl Listing<'_> {
@@ -36,7 +37,15 @@ impl Listing<'_> {
             self.now,
         );
         // A service of which nothing may be seen does not exist for this agent.
-        (!commands.is_empty() || service.commands.is_empty()).then_some(Seen { service, commands })
+        if commands.is_empty() && !service.commands.is_empty() {
+            return None;
+        }
+        let condition = self.catalog.condition(&service.name);
+        Some(Seen {
+            health: condition.map(|condition| Shown::of(&condition, self.now)),
+            service,
+            commands,
+        })
     }
 
     fn all(&self) -> Vec<Seen> {
@@ -155,6 +164,11 @@ impl Seen {
         });
         if let Some(message) = &self.service.error_message {
             put(&mut summary, "errorMessage", message.as_str());
+        }
+        if let Some(health) = &self.health {
+            // Words and times always serialise.
+            let health = serde_json::to_value(health).unwrap_or_default();
+            put(&mut summary, "health", health);
         }
         summary
     }

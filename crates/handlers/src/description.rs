@@ -19,15 +19,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 
-use self::check::suggestion;
 pub(crate) use self::{
-    check::located,
+    check::{located, suggestion},
     credential::{App, Credential},
     mcp::McpTable,
     pages::{PageBy, Pages},
     postgres::{DatabaseTable, PostgresTable},
 };
-use crate::redaction::Redaction;
+use crate::{limits::ServiceLimits, redaction::Redaction};
 
 /// One service.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -103,6 +102,8 @@ pub(crate) struct Description {
     pub(crate) groups: BTreeMap<String, Vec<Argument>>,
     #[serde(default)]
     pub(crate) commands: Vec<Command>,
+    /// How much of it may be used, unless the operator says otherwise.
+    pub(crate) limits: Option<ServiceLimits>,
     /// Of kind `mcp`, which needs it.
     pub(crate) mcp: Option<McpTable>,
     /// Of kind `local`, which needs it.
@@ -560,6 +561,9 @@ impl Description {
         description
             .complete()
             .map_err(|(span, message)| located(file, text, span, &message))?;
+        description
+            .check_limits()
+            .map_err(|message| located(file, text, Some(description.name.span()), &message))?;
         Ok(description)
     }
 

@@ -42,7 +42,7 @@ use self::{
 use crate::redaction::Redaction;
 use crate::{
     Answer, Handler, HandlerError,
-    catalog::Health,
+    catalog::{self, Health},
     description::{
         self, Address, AnswerShape, Argument, BodyFormat, Description, ErrorRule, FailedWhen,
         Owned, Pages, RequestLine, to_json,
@@ -201,6 +201,14 @@ impl HttpService {
         }
     }
 
+    /// How it is, and what is known of why.
+    pub(crate) fn condition(&self) -> catalog::Condition {
+        match self.unavailable() {
+            Some(reason) => catalog::Condition::of(Health::NotConfigured { reason }),
+            None => self.gate.report(),
+        }
+    }
+
     pub(crate) async fn carry_out(
         &self,
         agent: AgentId,
@@ -226,13 +234,13 @@ impl HttpService {
             .map_err(|closed| self.closed(closed))?;
         let exchange = Exchange::new(self, ready, known, agent, command.arguments.values());
         let outcome = exchange.carry_out().await;
-        pass.ended(!matches!(
-            outcome,
-            Err(HandlerError::Unreachable { .. }
-                | HandlerError::Timeout { .. }
-                | HandlerError::Broken { .. }
-                | HandlerError::Failed { .. })
-        ));
+        pass.ended(match &outcome {
+            Err(HandlerError::Unreachable { .. }) => Err("unreachable"),
+            Err(HandlerError::Timeout { .. }) => Err("timeout"),
+            Err(HandlerError::Broken { .. }) => Err("broken"),
+            Err(HandlerError::Failed { .. }) => Err("failed"),
+            _ => Ok(()),
+        });
         outcome.map(|data| Answer {
             data,
             untrusted: false,

@@ -26,7 +26,10 @@ use std::{
 use arc_swap::ArcSwap;
 use authz::{Command, CommandName, Permit, Risk, Service, Target};
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 pub use definition::{Definition, MAX_DEFINITION_BYTES};
 pub use tools::{MAX_TOOLS, RESERVED, Reviews, Tool, Tools};
@@ -34,7 +37,7 @@ pub use upstream::{Body, Passage};
 
 use crate::{
     Answer, HandlerError,
-    catalog::{Health, Known, ServiceFacts},
+    catalog::{Condition, Health, Known, ServiceFacts},
     description::Description,
 };
 use client::Client;
@@ -76,6 +79,8 @@ struct State {
     known: Arc<Known>,
     /// Why its tools are not known, or not surely.
     problem: Option<String>,
+    /// Since when there is that problem, or none.
+    since: Option<Instant>,
 }
 
 impl McpService {
@@ -115,6 +120,7 @@ impl McpService {
             tools: Tools::default(),
             known: Arc::new(known),
             problem: Some(problem.to_owned()),
+            since: None,
         };
         Ok(Self {
             rules,
@@ -141,6 +147,17 @@ impl McpService {
             },
             (None, Some(_)) => Health::Failing,
             (None, None) => Health::Well,
+        }
+    }
+
+    /// How it is, and what is known of why.
+    pub(crate) fn condition(&self) -> Condition {
+        let state = self.state.load();
+        let problem = state.problem.clone();
+        Condition {
+            lasting: state.since.map(|since| since.elapsed()),
+            reason: problem.or_else(|| self.unavailable().map(str::to_owned)),
+            ..Condition::of(self.health())
         }
     }
 
@@ -395,7 +412,13 @@ impl McpService {
             problem_now,
             Some(&before.known),
         );
+        let since = if before.problem == problem {
+            before.since
+        } else {
+            Some(Instant::now())
+        };
         self.state.store(Arc::new(State {
+            since,
             known: Arc::new(known),
             tools,
             problem,

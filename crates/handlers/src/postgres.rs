@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     Answer, Handler, HandlerError,
-    catalog::Health,
+    catalog::{self, Health},
     description::{DatabaseTable, Description, PostgresTable},
     http::{
         answer::mask_urls,
@@ -163,10 +163,8 @@ impl PostgresService {
         if let Some(reason) = self.unavailable() {
             return Health::NotConfigured { reason };
         }
-        let accesses = self.databases.iter().flat_map(Database::accesses);
-        let configured = accesses.filter(|access| access.address().is_ok());
         let mut health = Health::Well;
-        for access in configured {
+        for access in self.configured() {
             match access.condition() {
                 Condition::Resting => return Health::Resting,
                 Condition::Failing => health = Health::Failing,
@@ -175,6 +173,34 @@ impl PostgresService {
             }
         }
         health
+    }
+
+    /// How it is, and what is known of why: of its worst database that is configured, with
+    /// the commands under way to all.
+    pub(crate) fn condition(&self) -> catalog::Condition {
+        let health = self.health();
+        if let Health::NotConfigured { .. } = health {
+            return catalog::Condition::of(health);
+        }
+        let reports = || self.configured().map(|access| access.report());
+        let wanted = match health {
+            Health::Resting => Condition::Resting,
+            Health::Failing => Condition::Failing,
+            _ => Condition::Well,
+        };
+        let worst = self
+            .configured()
+            .find(|access| access.condition() == wanted);
+        let report = worst.map_or_else(|| catalog::Condition::of(health), |worst| worst.report());
+        catalog::Condition {
+            in_flight: reports().map(|report| report.in_flight).sum(),
+            ..report
+        }
+    }
+
+    fn configured(&self) -> impl Iterator<Item = &Arc<Access>> {
+        let accesses = self.databases.iter().flat_map(Database::accesses);
+        accesses.filter(|access| access.address().is_ok())
     }
 
     /// Looks at every database and role as the gateway starts, whenever one is configured
@@ -214,7 +240,10 @@ impl PostgresService {
             return false;
         };
         let session = access.begin().await;
-        pass.ended(!session.as_ref().is_err_and(Failure::is_of_the_database));
+        pass.ended(match &session {
+            Err(failure) => failure.of_the_database(),
+            Ok(_) => Ok(()),
+        });
         match session {
             Ok(session) => {
                 access.end(session).await;
@@ -298,9 +327,9 @@ impl PostgresService {
         let outcome = tokio::time::timeout(limit, self.within(database, access, name, arguments));
         let outcome = outcome.await;
         pass.ended(match &outcome {
-            Ok(Err(failure)) => !failure.is_of_the_database(),
+            Ok(Err(failure)) => failure.of_the_database(),
             // The agent's statement takes its time; the database may be well.
-            Ok(Ok(_)) | Err(_) => true,
+            Ok(Ok(_)) | Err(_) => Ok(()),
         });
         let data = match outcome {
             Ok(Ok(data)) => data,

@@ -9,14 +9,15 @@ use std::{
 use secrecy::SecretString;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, Environment, environment::secret_file};
+use super::{ConfigError, Environment, secret};
 
 /// One thing that can be set.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// In the file: `gateway.port`.
     pub key: &'static str,
-    /// In the environment: `PORT`. Of a secret, `<variable>_FILE` names a file that holds it.
+    /// In the environment: `PORT`. Of a secret, `<variable>_FILE` names a file that holds
+    /// it, and `<variable>_COMMAND` a command that prints it.
     pub variable: &'static str,
     /// On the command line: `--port`. A secret has none, as every process may read it there.
     pub flag: Option<&'static str>,
@@ -201,6 +202,27 @@ pub const SETTINGS: &[Setting] = &[
         "--max-concurrent",
         Some("1024"),
         "how many requests may be under way",
+    ),
+    plain(
+        "gateway.limits",
+        "CEDARGATE_LIMITS",
+        "--limits",
+        None,
+        "file of limits and budgets, by agent, service and command; read again when it changes",
+    ),
+    plain(
+        "gateway.rate_limit_max_requests",
+        "RATE_LIMIT_MAX_REQUESTS",
+        "--rate-limit-max-requests",
+        None,
+        "how many requests each agent may send within the window, unless the file of limits says; no limit if not set",
+    ),
+    plain(
+        "gateway.rate_limit_window_ms",
+        "RATE_LIMIT_WINDOW_MS",
+        "--rate-limit-window-ms",
+        Some("60000"),
+        "that window",
     ),
     plain(
         "gateway.journal",
@@ -584,6 +606,9 @@ impl Settings {
         let names = [
             Some(setting.variable.to_owned()),
             setting.secret.then(|| format!("{}_FILE", setting.variable)),
+            setting
+                .secret
+                .then(|| format!("{}_COMMAND", setting.variable)),
         ];
         for name in names.into_iter().flatten() {
             if let Some(value) = self.environment.get(&name)? {
@@ -643,11 +668,11 @@ impl Settings {
     /// A secret: of the environment, or of the file that the environment or our file names.
     pub(super) fn secret(&self, key: &'static str) -> Result<Option<SecretString>, ConfigError> {
         let setting = Self::setting(key)?;
-        let (value, origin) = if let Some(value) = self.environment.get_or_file(setting.variable)? {
+        let (value, origin) = if let Some(value) = self.environment.resolve(setting.variable)? {
             (value, Origin::Variable(setting.variable.to_owned()))
         } else if let Some((path, origin)) = self.file.get(key) {
             (
-                secret_file(&self.folder.join(path), origin)?,
+                secret::of_file(&self.folder.join(path), origin)?,
                 origin.clone(),
             )
         } else {

@@ -97,6 +97,11 @@ impl Gateway {
             headers::mirrors(headers, message, name)?;
         }
         let id = message.id.unwrap_or("null");
+        if method != "tools/call"
+            && let Err(refusal) = self.admits(&caller)
+        {
+            return Ok(fault::limited(era, Some(id), &refusal));
+        }
         let result = match (era, method) {
             (Era::Legacy, "initialize") => initialized(message),
             (Era::Legacy, "ping") => json!({}),
@@ -202,6 +207,7 @@ impl Gateway {
             | Ok(Parsed::Help { .. }) => return Err(unknown(&name)),
             Err(error) => Err(Refusal::Command(error)),
         };
+        let mut limited = None;
         let body = match answered {
             Ok((decision, answer)) => {
                 let mut result = result(answer);
@@ -215,9 +221,17 @@ impl Gateway {
                 );
                 fault::reply(Some(id), "result", &result)
             }
-            Err(refusal) => fault::refused(era, Shape::Result, id, &refusal),
+            Err(refusal) => {
+                let body = fault::refused(era, Shape::Result, id, &refusal);
+                limited = Some(refusal);
+                body
+            }
         };
-        Ok(fault::whole(StatusCode::OK, body))
+        let mut response = fault::whole(StatusCode::OK, body);
+        if let Some(refusal) = limited {
+            refusal.put_headers(response.headers_mut());
+        }
+        Ok(response)
     }
 
     /// Which service and command a tool's name means.

@@ -198,7 +198,9 @@ impl Ask {
 
     /// Why it is not carried out, as an answer.
     fn refused(&self, refusal: &Refusal) -> Response<Body> {
-        fault::whole(StatusCode::OK, self.refusal(refusal))
+        let mut response = fault::whole(StatusCode::OK, self.refusal(refusal));
+        refusal.put_headers(response.headers_mut());
+        response
     }
 
     /// The same, as a message.
@@ -259,7 +261,10 @@ impl Ask {
         if let Some(answers) = &self.answers {
             let began = Instant::now();
             let (subject, decided) = gateway.begin(caller, answers.clone(), &self.reason).await;
-            let outcome = decided.map(|(_, entry)| entry.close("success", None));
+            let outcome = decided.map(|(_, entry, mut charge)| {
+                charge.leave();
+                entry.close("success", None);
+            });
             crate::log(&subject, caller.ip, &outcome, began.elapsed());
             outcome?;
         }
@@ -267,7 +272,7 @@ impl Ask {
         let (subject, decided) = gateway
             .begin(caller, self.command.clone(), &self.reason)
             .await;
-        let (permit, entry) = match decided {
+        let (permit, entry, mut charge) = match decided {
             Ok(permitted) => permitted,
             Err(refusal) => {
                 let outcome = Err::<(), _>(refusal);
@@ -275,7 +280,9 @@ impl Ask {
                 return Err(outcome.err().unwrap_or(Refusal::Internal));
             }
         };
+        charge.leave();
         let mut record = Record {
+            charge,
             gateway: Arc::clone(gateway),
             subject,
             ip: caller.ip,

@@ -18,6 +18,7 @@ use tower::BoxError;
 use crate::{
     Gateway,
     journal::{Entry, Subject},
+    limits::Charge,
     refusal::Refusal,
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Record {
     pub(crate) subject: Subject,
     pub(crate) ip: std::net::IpAddr,
     pub(crate) entry: Entry,
+    /// What it takes of budgets.
+    pub(crate) charge: Charge,
     /// When the command came, and when it left.
     pub(crate) began: Instant,
     pub(crate) sent: Instant,
@@ -49,7 +52,8 @@ pub(crate) struct Record {
 
 impl Record {
     /// Records how it ended.
-    pub(crate) fn end(self, outcome: Result<(), HandlerError>) {
+    pub(crate) fn end(mut self, outcome: Result<(), HandlerError>) {
+        self.charge.settle(&outcome);
         let service = self.subject.command.service.to_string();
         let outcome = outcome.and(match self.refused {
             None => Ok(()),
@@ -97,7 +101,12 @@ impl HttpBody for Recorded {
         };
         let polled = std::task::ready!(Pin::new(inner).poll_frame(context));
         Poll::Ready(match polled {
-            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Ok(frame)) => {
+                if let (Some(record), Some(data)) = (&mut self.record, frame.data_ref()) {
+                    record.charge.saw(data.len());
+                }
+                Some(Ok(frame))
+            }
             Some(Err(error)) => {
                 let shown = error.to_string();
                 self.end(Err(error));
@@ -124,7 +133,7 @@ impl HttpBody for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        let Some(record) = self.record.take() else {
+        let Some(mut record) = self.record.take() else {
             return;
         };
         let rest = self.inner.take();
@@ -138,9 +147,14 @@ impl Drop for Recorded {
             let reading = async move {
                 let mut outcome = Ok(());
                 while let Some(frame) = rest.frame().await {
-                    if let Err(error) = frame {
-                        outcome = Err(error);
-                        break;
+                    match frame {
+                        Ok(frame) => record
+                            .charge
+                            .saw(frame.data_ref().map_or(0, |data| data.len())),
+                        Err(error) => {
+                            outcome = Err(error);
+                            break;
+                        }
                     }
                 }
                 record.end(outcome);

@@ -13,7 +13,7 @@ use crate::{
     postgres::PostgresService,
 };
 
-use super::Health;
+use super::{Condition, Health};
 
 /// The handler of one service.
 #[derive(Debug)]
@@ -104,6 +104,16 @@ impl ServiceHandler {
             Self::Mcp(service) => service.health(),
             Self::Local(_) => Health::Well,
             Self::Postgres(service) => service.health(),
+        }
+    }
+
+    /// How it is, with what is known of why.
+    pub(super) fn condition(&self) -> Condition {
+        match self {
+            Self::Http(service) => service.condition(),
+            Self::Mcp(service) => service.condition(),
+            Self::Local(_) => Condition::of(self.health()),
+            Self::Postgres(service) => service.condition(),
         }
     }
 

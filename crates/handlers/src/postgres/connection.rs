@@ -168,6 +168,11 @@ impl Access {
         self.gate.condition()
     }
 
+    /// The same, and what is known of why.
+    pub(super) fn report(&self) -> crate::catalog::Condition {
+        self.gate.report()
+    }
+
     /// Begins a transaction on a connection that is as new.
     pub(super) async fn begin(self: &Arc<Self>) -> Result<Session, Failure> {
         let begin = match self.role {

@@ -68,16 +68,24 @@ impl Failure {
         }
     }
 
-    /// Whether the database is not well, as opposed to what was asked of it.
-    pub(super) fn is_of_the_database(&self) -> bool {
+    /// Whether the database is not well, in one word; as opposed to what was asked of it.
+    pub(super) fn of_the_database(&self) -> Result<(), &'static str> {
         match self {
-            Self::NotFound(_) | Self::Refused(_) | Self::Type | Self::Role(_) => false,
-            Self::Connect(_) => true,
-            other => other.server().is_none_or(|error| {
-                let class = error.code().get(..2).unwrap_or_default();
-                matches!(class, "08" | "53" | "58" | "XX")
-                    || matches!(error.code(), "57P01" | "57P02" | "57P03")
-            }),
+            Self::NotFound(_) | Self::Refused(_) | Self::Type | Self::Role(_) => Ok(()),
+            Self::Connect(_) => Err("unreachable"),
+            other => match other.server() {
+                None => match other.error() {
+                    Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_)) => Err("broken"),
+                    // What an agent can bring about at will, such as `COPY`, says nothing of it.
+                    _ => Ok(()),
+                },
+                Some(error) => {
+                    let class = error.code().get(..2).unwrap_or_default();
+                    let ill = matches!(class, "08" | "53" | "58" | "XX")
+                        || matches!(error.code(), "57P01" | "57P02" | "57P03");
+                    if ill { Err("failed") } else { Ok(()) }
+                }
+            },
         }
     }
 

@@ -36,7 +36,7 @@ fn harmless(page: &str, what: &str) {
     );
 }
 
-fn catalog(gateway: &str, digest: &str) -> GatewayCatalog {
+pub(crate) fn catalog(gateway: &str, digest: &str) -> GatewayCatalog {
     let command = |name: &str, risk: &str, arguments: Value| {
         json!({
             "name": name, "summary": format!("{name} {HOSTILE}"), "risk": risk, "pinned": true,
@@ -74,6 +74,7 @@ pub(crate) async fn told(plane: &Plane, gateway: &str) {
         shadow: None,
         problem: None,
         catalog: Some("d1".to_owned()),
+        services: Vec::new(),
     };
     let told = plane.gateway.report_status(&status).await.unwrap();
     assert!(told.catalog_wanted);
