@@ -182,8 +182,8 @@ impl Access {
         // A server that was started anew, or closed what was idle, is noticed here, where
         // nothing was done yet.
         while let Some(mut open) = self.take() {
-            let begun = timeout(RESET, sqlx::raw_sql(begin).execute(&mut open.connection));
-            if matches!(begun.await, Ok(Ok(_))) {
+            let first = timeout(RESET, sqlx::raw_sql(begin).execute(&mut open.connection));
+            if matches!(first.await, Ok(Ok(_))) {
                 return Ok(Session { open });
             }
         }

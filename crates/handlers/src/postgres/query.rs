@@ -22,6 +22,14 @@ use super::{
 /// No value is cut shorter, in characters.
 const SHORTEST_CUT: usize = 16;
 
+/// What `query` takes.
+const NO_SELECT: &str = "`query` takes one SELECT, VALUES or TABLE statement that changes nothing, \
+    without a semicolon before its end";
+
+/// What `execute` takes of what returns rows.
+const NO_ROWS: &str = "of statements that return rows, `execute` takes SELECT, VALUES, and INSERT, \
+    UPDATE or DELETE with RETURNING, that change nothing within a WITH and end without a semicolon";
+
 /// What an agent asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question<'a> {
@@ -152,13 +160,12 @@ pub(super) async fn query(
         .persistent(false)
         .fetch(connection);
     let read = read(rows, &parsed.columns, question, Rest::Left).await;
-    let read = read.map_err(|error| match misplaced(&error) {
-        true => Failure::Refused(
-            "`query` takes one SELECT, VALUES or TABLE statement that changes nothing, without a \
-             semicolon before its end"
-                .to_owned(),
-        ),
-        false => Failure::Statement(error, before),
+    let read = read.map_err(|error| {
+        if misplaced(&error) {
+            Failure::Refused(NO_SELECT.to_owned())
+        } else {
+            Failure::Statement(error, before)
+        }
     })?;
     let unread = read.unread;
     Ok(Outcome {
@@ -226,14 +233,11 @@ pub(super) async fn execute(
         .fetch(connection);
     let read = read(rows, &parsed.columns, question, Rest::Read).await;
     let read = read.map_err(|error| {
-        match misplaced(&error) {
-        true => Failure::Refused(
-            "of statements that return rows, `execute` takes SELECT, VALUES, and INSERT, UPDATE or \
-             DELETE with RETURNING, that change nothing within a WITH and end without a semicolon"
-                .to_owned(),
-        ),
-        false => Failure::Statement(error, with.chars().count()),
-    }
+        if misplaced(&error) {
+            Failure::Refused(NO_ROWS.to_owned())
+        } else {
+            Failure::Statement(error, with.chars().count())
+        }
     })?;
     data.insert("affectedRows".to_owned(), read.affected.into());
     data.extend(read.shown(&parsed.columns));

@@ -1,5 +1,6 @@
 //! Against a real PostgreSQL. Every test has a database and roles of its own; the roles are
 //! made by the SQL that the documentation shows.
+#![allow(clippy::too_many_lines, reason = "cases are data")]
 
 mod bypasses;
 mod limits;
