@@ -52,6 +52,7 @@ mod objects;
 mod outage;
 mod people;
 mod policies;
+mod postgres;
 mod recorded;
 mod refused;
 mod secrets;

@@ -461,6 +461,7 @@ impl Gateway {
     ) -> Result<Value, Refusal> {
         let began = Instant::now();
         let key = command.target.key.clone();
+        let database = self.catalog.database(&command);
         // Before the first look, so that no change falls between the two.
         let mut changes = self.changes.subscribe();
         loop {
@@ -469,7 +470,7 @@ impl Gateway {
                 .await;
             let mut denied = match tried {
                 Ok((decision, answer)) => {
-                    return Ok(self.success(&key, decision, answer, began.elapsed()));
+                    return Ok(self.success(&key, decision, answer, database, began.elapsed()));
                 }
                 Err(Refusal::Denied(denied)) => denied,
                 Err(refusal) => return Err(refusal),
@@ -501,6 +502,7 @@ impl Gateway {
         key: &CommandKey,
         decision: DecisionId,
         answer: Answer,
+        database: Option<String>,
         took: Duration,
     ) -> Value {
         let mut metadata = json!({
@@ -514,6 +516,9 @@ impl Gateway {
         });
         if answer.untrusted {
             answer::put(&mut metadata, "untrusted", true);
+        }
+        if let Some(database) = database {
+            answer::put(&mut metadata, "database", database);
         }
         json!({"status": "success", "data": answer.data, "metadata": metadata})
     }
@@ -557,7 +562,8 @@ impl Gateway {
     }
 
     /// Takes a command on its journey in a task of its own: a client that hangs up does
-    /// not leave it half done, or its outcome unrecorded.
+    /// not leave it half done, or its outcome unrecorded. What only reads and can be called
+    /// off is called off then, and recorded as such.
     async fn carry_out(
         self: &Arc<Self>,
         caller: Caller,
@@ -580,8 +586,13 @@ impl Gateway {
             .try_acquire_owned()
             .map_err(|_| Refusal::Overloaded)?;
         let gateway = Arc::clone(self);
+        let left = CancellationToken::new();
+        // Dropped with the client's request.
+        let _waiting = left.clone().drop_guard();
         let journey = async move {
-            let outcome = gateway.journey(&caller, command, &reason, content).await;
+            let outcome = gateway
+                .journey(&caller, command, &reason, content, &left)
+                .await;
             drop(place);
             outcome
         };
@@ -601,14 +612,22 @@ impl Gateway {
         command: Command,
         reason: &str,
         content: Option<Content>,
+        left: &CancellationToken,
     ) -> Result<(DecisionId, Answer), Refusal> {
         let began = Instant::now();
+        let ends_with_client = self.catalog.ends_with_client(&command);
         let (subject, decided) = self.begin(caller, command, reason).await;
         let outcome = match decided {
             Ok((permit, entry, mut charge)) => {
                 let sent = Instant::now();
                 charge.leave();
-                let outcome = self.catalog.handle_with(permit, content).await;
+                let outcome = tokio::select! {
+                    outcome = self.catalog.handle_with(permit, content) => outcome,
+                    () = left.cancelled(), if ends_with_client => Err(HandlerError::Failed {
+                        service: subject.command.service.to_string(),
+                        message: "it was called off, as the client hung up".to_owned(),
+                    }),
+                };
                 if let Ok(answer) = &outcome
                     && charge.counts_bytes()
                 {

@@ -514,6 +514,7 @@ fn error_data() -> Value {
 fn bodies() -> (Value, Value) {
     let id = json!({"type": ["string", "number", "null"], "description": "Echoed"});
     let reason = json!({"type": "string", "description": "Why, for the people who may be asked"});
+    let database = json!({"type": "string", "description": "Of services that have several: as the argument of this name"});
     let options = json!({"type": ["object", "null"], "properties": {"reason": {"type": "string"}}});
     let arguments = json!({"type": ["object", "array", "null"]});
     let line = only(
@@ -528,7 +529,7 @@ fn bodies() -> (Value, Value) {
         &json!({
             "service": {"type": "string", "examples": ["coolify"]},
             "operation": {"type": "string", "examples": ["list-servers"]},
-            "args": arguments, "arguments": arguments,
+            "args": arguments, "arguments": arguments, "database": database,
             "id": id, "reason": reason, "options": options,
         }),
     );
@@ -542,7 +543,7 @@ fn bodies() -> (Value, Value) {
                 "description": "Of `mcp.execute`: `service`, `operation`, `args`; of `mcp.getCapabilities`: `service`",
                 "properties": {
                     "service": {"type": "string"}, "operation": {"type": "string"},
-                    "args": arguments, "arguments": arguments, "options": options, "reason": reason,
+                    "args": arguments, "arguments": arguments, "database": database, "options": options, "reason": reason,
                 },
                 "additionalProperties": false,
             },

@@ -44,6 +44,8 @@ struct Parameter {
     /// May be given without its name.
     positional: bool,
     default: Option<Value>,
+    /// What may be written instead of a value.
+    synonyms: BTreeMap<String, String>,
     /// Of a tool's, the whole is checked.
     validator: Option<Arc<Validator>>,
 }
@@ -363,7 +365,7 @@ impl<'a> Taken<'a> {
     }
 
     fn take(&mut self, parameter: &Parameter, value: Result<Value, String>) {
-        match value {
+        match value.map(|value| parameter.meant(value)) {
             Ok(value) => {
                 if self.values.insert(parameter.name.clone(), value).is_some() {
                     self.problems
@@ -421,6 +423,7 @@ impl Parameter {
             required: argument.required,
             positional: argument.required || argument.positional,
             default,
+            synonyms: argument.synonyms.clone(),
             validator: Some(validator),
         })
     }
@@ -452,6 +455,16 @@ impl Parameter {
                 Some(value) => Ok(value.clone()),
                 None => strict_json::parse(text.as_bytes()).map_err(|_| wrong()),
             },
+        }
+    }
+
+    /// The value that a synonym stands for; any other is itself. What is decided, recorded
+    /// and carried out has one spelling.
+    fn meant(&self, value: Value) -> Value {
+        let synonym = value.as_str().and_then(|text| self.synonyms.get(text));
+        match synonym {
+            Some(meant) => Value::String(meant.clone()),
+            None => value,
         }
     }
 
@@ -612,6 +625,7 @@ fn parameters(schema: &Value) -> Vec<Parameter> {
                 required,
                 positional: required,
                 default: None,
+                synonyms: BTreeMap::new(),
                 validator: None,
             }
         })

@@ -14,11 +14,12 @@ use serde_json::{Map, Value};
 
 use crate::{
     Answer, CommandError, Content, HandlerError, Parsed,
-    description::{self, Description, located},
+    description::{self, Description, PostgresTable, located},
     grammar,
     limits::ServiceLimits,
     mcp::McpService,
     nearest::nearest,
+    postgres,
 };
 use handler::{Clients, ServiceHandler};
 pub(crate) use known::{Known, ServiceFacts};
@@ -50,6 +51,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     built_in!("minio"),
     built_in!("n8n"),
     built_in!("playwright"),
+    built_in!("postgres"),
     built_in!("shadcn"),
     built_in!("stripe"),
     built_in!("taskmaster"),
@@ -141,6 +143,8 @@ struct Entry {
     limits: Option<ServiceLimits>,
     /// Of a service whose commands do not change.
     known: Option<Arc<Known>>,
+    /// Of kind `postgres`: what its lines begin with.
+    databases: Option<PostgresTable>,
 }
 
 impl Entry {
@@ -325,7 +329,8 @@ impl Catalog {
                 ServiceHandler::Mcp(_) => None,
                 described @ (ServiceHandler::Http(_)
                 | ServiceHandler::Local(_)
-                | ServiceHandler::S3(_)) => {
+                | ServiceHandler::S3(_)
+                | ServiceHandler::Postgres(_)) => {
                     let facts = ServiceFacts::new(&description, described.location());
                     let known = {
                         let problem = described.unavailable();
@@ -340,6 +345,7 @@ impl Catalog {
                 untrusted: description.untrusted,
                 limits: description.limits.take(),
                 known,
+                databases: description.postgres,
             });
         }
         Ok(catalog)
@@ -377,10 +383,11 @@ impl Catalog {
         self.entries.iter().filter_map(|entry| entry.handler.mcp())
     }
 
-    /// Asks MCP servers for their tools, at first and whenever those may have changed, for
-    /// as long as it is polled. Without MCP servers it ends at once.
+    /// Asks MCP servers for their tools, at first and whenever those may have changed, and
+    /// looks at databases, for as long as it is polled. Without either it ends at once.
     pub async fn keep(&self) {
-        futures_util::future::join_all(self.mcp_services().map(|service| service.keep())).await;
+        let kept = self.entries.iter().map(|entry| entry.handler.keep());
+        futures_util::future::join_all(kept).await;
     }
 
     /// Parses a slash command: `/mcp-coolify servers list --tag web`.
@@ -391,6 +398,11 @@ impl Catalog {
     pub fn parse_slash(&self, text: &str) -> Result<Parsed, CommandError> {
         let line = grammar::split(text)?;
         let known = self.named(&line.service)?;
+        let databases = self.databases(&line.service);
+        let line = match databases {
+            Some(databases) => postgres::line(databases, line, text),
+            None => line,
+        };
         let service = &known.info;
         let help = line
             .words
@@ -433,6 +445,7 @@ impl Catalog {
         operation: &str,
         arguments: Value,
     ) -> Result<Parsed, CommandError> {
+        let arguments = self.by_name(service, operation, arguments);
         let known = self.named(service)?;
         if folded(operation.trim()) == "help" && !known.has("help") {
             return Ok(Parsed::Help {
@@ -443,6 +456,40 @@ impl Catalog {
             return Err(known.unknown(operation));
         };
         known.command(index, |set| set.read_value(arguments))
+    }
+
+    /// Whether a command is over when nobody waits for its answer any more: it changes
+    /// nothing, costs its service much, and can be called off there.
+    #[must_use]
+    pub fn ends_with_client(&self, command: &Command) -> bool {
+        let key = &command.target.key;
+        // By what it does, not by what an operator calls its risk.
+        self.of(&key.service)
+            .is_some_and(|entry| entry.databases.is_some())
+            && !postgres::changes(key.name.as_str())
+    }
+
+    /// The database that a command is about, if its service has databases.
+    #[must_use]
+    pub fn database(&self, command: &Command) -> Option<String> {
+        let entry = self.of(&command.target.key.service)?;
+        entry.databases.as_ref()?;
+        let database = command.arguments.values().get("database")?;
+        database.as_str().map(str::to_owned)
+    }
+
+    /// Arguments by position as arguments by name, where a service has another order for
+    /// them than its description; else as they are.
+    #[must_use]
+    pub fn by_name(&self, service: &str, operation: &str, arguments: Value) -> Value {
+        match self.databases(service) {
+            Some(_) => postgres::by_name(operation, arguments),
+            None => arguments,
+        }
+    }
+
+    fn databases(&self, service: &str) -> Option<&PostgresTable> {
+        self.entries.get(self.index(service)?)?.databases.as_ref()
     }
 
     /// The arguments as people and records may see them.

@@ -9,6 +9,7 @@ mod check;
 mod credential;
 mod mcp;
 mod pages;
+mod postgres;
 mod s3;
 pub(crate) mod template;
 
@@ -24,6 +25,7 @@ pub(crate) use self::{
     credential::{App, Credential},
     mcp::McpTable,
     pages::{PageBy, Pages},
+    postgres::{DatabaseTable, PostgresTable},
     s3::{S3Table, Setting},
 };
 use crate::{limits::ServiceLimits, redaction::Redaction};
@@ -110,6 +112,8 @@ pub(crate) struct Description {
     pub(crate) local: Option<LocalTable>,
     /// Of kind `s3`, which needs it and has commands of its own.
     pub(crate) s3: Option<S3Table>,
+    /// Of kind `postgres`, which needs it.
+    pub(crate) postgres: Option<PostgresTable>,
 }
 
 const fn four_mebibytes() -> usize {
@@ -156,6 +160,8 @@ pub(crate) enum Kind {
     Local,
     /// Objects in buckets, by S3.
     S3,
+    /// `PostgreSQL` databases.
+    Postgres,
 }
 
 impl Kind {
@@ -165,6 +171,7 @@ impl Kind {
             Self::Mcp => "mcp",
             Self::Local => "local",
             Self::S3 => "s3",
+            Self::Postgres => "postgres",
         }
     }
 }
@@ -373,6 +380,9 @@ pub(crate) struct Argument {
     /// The only values that it may have.
     #[serde(default)]
     pub(crate) options: Vec<String>,
+    /// What agents may also write: what they write = the value that it stands for.
+    #[serde(default)]
+    pub(crate) synonyms: BTreeMap<String, String>,
     pub(crate) minimum: Option<i64>,
     pub(crate) maximum: Option<i64>,
     /// In characters.
@@ -600,6 +610,9 @@ impl Description {
 
     /// Takes from the configuration what arguments have when the agent gives none.
     pub(crate) fn configure(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
+        if let Some(table) = &self.postgres {
+            table.configure(&mut self.commands, variable);
+        }
         for argument in self
             .commands
             .iter_mut()
@@ -697,6 +710,7 @@ impl Argument {
             positional: false,
             default: None,
             options: Vec::new(),
+            synonyms: BTreeMap::new(),
             minimum: None,
             maximum: None,
             max_length: None,

@@ -5,7 +5,7 @@
 //! Redirects and proxies are not followed, answers are bounded, and what comes back is
 //! cleared of credentials before anyone sees it.
 
-mod answer;
+pub(crate) mod answer;
 mod credential;
 pub(crate) mod failure;
 mod fields;
@@ -17,7 +17,7 @@ pub(crate) mod resilience;
 pub(crate) mod scrub;
 pub(crate) mod send;
 mod shapes;
-mod size;
+pub(crate) mod size;
 #[cfg(test)]
 mod tests;
 

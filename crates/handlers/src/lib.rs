@@ -18,6 +18,7 @@ mod local;
 pub mod mcp;
 mod nearest;
 pub mod openapi_import;
+mod postgres;
 mod redaction;
 mod s3;
 pub mod sse;

@@ -10,6 +10,7 @@ use crate::{
     http::{self, HttpService, Preview},
     local::LocalService,
     mcp::{self, McpService},
+    postgres::PostgresService,
     s3::S3Service,
 };
 
@@ -22,6 +23,7 @@ pub(super) enum ServiceHandler {
     Mcp(Arc<McpService>),
     Local(LocalService),
     S3(Arc<S3Service>),
+    Postgres(Box<PostgresService>),
 }
 
 /// What services share.
@@ -58,6 +60,10 @@ impl ServiceHandler {
                 Ok(Self::Http(Box::new(service)))
             }
             Kind::Local => LocalService::new(description).map(Self::Local),
+            Kind::Postgres => {
+                let service = PostgresService::new(description, clients.variable)?;
+                Ok(Self::Postgres(Box::new(service)))
+            }
             Kind::Mcp => {
                 let service = McpService::new(description, &clients.mcp, clients.variable)?;
                 Ok(Self::Mcp(Arc::new(service)))
@@ -78,6 +84,7 @@ impl ServiceHandler {
             Self::Mcp(service) => service.unavailable().map(str::to_owned),
             Self::S3(service) => service.unavailable(),
             Self::Local(_) => None,
+            Self::Postgres(service) => service.unavailable(),
         }
     }
 
@@ -123,7 +130,7 @@ impl ServiceHandler {
     pub(super) fn preview(&self, command: &Command) -> Result<Option<Preview>, String> {
         match self {
             Self::Http(service) => service.preview(AgentId::LOCAL, command).map(Some),
-            Self::Mcp(_) | Self::Local(_) | Self::S3(_) => Ok(None),
+            Self::Mcp(_) | Self::Local(_) | Self::S3(_) | Self::Postgres(_) => Ok(None),
         }
     }
 
@@ -132,6 +139,7 @@ impl ServiceHandler {
         match self {
             Self::Http(service) => service.refresh(variable),
             Self::S3(service) => service.refresh(variable),
+            Self::Postgres(service) => service.refresh(variable),
             // What a process was started with, it keeps.
             Self::Mcp(_) | Self::Local(_) => false,
         }
@@ -144,6 +152,7 @@ impl ServiceHandler {
             Self::S3(service) => service.health(),
             Self::Mcp(service) => service.health(),
             Self::Local(_) => Health::Well,
+            Self::Postgres(service) => service.health(),
         }
     }
 
@@ -154,13 +163,14 @@ impl ServiceHandler {
             Self::S3(service) => service.condition(),
             Self::Mcp(service) => service.condition(),
             Self::Local(_) => Condition::of(self.health()),
+            Self::Postgres(service) => service.condition(),
         }
     }
 
     /// `server`, or `local` when the agent's own machine runs it.
     pub(super) const fn location(&self) -> &'static str {
         match self {
-            Self::Http(_) | Self::Mcp(_) | Self::S3(_) => "server",
+            Self::Http(_) | Self::Mcp(_) | Self::S3(_) | Self::Postgres(_) => "server",
             Self::Local(_) => "local",
         }
     }
@@ -169,7 +179,17 @@ impl ServiceHandler {
     pub(super) const fn mcp(&self) -> Option<&Arc<McpService>> {
         match self {
             Self::Mcp(service) => Some(service),
-            Self::Http(_) | Self::Local(_) | Self::S3(_) => None,
+            Self::Http(_) | Self::Local(_) | Self::S3(_) | Self::Postgres(_) => None,
+        }
+    }
+
+    /// Keeps what is known of the service right, for as long as it is polled. What has
+    /// nothing to keep ends at once.
+    pub(super) async fn keep(&self) {
+        match self {
+            Self::Mcp(service) => service.keep().await,
+            Self::Postgres(service) => service.keep().await,
+            Self::Http(_) | Self::Local(_) | Self::S3(_) => {}
         }
     }
 
@@ -180,6 +200,7 @@ impl ServiceHandler {
             Self::Mcp(service) => service.carry_out(command).await,
             Self::Local(service) => service.instructions(command),
             Self::S3(service) => service.carry_out(AgentId::LOCAL, command, None).await,
+            Self::Postgres(service) => service.carry_out(command).await,
         }
     }
 }
@@ -194,6 +215,7 @@ impl Handler for ServiceHandler {
                 let (agent, command) = (permit.agent(), permit.command());
                 service.carry_out(agent, command, None).await
             }
+            Self::Postgres(service) => service.handle(permit).await,
         }
     }
 }

@@ -19,9 +19,12 @@ impl Description {
             .iter()
             .flat_map(|address| address.others.keys().cloned())
             .collect();
+        let at_name = |message| (Some(self.name.span()), message);
+        self.check_keys().map_err(at_name)?;
         if self.kind == Kind::S3 {
+            let span = self.name.span();
             self.take_s3_commands()
-                .map_err(|message| (Some(self.name.span()), message))?;
+                .map_err(|message| (Some(span), message))?;
         }
         for command in &mut self.commands {
             let span = Some(command.name.span());
@@ -58,7 +61,16 @@ impl Description {
                 )
             })?;
         }
-        self.check_kind()
+        self.check_kind()?;
+        if let Some(table) = &self.postgres {
+            let at_name = |message| (Some(self.name.span()), message);
+            if !self.commands.is_empty() {
+                let message = "kind `postgres` has commands of its own; see `[postgres.commands]`";
+                return Err(at_name(message.to_owned()));
+            }
+            self.commands = table.commands().map_err(at_name)?;
+        }
+        Ok(())
     }
 
     /// Whether its limits limit something that there is.
@@ -89,6 +101,53 @@ impl Description {
     }
 
     /// Each kind has what it needs and nothing that only another understands.
+    fn check_keys(&self) -> Result<(), String> {
+        let tables = [
+            (Kind::Mcp, self.mcp.is_some()),
+            (Kind::Local, self.local.is_some()),
+            (Kind::Postgres, self.postgres.is_some()),
+            (Kind::S3, self.s3.is_some()),
+        ];
+        for (kind, given) in tables {
+            let name = kind.as_str();
+            if given && kind != self.kind {
+                return Err(format!("`[{name}]` is of the kind of this name"));
+            }
+            if !given && kind == self.kind {
+                return Err(format!("kind `{name}` needs a table `[{name}]`"));
+            }
+        }
+        let fits: &[&str] = match self.kind {
+            Kind::Http => return Ok(()),
+            Kind::Local => &["groups", "commands"],
+            Kind::Mcp => &[],
+            Kind::S3 => &["timeout_ms"],
+            // It says itself where its commands are.
+            Kind::Postgres => &["commands"],
+        };
+        let of_http = [
+            ("address", self.address.is_some()),
+            ("credential", self.credential.is_some()),
+            ("credentials", !self.credentials.is_empty()),
+            ("headers", !self.headers.is_empty()),
+            ("timeout_ms", self.timeout_ms.is_some()),
+            ("errors", !self.errors.is_empty()),
+            ("groups", !self.groups.is_empty()),
+            ("commands", !self.commands.is_empty()),
+        ];
+        match of_http
+            .iter()
+            .find(|(key, given)| *given && !fits.contains(key))
+        {
+            Some((key, _)) => {
+                let own = self.kind.as_str();
+                Err(format!("`{key}` is of kind `http`; see `[{own}]`"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What is in them is as it must be.
     fn check_kind(&self) -> Result<(), (Option<Range<usize>>, String)> {
         let at_name = |message: &str| (Some(self.name.span()), message.to_owned());
         match self.kind {
@@ -102,11 +161,6 @@ impl Description {
                 if self.commands.is_empty() {
                     return Err(at_name("a service without commands"));
                 }
-                if self.mcp.is_some() || self.local.is_some() || self.s3.is_some() {
-                    return Err(at_name(
-                        "`[mcp]`, `[local]` and `[s3]` are of kinds of these names",
-                    ));
-                }
                 for command in &self.commands {
                     let name = command.name.get_ref();
                     if command.request.path.is_empty() || !command.run.is_empty() {
@@ -116,22 +170,6 @@ impl Description {
                 }
             }
             Kind::Local => {
-                let of_http = [
-                    ("address", self.address.is_some()),
-                    ("credential", self.credential.is_some()),
-                    ("credentials", !self.credentials.is_empty()),
-                    ("headers", !self.headers.is_empty()),
-                    ("timeout_ms", self.timeout_ms.is_some()),
-                    ("errors", !self.errors.is_empty()),
-                ];
-                if let Some((key, _)) = of_http.iter().find(|(_, given)| *given) {
-                    return Err(at_name(&format!("`{key}` is of kind `http`")));
-                }
-                if self.local.is_none() || self.mcp.is_some() {
-                    return Err(at_name(
-                        "kind `local` needs a table `[local]`, and no `[mcp]`",
-                    ));
-                }
                 for command in &self.commands {
                     command.check_run().map_err(|message| {
                         let name = command.name.get_ref();
@@ -144,47 +182,19 @@ impl Description {
             }
             Kind::Mcp => {
                 let Some(mcp) = &self.mcp else {
-                    return Err(at_name("kind `mcp` needs a table `[mcp]`"));
+                    return Ok(());
                 };
-                let of_http = [
-                    ("address", self.address.is_some()),
-                    ("credential", self.credential.is_some()),
-                    ("credentials", !self.credentials.is_empty()),
-                    ("headers", !self.headers.is_empty()),
-                    ("timeout_ms", self.timeout_ms.is_some()),
-                    ("errors", !self.errors.is_empty()),
-                    ("groups", !self.groups.is_empty()),
-                    ("commands", !self.commands.is_empty()),
-                ];
-                if let Some((key, _)) = of_http.iter().find(|(_, given)| *given) {
-                    return Err(at_name(&format!("`{key}` is of kind `http`; see `[mcp]`")));
-                }
                 mcp.check().map_err(|message| at_name(&message))?;
             }
-            Kind::S3 => {}
+            Kind::S3 | Kind::Postgres => {}
         }
         Ok(())
     }
 
     /// The commands of kind `s3` are the same for every service of it.
     fn take_s3_commands(&mut self) -> Result<(), String> {
-        let others = [
-            ("address", self.address.is_some()),
-            ("credential", self.credential.is_some()),
-            ("credentials", !self.credentials.is_empty()),
-            ("headers", !self.headers.is_empty()),
-            ("errors", !self.errors.is_empty()),
-            ("groups", !self.groups.is_empty()),
-            ("commands", !self.commands.is_empty()),
-        ];
-        if let Some((key, _)) = others.iter().find(|(_, given)| *given) {
-            return Err(format!("`{key}` is of kind `http`; see `[s3]`"));
-        }
-        if self.mcp.is_some() || self.local.is_some() {
-            return Err("`[mcp]` and `[local]` are of kinds of these names".to_owned());
-        }
         let Some(s3) = &self.s3 else {
-            return Err("kind `s3` needs a table `[s3]`".to_owned());
+            return Ok(());
         };
         s3.check()?;
         let (groups, mut commands) = S3Table::every_command()?;
