@@ -99,7 +99,7 @@ impl ServiceHandler {
     pub(super) fn takes_content(&self, command: &Command) -> bool {
         match self {
             Self::S3(_) => S3Service::takes_content(command),
-            Self::Http(_) | Self::Mcp(_) | Self::Local(_) => false,
+            Self::Http(_) | Self::Mcp(_) | Self::Local(_) | Self::Postgres(_) => false,
         }
     }
 
