@@ -107,6 +107,11 @@ async fn a_limited_call_is_refused_alike_at_every_door_and_recorded() {
     assert_eq!(world.execute("local", LIST).await.status, StatusCode::OK);
     assert_eq!(world.reached().len(), 4);
 
+    counted_and_recorded(world).await;
+}
+
+/// What operators see of the four limited commands, and of two other requests.
+async fn counted_and_recorded(world: World) {
     let text = String::from_utf8(world.gateway.metrics_text().unwrap()).unwrap();
     for series in [
         r#"mcp_rate_limit_hits_total{limit="agent",reason="rate",service="coolify"} 4"#,
