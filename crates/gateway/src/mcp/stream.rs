@@ -148,9 +148,7 @@ impl Drop for Recorded {
                 let mut outcome = Ok(());
                 while let Some(frame) = rest.frame().await {
                     match frame {
-                        Ok(frame) => record
-                            .charge
-                            .saw(frame.data_ref().map_or(0, |data| data.len())),
+                        Ok(frame) => record.charge.saw(frame.data_ref().map_or(0, Bytes::len)),
                         Err(error) => {
                             outcome = Err(error);
                             break;
