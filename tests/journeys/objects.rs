@@ -99,6 +99,7 @@ async fn an_agent_keeps_and_finds_files() -> anyhow::Result<()> {
 
         // What is gone is gone: people are asked.
         let delete = r#"/mcp-minio files delete shared "notes/of today.txt""#;
+        system.enrol(&system.admin).await?;
         system.approve_refused(&agent, delete).await?;
         assert_eq!(done(&system, &agent, delete).await?["success"], json!(true));
 

@@ -1,5 +1,5 @@
-//! Services of kind `s3`: objects in buckets, by the protocol of Amazon S3 that MinIO and
-//! others speak.
+//! Services of kind `s3`: objects in buckets, by the protocol of Amazon S3 that `MinIO`
+//! and others speak.
 //!
 //! What agents can do is the same for each (`s3/commands.toml`). They reach the buckets that
 //! an operator named and nothing else, in each what is below its prefix (`s3/key.rs`).
@@ -186,7 +186,7 @@ impl S3Service {
             return Err(self.rejected(400, format!("`{name}` takes no content")));
         }
         let answer = match name {
-            "list-buckets" => Ok(self.buckets(&ready)),
+            "list-buckets" => Ok(buckets(&ready)),
             "list" => self.list(&ready, arguments).await,
             "stat" => self.stat(&ready, arguments).await,
             "get-url" => self.url(&ready, arguments).await,
@@ -237,21 +237,6 @@ impl S3Service {
         self.bucket(ready, arguments)?
             .object(key)
             .map_err(|reason| self.rejected(400, format!("the key {reason}")))
-    }
-
-    fn buckets(&self, ready: &Ready) -> Value {
-        let buckets: Vec<Value> = ready
-            .buckets
-            .iter()
-            .map(|bucket| json!({"name": bucket.name}))
-            .collect();
-        json!({
-            "operation": "list_buckets",
-            "count": buckets.len(),
-            "buckets": buckets,
-            "maxUploadBytes": ready.max_upload,
-            "types": ready.types.shown(),
-        })
     }
 
     async fn list(&self, ready: &Ready, arguments: Arguments<'_>) -> Result<Value, HandlerError> {
@@ -541,6 +526,22 @@ impl S3Service {
             Err(wrong("its answer is not what it should be"))
         }
     }
+}
+
+/// What there is for agents.
+fn buckets(ready: &Ready) -> Value {
+    let buckets: Vec<Value> = ready
+        .buckets
+        .iter()
+        .map(|bucket| json!({"name": bucket.name}))
+        .collect();
+    json!({
+        "operation": "list_buckets",
+        "count": buckets.len(),
+        "buckets": buckets,
+        "maxUploadBytes": ready.max_upload,
+        "types": ready.types.shown(),
+    })
 }
 
 impl Stat {

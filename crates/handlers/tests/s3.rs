@@ -6,8 +6,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::too_many_lines,
     unreachable_pub,
-    reason = "a test fails by panicking; the server is shared with the journeys"
+    reason = "a test fails by panicking and tells one story; the server is shared with the journeys"
 )]
 
 #[path = "permit/everything.rs"]

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, ops::Range};
 
 use super::{
     Argument, Command, Description, Kind, Place, RunPart, S3Table,
+    s3::Commands,
     template::{TemplatePart, template_parts},
 };
 use crate::nearest::nearest;
@@ -197,7 +198,10 @@ impl Description {
             return Ok(());
         };
         s3.check()?;
-        let (groups, mut commands) = S3Table::every_command()?;
+        let Commands {
+            groups,
+            mut commands,
+        } = S3Table::every_command()?;
         let named = |name: &str| commands.iter().any(|c| c.name.get_ref().as_str() == name);
         if let Some(unknown) = s3.commands.iter().find(|name| !named(name)) {
             let near = nearest(

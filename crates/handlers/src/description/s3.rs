@@ -62,26 +62,24 @@ pub(crate) struct Setting {
     pub(crate) default: Option<String>,
 }
 
+/// The commands of this kind, and the arguments that they share.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Commands {
-    groups: BTreeMap<String, Vec<Argument>>,
-    commands: Vec<Command>,
+pub(super) struct Commands {
+    pub(super) groups: BTreeMap<String, Vec<Argument>>,
+    pub(super) commands: Vec<Command>,
 }
 
 impl S3Table {
-    /// Every command of this kind, and the arguments that they share.
-    pub(super) fn every_command() -> Result<(BTreeMap<String, Vec<Argument>>, Vec<Command>), String>
-    {
-        let Commands {
-            groups,
-            mut commands,
-        } = toml::from_str(COMMANDS).map_err(|error| format!("s3/commands.toml: {error}"))?;
-        for command in &mut commands {
+    /// Every command of this kind.
+    pub(super) fn every_command() -> Result<Commands, String> {
+        let mut every: Commands =
+            toml::from_str(COMMANDS).map_err(|error| format!("s3/commands.toml: {error}"))?;
+        for command in &mut every.commands {
             // What it answers is an object, whatever is in it.
             command.answer.merge = true;
         }
-        Ok((groups, commands))
+        Ok(every)
     }
 
     /// What is wrong with it.

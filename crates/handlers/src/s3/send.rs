@@ -32,6 +32,8 @@ pub(super) struct Call<'a> {
     body: Bytes,
     /// Sending twice is sending once.
     again: bool,
+    /// If the service's own is not enough.
+    timeout: Option<Duration>,
     /// The body of an answer beyond so many bytes is an error, or cut.
     limit: Limit,
 }
@@ -63,6 +65,7 @@ impl<'a> Call<'a> {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             again,
+            timeout: None,
             limit: Limit::Whole(usize::MAX),
         }
     }
@@ -90,6 +93,12 @@ impl<'a> Call<'a> {
     /// Sending it twice does no harm, although it is no `PUT`.
     pub(super) fn again(mut self) -> Self {
         self.again = true;
+        self
+    }
+
+    /// Its answer may take at least so long.
+    pub(super) fn patiently(mut self, least: Duration) -> Self {
+        self.timeout = Some(least);
         self
     }
 
@@ -270,7 +279,10 @@ impl S3Service {
         self.client
             .request(call.method.clone(), url)
             .headers(headers)
-            .timeout(self.timeout)
+            .timeout(
+                call.timeout
+                    .map_or(self.timeout, |least| least.max(self.timeout)),
+            )
             .body(call.body.clone())
             .build()
             .map_err(|_| not_made())

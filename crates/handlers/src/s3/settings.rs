@@ -3,7 +3,7 @@
 use reqwest::Url;
 use secrecy::SecretString;
 
-use super::{key::Buckets, sign::Key, types::Types};
+use super::{key::Buckets, sign::Signer, types::Types};
 use crate::{
     description::{S3Table, Setting},
     http::scrub::Scrubber,
@@ -39,7 +39,7 @@ pub(super) struct Ready {
     /// Where agents reach it.
     pub(super) public: Origin,
     pub(super) style: Style,
-    pub(super) key: Key,
+    pub(super) key: Signer,
     pub(super) buckets: Buckets,
     pub(super) types: Types,
     /// In bytes.
@@ -183,27 +183,17 @@ impl Ready {
         let types = given(&table.types).unwrap_or_default();
         let types = Types::read(&types).map_err(|reason| named(&table.types, &reason))?;
 
-        if !is_word(&access_key) {
-            return Err(format!(
-                "`{}` holds characters that no access key has",
-                table.access_key_variable
-            ));
-        }
-        let is_header = |text: &str| http::HeaderValue::try_from(text).is_ok();
-        if let (Some(token), Some(name)) = (&session_token, &table.session_token_variable)
-            && !is_header(token)
-        {
-            return Err(format!("`{name}` holds characters that no header may"));
-        }
+        check_keys(table, &access_key, session_token.as_deref())?;
         let mut scrubber = Scrubber::default();
-        for secret in [Some(&access_key), Some(&secret_key), session_token.as_ref()] {
-            secret.into_iter().for_each(|secret| scrubber.add(secret));
+        let secrets = [Some(&access_key), Some(&secret_key), session_token.as_ref()];
+        for secret in secrets.into_iter().flatten() {
+            scrubber.add(secret);
         }
         Ok(Self {
             public: public.unwrap_or_else(|| origin.clone()),
             origin,
             style,
-            key: Key {
+            key: Signer {
                 access_key,
                 secret_key: SecretString::from(secret_key),
                 session_token: session_token.map(SecretString::from),
@@ -222,6 +212,26 @@ impl Ready {
     pub(super) fn is_as(&self, other: &Self) -> bool {
         self.made_of == other.made_of
     }
+}
+
+/// Whether the keys can be sent.
+fn check_keys(
+    table: &S3Table,
+    access_key: &str,
+    session_token: Option<&str>,
+) -> Result<(), String> {
+    if !is_word(access_key) {
+        return Err(format!(
+            "`{}` holds characters that no access key has",
+            table.access_key_variable
+        ));
+    }
+    if let (Some(token), Some(name)) = (session_token, &table.session_token_variable)
+        && http::HeaderValue::try_from(token).is_err()
+    {
+        return Err(format!("`{name}` holds characters that no header may"));
+    }
+    Ok(())
 }
 
 /// A setting by the name under which people find it.

@@ -14,7 +14,7 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// Who signs.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct Signer {
     /// It names the secret, and stands in URLs.
     pub(super) access_key: String,
     pub(super) secret_key: SecretString,
@@ -62,7 +62,7 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, bytes))
 }
 
-impl Key {
+impl Signer {
     /// Adds what proves that a request is ours. All of `headers` are signed, and the body by
     /// its SHA-256; the server refuses any other.
     ///
@@ -195,8 +195,8 @@ mod tests {
 
     /// The examples of AWS's own documentation ("Signature Calculations for the
     /// Authorization Header", "Authenticating Requests: Using Query Parameters").
-    fn documented() -> Key {
-        Key {
+    fn documented() -> Signer {
+        Signer {
             access_key: "AKIAIOSFODNN7EXAMPLE".to_owned(),
             secret_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
             session_token: None,
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn temporary_credentials_go_with_their_token() {
-        let key = Key {
+        let key = Signer {
             session_token: Some("a/token+=".into()),
             ..documented()
         };

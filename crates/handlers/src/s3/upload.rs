@@ -5,7 +5,7 @@
 //! object is there: a small one is sent when all is known, a large one is put together on the
 //! server at the end, and if anything is wrong its parts are thrown away there.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use authz::AgentId;
 use aws_lc_rs::digest::{self, SHA256};
@@ -25,6 +25,9 @@ const PART: u64 = 8 << 20;
 
 /// All metadata of an object, in bytes, names and values.
 const MOST_METADATA: usize = 2048;
+
+/// A server may take minutes to put a large object together.
+const COMPLETING: Duration = Duration::from_mins(5);
 
 /// No server's name for an upload is longer.
 const LONGEST_ID: usize = 2048;
@@ -232,7 +235,7 @@ impl S3Service {
             .try_acquire()
             .map_err(|_| HandlerError::TooMany {
                 service: self.name.to_string(),
-                retry_after: Some(std::time::Duration::from_secs(10)),
+                retry_after: Some(Duration::from_secs(10)),
             })?;
         // What is not what it is said to be begins nothing.
         let first = intake.part(PART).await?;
@@ -328,7 +331,8 @@ impl S3Service {
         let mut call = Call::new(Method::POST, Some(&object.bucket), &object.full)
             .query("uploadId", id)
             .body(list.into())
-            .again();
+            .again()
+            .patiently(COMPLETING);
         if !announced.overwrite {
             call = call.header(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
         }
