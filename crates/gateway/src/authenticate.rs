@@ -22,8 +22,10 @@ use std::{
 };
 
 use authz::{AgentId, AgentRef, Clock, Risk, Timestamp};
+use bytes::Bytes;
 use contract::facts::CredentialQuery;
 use http::{HeaderMap, HeaderName, Request, Response, header};
+use http_body_util::BodyExt;
 use moka::future::Cache;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -44,6 +46,11 @@ const MAX_CREDENTIALS: u64 = 100_000;
 
 /// A body that ends so soon after the headers came with them: asking again would only cost.
 const PROMPT: Duration = Duration::from_millis(100);
+
+/// Of a request that is refused, the body is read on up to so much and for so long: else the
+/// connection ends with the answer, and who comes again on it with a token is cut off.
+const REST_BYTES: usize = 64 * 1024;
+const REST_TIME: Duration = Duration::from_secs(1);
 
 pub(crate) const X_AGENT_ID: HeaderName = HeaderName::from_static("x-agent-id");
 pub(crate) const X_MCP_KEY: HeaderName = HeaderName::from_static("x-mcp-key");
@@ -530,7 +537,7 @@ where
         + Send
         + 'static,
     S::Future: Send,
-    B: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
     type Response = Response<Body>;
     type Error = Refusal;
@@ -549,9 +556,29 @@ where
             // Without a peer there is no telling: the server always gives one.
             let peer = *http.extensions().get::<Peer>().ok_or(Refusal::Internal)?;
             let door = Resource::of(http.uri().path());
-            let caller = authenticator.caller(http.headers(), peer, door).await?;
-            inner.call(AgentRequest { caller, http }).await
+            match authenticator.caller(http.headers(), peer, door).await {
+                Ok(caller) => inner.call(AgentRequest { caller, http }).await,
+                Err(refusal) => {
+                    // Who expects a `100 Continue` has not begun to send.
+                    if !http.headers().contains_key(header::EXPECT) {
+                        let _ = tokio::time::timeout(REST_TIME, rest(http.into_body())).await;
+                    }
+                    Err(refusal)
+                }
+            }
         })
+    }
+}
+
+/// Reads the rest of a body, and throws it away.
+async fn rest<B: http_body::Body<Data = Bytes> + Unpin>(mut body: B) {
+    let mut left = REST_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(bytes) {
+            Some(less) => left = less,
+            None => return,
+        }
     }
 }
 

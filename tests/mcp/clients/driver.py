@@ -115,14 +115,17 @@ async def connect(stack, kind, target):
     return session, started.protocolVersion
 
 
-async def main():
+def leaves(error):
+    """What is at the bottom of groups of errors: the rest was cancelled because of it."""
+    inner = getattr(error, "exceptions", None)
+    return [leaf for each in inner for leaf in leaves(each)] if inner else [error]
+
+
+async def main(connected):
     kind, *target = sys.argv[1:]
     async with AsyncExitStack() as stack:
-        try:
-            client, version = await connect(stack, kind, target)
-        except BaseException as error:
-            say({"id": 0, "error": {"message": f"{type(error).__name__}: {error}"}})
-            raise
+        client, version = await connect(stack, kind, target)
+        connected.append(version)
         say({"id": 0, "result": {"version": version}})
         underway = {}
 
@@ -148,8 +151,7 @@ async def main():
                     options["progress_callback"] = lambda *said: progress(told, *said)
                 return await client.call_tool(told["name"], given, **options)
             if do == "oauth":
-                tokens, client = KEPT["tokens"], KEPT["client"]
-                return {"asked": KEPT["asked"], "scope": tokens.scope, "client": client.client_id}
+                return {"asked": KEPT["asked"], "scope": KEPT["tokens"].scope, "client": KEPT["client"].client_id}
             if do == "cancel":
                 underway[told["of"]].cancel()
                 return None
@@ -180,4 +182,11 @@ async def main():
             task.cancel()
 
 
-asyncio.run(main())
+CONNECTED = []
+try:
+    asyncio.run(main(CONNECTED))
+except BaseException as error:
+    if not CONNECTED:
+        why = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves(error))
+        say({"id": 0, "error": {"message": why}})
+    raise
