@@ -352,6 +352,10 @@ fn method_not_allowed() -> Vec<u16> {
 /// One argument.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key of its own, as people write it"
+)]
 pub(crate) struct Argument {
     /// Its name, here and there.
     pub(crate) name: String,

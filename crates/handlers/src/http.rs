@@ -114,12 +114,12 @@ struct HttpCommand {
     answer: AnswerShape,
     constants: Map<String, Value>,
     redaction: Redaction,
-    limits: Limits,
+    bounds: Bounds,
 }
 
 /// What one command may take.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct Bounds {
     timeout: Duration,
     /// Longer answers are an error.
     answer_bytes: usize,
@@ -422,7 +422,7 @@ impl HttpCommand {
             answer: command.answer.clone(),
             constants,
             redaction: description.redaction(command),
-            limits: Limits {
+            bounds: Bounds {
                 timeout: command.timeout_ms.map_or(timeout, Duration::from_millis),
                 answer_bytes: command
                     .max_answer_bytes

@@ -60,7 +60,7 @@ impl Exchange<'_> {
             match &next {
                 Some(next)
                     if (items.len() as u64) < wanted
-                        && bytes < self.command.limits.answer_bytes =>
+                        && bytes < self.command.bounds.answer_bytes =>
                 {
                     position = next.clone();
                 }
@@ -74,7 +74,7 @@ impl Exchange<'_> {
             };
             (pages.next_name(), value)
         });
-        let limit = self.command.limits.result_bytes;
+        let limit = self.command.bounds.result_bytes;
         Ok(self
             .command
             .list(items, next, arguments, &self.scrubber(), limit))

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
 use super::{
-    Given, HttpCommand, HttpService, Limits, Ready, answer::walk, credential::TokenError,
+    Bounds, Given, HttpCommand, HttpService, Ready, answer::walk, credential::TokenError,
     failure::retry_after, request::Prepared, scrub::Scrubber,
 };
 use crate::{
@@ -67,7 +67,7 @@ impl<'a> Exchange<'a> {
             return self.pages(pages).await;
         }
         let (_, body) = self.fetch(&[]).await?;
-        let limit = self.command.limits.result_bytes;
+        let limit = self.command.bounds.result_bytes;
         self.command
             .answer(&body, self.given.arguments, &self.scrubber(), limit)
             .map_err(|reason| self.not_understood(&reason))
@@ -125,7 +125,7 @@ impl<'a> Exchange<'a> {
             response = self.send(fallback, page).await?;
         }
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = self.service.body(response, self.command.limits).await?;
+        let body = self.service.body(response, self.command.bounds).await?;
         // A service that finds a value wrong likes to repeat it.
         let secrets = || {
             self.scrubber()
@@ -210,9 +210,9 @@ impl<'a> Exchange<'a> {
                 }
                 // What it said before tells more than that it says nothing now.
                 Err(error) => {
-                    let limits = self.command.limits;
+                    let bounds = self.command.bounds;
                     return answer.ok_or_else(|| {
-                        service.transport(&error, &self.scrubber(), limits.timeout)
+                        service.transport(&error, &self.scrubber(), bounds.timeout)
                     });
                 }
             };
@@ -229,7 +229,7 @@ impl<'a> Exchange<'a> {
             .client
             .request(prepared.method.clone(), prepared.url.clone())
             .headers(prepared.headers.clone())
-            .timeout(self.command.limits.timeout);
+            .timeout(self.command.bounds.timeout);
         if let Some(body) = &prepared.body {
             builder = builder.body(body.clone());
         }
@@ -296,9 +296,9 @@ impl HttpService {
     async fn body(
         &self,
         mut response: reqwest::Response,
-        limits: Limits,
+        bounds: Bounds,
     ) -> Result<Vec<u8>, HandlerError> {
-        let limit = limits.answer_bytes;
+        let limit = bounds.answer_bytes;
         let too_long = || {
             self.failed(format!(
                 "its answer is longer than {limit} bytes; ask for less"
@@ -320,7 +320,7 @@ impl HttpService {
                 Ok(Some(chunk)) if body.len() + chunk.len() > limit => return Err(too_long()),
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body),
-                Err(error) if error.is_timeout() => return Err(self.timed_out(limits.timeout)),
+                Err(error) if error.is_timeout() => return Err(self.timed_out(bounds.timeout)),
                 Err(_) => {
                     return Err(HandlerError::Broken {
                         service: self.name.to_string(),

@@ -38,10 +38,8 @@ impl Answer {
 const TAKEN: [&str; 4] = ["operation", "count", "truncated", "result"];
 
 pub(super) fn answer(document: &Document, operation: Operation<'_>) -> Result<Answer, String> {
-    let mut kinds: Vec<String> = Vec::new();
+    let mut content = Content::default();
     let (mut good, mut elsewhere) = (false, false);
-    let mut json: Option<Option<&Value>> = None;
-    let mut is_text = false;
     let mut fallback = None;
     for (status, response) in members(operation.value.get("responses")) {
         let Ok(response) = document.follow(response) else {
@@ -53,70 +51,67 @@ pub(super) fn answer(document: &Document, operation: Operation<'_>) -> Result<An
         if status.starts_with('3') && status != "304" {
             elsewhere = true;
         }
-        if !status.starts_with('2') {
-            continue;
+        if status.starts_with('2') {
+            good = true;
+            content.add(operation.method, response);
         }
-        good = true;
-        take(
-            operation.method,
-            response,
-            &mut json,
-            &mut is_text,
-            &mut kinds,
-        );
     }
     if !good && let Some(response) = fallback {
         good = true;
-        take(
-            operation.method,
-            response,
-            &mut json,
-            &mut is_text,
-            &mut kinds,
-        );
+        content.add(operation.method, response);
     }
     if !good && elsewhere {
         return Err("answers with a redirect, which is not followed".to_owned());
     }
-    match json {
-        Some(Some(schema)) => Ok(shape(document, operation, schema)),
-        Some(None) => Ok(Answer::Any),
-        None if is_text => Ok(Answer::Text),
-        None if kinds.is_empty() => Ok(Answer::Any),
-        None => {
-            kinds.sort();
-            kinds.dedup();
-            Err(format!(
-                "answers with {}, neither JSON nor text",
-                line(&kinds.join(" or "), 80)
-            ))
-        }
+    if let Some(media) = content.json {
+        let schema = media.get("schema");
+        return Ok(schema.map_or(Answer::Any, |schema| shape(document, operation, schema)));
     }
+    if content.text {
+        return Ok(Answer::Text);
+    }
+    let mut others = content.others;
+    if others.is_empty() {
+        return Ok(Answer::Any);
+    }
+    others.sort();
+    others.dedup();
+    Err(format!(
+        "answers with {}, neither JSON nor text",
+        line(&others.join(" or "), 80)
+    ))
 }
 
-fn take<'a>(
-    method: &str,
-    response: &'a Value,
-    json: &mut Option<Option<&'a Value>>,
-    is_text: &mut bool,
-    kinds: &mut Vec<String>,
-) {
-    for (kind, media) in members(response.get("content")) {
-        let kind = kind
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
-        if kind == "application/json" || kind.ends_with("+json") || kind == "*/*" {
-            json.get_or_insert(media.get("schema"));
-        } else if kind == "text/html" && method != "GET" {
-            // A web page is taken for a failure; a version, say, is often called one.
-            kinds.push(kind);
-        } else if kind.starts_with("text/") || kind.ends_with("/xml") || kind.ends_with("/yaml") {
-            *is_text = true;
-        } else {
-            kinds.push(kind);
+/// As what good answers come.
+#[derive(Default)]
+struct Content<'a> {
+    /// What is said of the first that is JSON.
+    json: Option<&'a Value>,
+    text: bool,
+    /// Other types.
+    others: Vec<String>,
+}
+
+impl<'a> Content<'a> {
+    fn add(&mut self, method: &str, response: &'a Value) {
+        for (kind, media) in members(response.get("content")) {
+            let kind = kind
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_ascii_lowercase();
+            if kind == "application/json" || kind.ends_with("+json") || kind == "*/*" {
+                self.json.get_or_insert(media);
+            } else if kind == "text/html" && method != "GET" {
+                // A web page is taken for a failure; a version, say, is often called one.
+                self.others.push(kind);
+            } else if kind.starts_with("text/") || kind.ends_with("/xml") || kind.ends_with("/yaml")
+            {
+                self.text = true;
+            } else {
+                self.others.push(kind);
+            }
         }
     }
 }

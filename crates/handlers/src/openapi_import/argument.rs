@@ -1,6 +1,6 @@
 //! Arguments: parameters and properties of bodies, as a description has them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use serde_json::{Map, Value, json};
 
@@ -444,9 +444,7 @@ fn finish_description(argument: &mut Argument, schema: &Value) {
     };
     let mentioned = argument.description.to_lowercase().contains("default");
     if !default.is_empty() && !mentioned {
-        argument
-            .description
-            .push_str(&format!(" (default: {default})"));
+        let _ = write!(argument.description, " (default: {default})");
     }
     if argument.description.is_empty() {
         argument.description.push_str("As the service has it");

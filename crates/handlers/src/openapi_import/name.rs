@@ -439,7 +439,7 @@ pub(super) fn argument(wire: &str, place: &str, taken: &BTreeSet<String>) -> Str
     let candidates = [name.to_owned(), format!("{place}_{name}")];
     candidates
         .into_iter()
-        .chain((2..).map(|number| format!("{name}_{number}")))
+        .chain((2..10_000).map(|number| format!("{name}_{number}")))
         .find(free)
         .unwrap_or_default()
 }

@@ -1,9 +1,9 @@
 //! Operations: one of the document becomes one command, or is left out with a reason.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use authz::Risk;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     Notes,
@@ -89,83 +89,22 @@ impl Draft {
         let label = operation.label();
         let parameters = parameters(document, operation)?;
         let path = path(operation.path, &parameters)?;
-        let mut arguments: Vec<Argument> = Vec::new();
-        let mut taken = BTreeSet::new();
+        let mut gathered = Gathered::default();
         for parameter in &parameters {
-            let made = parameter_argument(document, parameter, &taken, &label, notes)?;
+            let made = parameter_argument(document, parameter, &gathered.taken, &label, notes)?;
             if let Some(argument) = made {
-                taken.insert(argument.name.replace('-', "_"));
-                arguments.push(argument);
+                gathered.add(argument);
             }
         }
-        let mut request = format!("{} ", operation.method);
-        for piece in path {
-            match piece {
-                PathPiece::Text(text) => request.push_str(text),
-                PathPiece::Parameter { wire, several } => {
-                    let argument = arguments
-                        .iter()
-                        .find(|argument| argument.place == In::Path && argument.wire == wire)
-                        .ok_or_else(|| {
-                            "has a path with parameters that are not described".to_owned()
-                        })?;
-                    let plus = if several { "+" } else { "" };
-                    request.push_str(&format!("{{{plus}{}}}", argument.name));
-                }
-            }
-        }
-        let (mut form, mut whole_body, mut at_least_one) = (false, None, Vec::new());
-        match body(document, operation)? {
-            Body::None => {}
-            Body::Properties {
-                properties,
-                required,
-                at_least_one: sets,
-                form: is_form,
-            } => {
-                form = is_form;
-                let mut named = Map::new();
-                for (wire, schema) in properties {
-                    let argument = property_argument(
-                        document,
-                        wire,
-                        schema,
-                        required.contains(&wire.as_str()),
-                        &taken,
-                        &label,
-                        notes,
-                    );
-                    taken.insert(argument.name.replace('-', "_"));
-                    named.insert(wire.clone(), json!(argument.name));
-                    arguments.push(argument);
-                }
-                for set in sets {
-                    let set: Option<Vec<String>> = set
-                        .iter()
-                        .map(|wire| Some(named.get(wire)?.as_str()?.to_owned()))
-                        .collect();
-                    at_least_one.extend(set.filter(|set| !set.is_empty()));
-                }
-            }
-            Body::Whole {
-                schema,
-                required,
-                form: is_form,
-            } => {
-                form = is_form;
-                let argument = property_argument(
-                    document,
-                    &"body".to_owned(),
-                    schema,
-                    required,
-                    &taken,
-                    &label,
-                    notes,
-                );
-                whole_body = Some(argument.name.clone());
-                arguments.push(argument);
-            }
-        }
+        let request = request(operation.method, &path, &gathered.arguments)?;
+        gathered.add_body(document, operation, &label, notes)?;
+        let Gathered {
+            mut arguments,
+            form,
+            whole_body,
+            at_least_one,
+            ..
+        } = gathered;
         let answer = answer(document, operation)?;
         let (pages, answer) = pages(document, operation, &mut arguments, answer);
         // Required ones first: others may not stand between them by position.
@@ -220,6 +159,99 @@ impl Draft {
     pub(super) fn takes_key(&self) -> bool {
         self.arguments.iter().any(Argument::is_key)
     }
+}
+
+/// The arguments of a command, and what its body says of them.
+#[derive(Default)]
+struct Gathered {
+    arguments: Vec<Argument>,
+    /// Their names, `-` as `_`.
+    taken: BTreeSet<String>,
+    form: bool,
+    whole_body: Option<String>,
+    at_least_one: Vec<Vec<String>>,
+}
+
+impl Gathered {
+    fn add(&mut self, argument: Argument) {
+        self.taken.insert(argument.name.replace('-', "_"));
+        self.arguments.push(argument);
+    }
+
+    fn add_body(
+        &mut self,
+        document: &Document,
+        operation: Operation<'_>,
+        label: &str,
+        notes: &mut Notes,
+    ) -> Result<(), String> {
+        match body(document, operation)? {
+            Body::None => {}
+            Body::Properties {
+                properties,
+                required,
+                at_least_one,
+                form,
+            } => {
+                self.form = form;
+                let mut by_wire = BTreeMap::new();
+                for (wire, schema) in properties {
+                    let needed = required.contains(&wire.as_str());
+                    let argument = property_argument(
+                        document,
+                        wire,
+                        schema,
+                        needed,
+                        &self.taken,
+                        label,
+                        notes,
+                    );
+                    by_wire.insert(wire, argument.name.clone());
+                    self.add(argument);
+                }
+                for set in at_least_one {
+                    let set: Option<Vec<String>> =
+                        set.iter().map(|wire| by_wire.get(wire).cloned()).collect();
+                    self.at_least_one.extend(set.filter(|set| !set.is_empty()));
+                }
+            }
+            Body::Whole {
+                schema,
+                required,
+                form,
+            } => {
+                self.form = form;
+                let wire = "body".to_owned();
+                let argument =
+                    property_argument(document, &wire, schema, required, &self.taken, label, notes);
+                self.whole_body = Some(argument.name.clone());
+                self.add(argument);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `GET /servers/{uuid}`, with the names of arguments.
+fn request(method: &str, path: &[PathPiece<'_>], arguments: &[Argument]) -> Result<String, String> {
+    let mut request = format!("{method} ");
+    for piece in path {
+        match piece {
+            PathPiece::Text(text) => request.push_str(text),
+            PathPiece::Parameter { wire, several } => {
+                let argument = arguments
+                    .iter()
+                    .find(|argument| argument.place == In::Path && argument.wire == *wire)
+                    .ok_or_else(|| {
+                        "has a path with parameters that are not described".to_owned()
+                    })?;
+                request.push_str(if *several { "{+" } else { "{" });
+                request.push_str(&argument.name);
+                request.push('}');
+            }
+        }
+    }
+    Ok(request)
 }
 
 /// The parameters of an operation, those of its path among them.

@@ -116,12 +116,11 @@ fn made(schema: &Value, depth: usize) -> Option<Value> {
         }
         Some("integer" | "number") => number(schema),
         Some("boolean") => Some(json!(true)),
-        Some(_) => text(schema),
         None if schema.contains_key("properties") => object(schema, depth),
         None if schema.contains_key("items") => {
             Some(json!([made(schema.get("items")?, depth + 1)?]))
         }
-        None => text(schema),
+        _ => text(schema),
     }
 }
 

@@ -18,6 +18,7 @@ const LONGEST_PATTERN: usize = 512;
 
 /// What was cut off a schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "any of them may be so")]
 pub(super) struct Cut {
     pub(super) cycle: bool,
     pub(super) size: bool,

@@ -44,8 +44,8 @@ impl Imported {
         }
     }
 
-    /// Sends every command but for those `beside` twice, with what it needs and, unless it is
-    /// among `either`, with all that it takes; to Prism servers that know `at_once` paths of
+    /// Sends every command but for those `beside`, with what it needs and, if that is more and
+    /// it is not among `either`, with all that it takes; to Prism servers that know `at_once` paths of
     /// the document each. Also the commands for which no values were found.
     pub(crate) async fn sent(
         &self,
@@ -100,7 +100,10 @@ impl Imported {
                 if needed.is_none() {
                     without.push(command.name.clone());
                 }
-                let everything = everything(&command.arguments).filter(|_| !either.contains(&name));
+                let keys = |arguments: &Value| arguments.as_object().map(Map::len);
+                let everything = everything(&command.arguments)
+                    .filter(|_| !either.contains(&name))
+                    .filter(|all| needed.as_ref().and_then(keys) != keys(all));
                 for mut arguments in needed.into_iter().chain(everything) {
                     // Prism knows no parameter of several segments.
                     let several = line
