@@ -433,7 +433,7 @@ impl Gateway {
                 .await;
             let mut denied = match tried {
                 Ok((decision, answer)) => {
-                    return Ok(self.success(&key, decision, answer, began.elapsed()));
+                    return Ok(self.success(&key, decision, &answer, began.elapsed()));
                 }
                 Err(Refusal::Denied(denied)) => denied,
                 Err(refusal) => return Err(refusal),
@@ -464,7 +464,7 @@ impl Gateway {
         &self,
         key: &CommandKey,
         decision: DecisionId,
-        answer: Answer,
+        answer: &Answer,
         took: Duration,
     ) -> Value {
         let mut metadata = json!({

@@ -78,7 +78,9 @@ impl Gateway {
                 let content = content(body, length, hand);
                 self.carry_out_with(caller, command, reason, Some(content))
                     .await
-                    .map(|(decision, answer)| self.success(&key, decision, answer, began.elapsed()))
+                    .map(|(decision, answer)| {
+                        self.success(&key, decision, &answer, began.elapsed())
+                    })
             }
             Err(refusal) => {
                 tracing::info!(agent.id = %caller.held.principal.agent().id, reason = %refusal, "not a command");
