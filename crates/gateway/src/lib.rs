@@ -470,7 +470,7 @@ impl Gateway {
                 .await;
             let mut denied = match tried {
                 Ok((decision, answer)) => {
-                    return Ok(self.success(&key, decision, answer, database, began.elapsed()));
+                    return Ok(self.success(&key, decision, &answer, database, began.elapsed()));
                 }
                 Err(Refusal::Denied(denied)) => denied,
                 Err(refusal) => return Err(refusal),
@@ -501,7 +501,7 @@ impl Gateway {
         &self,
         key: &CommandKey,
         decision: DecisionId,
-        answer: Answer,
+        answer: &Answer,
         database: Option<String>,
         took: Duration,
     ) -> Value {

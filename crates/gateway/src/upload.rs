@@ -79,7 +79,7 @@ impl Gateway {
                 self.carry_out_with(caller, command, reason, Some(content))
                     .await
                     .map(|(decision, answer)| {
-                        self.success(&key, decision, answer, None, began.elapsed())
+                        self.success(&key, decision, &answer, None, began.elapsed())
                     })
             }
             Err(refusal) => {

@@ -329,7 +329,7 @@ async fn an_upload_that_cannot_be_put_together_failed() {
 
     // It was put together, but the answer was lost: the next attempt knows of no upload any
     // more, and the object that is there is ours.
-    let digests = [&bytes[..8 << 20], &bytes[8 << 20..]].map(|part| Md5::digest(part));
+    let digests = [&bytes[..8 << 20], &bytes[8 << 20..]].map(Md5::digest);
     let etag = hex::encode(Md5::digest(digests.concat()));
     let there = answer("200 OK", &format!("etag: \"{etag}-2\"\r\n"), "");
     let lost = answer("404 Not Found", "", &error("NoSuchUpload", ""));
