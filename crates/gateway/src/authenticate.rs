@@ -34,6 +34,7 @@ use subtle::ConstantTimeEq;
 use tower::{Layer, Service};
 
 use crate::{
+    StartError,
     answer::Body,
     facts::{FactsCache, FactsError, Generation, Held, Monotonic},
     oauth::{self, OAuth, Resource, Token},
@@ -170,13 +171,14 @@ impl Authenticator {
         facts: Arc<FactsCache>,
         clock: Clock,
         config: &crate::Config,
-    ) -> Result<Self, issuer::Invalid> {
+    ) -> Result<Self, StartError> {
+        let oauth = config.mcp.oauth.clone().map(OAuth::new).transpose();
         Ok(Self {
             orchestrator,
             facts,
             clock,
             max_staleness: config.max_staleness,
-            oauth: config.mcp.oauth.clone().map(OAuth::new).transpose()?,
+            oauth: oauth.map_err(|error| StartError::Config(error.to_string()))?,
             gateway_token: config.gateway_token.as_ref().map(digest),
             trust_agent_header: config.trust_agent_header,
             credentials: Cache::new(MAX_CREDENTIALS),

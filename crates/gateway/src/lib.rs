@@ -310,8 +310,7 @@ impl Gateway {
             Arc::clone(&facts),
             clock.clone(),
             &config,
-        )
-        .map_err(|error| StartError::Config(error.to_string()))?;
+        )?;
         let authorizer = Authorizer {
             orchestrator: orchestrator.clone(),
             facts,

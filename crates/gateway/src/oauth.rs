@@ -7,7 +7,7 @@
 //! do is what policy says of it, as ever; the token's scopes can only make that less. The
 //! token ends here: nothing of it goes on to a service.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc, time::Duration};
 
 use authz::{AgentRef, Risk, ServiceName, Timestamp};
 use http::{HeaderValue, Method};
@@ -348,7 +348,8 @@ impl OAuth {
         };
         let mut challenge = "Bearer realm=\"cedargate\"".to_owned();
         let mut parameter = |name: &str, value: &str| {
-            challenge.push_str(&format!(", {name}=\"{value}\""));
+            // Into a text nothing fails.
+            let _ = write!(challenge, ", {name}=\"{value}\"");
         };
         if let Some(error) = error {
             parameter("error", error);

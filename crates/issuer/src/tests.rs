@@ -1,3 +1,9 @@
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    reason = "tables of cases, whose claims are written where they are used"
+)]
+
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
@@ -37,6 +43,7 @@ fn pair(kid: &str) -> (EncodingKey, Jwk) {
     (key, public)
 }
 
+type Answer = Box<dyn Fn() -> Response + Send>;
 type Script = Box<dyn Fn(&str) -> Option<Response> + Send>;
 
 /// An issuer over HTTP that answers as a test tells it.
@@ -422,7 +429,6 @@ async fn an_issuer_that_talks_nonsense_is_out_of_reach() {
         let chunks = (0..100).map(move |_| chunk());
         Body::from_stream(futures_util::stream::iter(chunks)).into_response()
     };
-    type Answer = Box<dyn Fn() -> Response + Send>;
     let cases: Vec<(&str, &str, Answer, &str)> = vec![
         (
             "another one's description",

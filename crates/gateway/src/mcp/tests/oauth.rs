@@ -1,4 +1,8 @@
 //! Clients that come with an access token.
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "claims are written where they are used"
+)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
