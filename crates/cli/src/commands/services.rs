@@ -4,7 +4,7 @@
 mod import;
 mod trial;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use authz::{CommandKey, ServiceName, typed};
 use contract::{
