@@ -305,7 +305,8 @@ fn a_command_is_tried_for_good() {
         "services/tickets.toml",
     ];
     assert_eq!(code(&cedargate(folder.path(), &[], &import)), 0);
-    let url = format!("http://{address}");
+    // A file does not say where its service is: the server in it is only a path.
+    let url = format!("http://{address}/v3");
     let without = [
         ("CEDARGATE_SERVICES", "services"),
         ("TICKETS_API_URL", &url),
