@@ -30,6 +30,7 @@ mod server;
 mod service;
 mod sessions;
 mod shadow;
+mod sight;
 mod status;
 mod waiting;
 mod zones;
@@ -74,6 +75,7 @@ use crate::{
     routes::Route,
     service::{RequestId, millis},
     sessions::Sessions,
+    sight::{Sight, Sights},
     waiting::Patience,
     zones::Zones,
 };
@@ -177,6 +179,7 @@ pub(crate) struct Gateway {
     /// Places for those who wait for people, so that they leave room for commands.
     waits: Arc<Semaphore>,
     mcp: mcp::Door,
+    sights: Sights,
     under_way: TaskTracker,
     started: Instant,
 }
@@ -309,6 +312,7 @@ impl Gateway {
             places: places(config.max_concurrent),
             waits: places(config.max_concurrent.div_ceil(WAITING_PART)),
             mcp: mcp::Door::new(&config.mcp),
+            sights: Sights::new(),
             config,
             catalog,
             clock,
@@ -502,14 +506,19 @@ impl Gateway {
         }
     }
 
-    fn listing<'a>(&'a self, caller: &'a Caller) -> Result<Listing<'a>, Refusal> {
+    fn listing(&self, caller: &Caller) -> Result<Listing<'_>, Refusal> {
         Ok(Listing {
             catalog: &self.catalog,
-            policies: self.policies.current().ok_or(Refusal::NoPolicySet)?,
-            zones: self.zones.current().ok_or(Refusal::NoZones)?,
-            principal: &caller.held.principal,
+            sight: self.sight(caller)?,
             now: self.clock.now(),
         })
+    }
+
+    /// What a caller may see.
+    fn sight(&self, caller: &Caller) -> Result<Arc<Sight>, Refusal> {
+        let policies = self.policies.current().ok_or(Refusal::NoPolicySet)?;
+        let zones = self.zones.current().ok_or(Refusal::NoZones)?;
+        Ok(self.sights.of(&policies, &zones, &caller.held.principal))
     }
 
     /// Takes a command on its journey in a task of its own: a client that hangs up does

@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 
-use authz::{Principal, Timestamp};
+use authz::Timestamp;
 use handlers::{
     Catalog,
     catalog::{CommandInfo, ServiceInfo},
 };
 use serde_json::{Map, Value, json};
 
-use crate::{answer::put, authorize::listed, policy::Active, zones};
+use crate::{answer::put, sight::Sight};
 
 /// One agent's view of the catalog.
 pub(crate) struct Listing<'a> {
     pub(crate) catalog: &'a Catalog,
-    pub(crate) policies: Arc<Active>,
-    pub(crate) zones: Arc<zones::Known>,
-    pub(crate) principal: &'a Principal,
+    pub(crate) sight: Arc<Sight>,
     pub(crate) now: Timestamp,
 }
 
@@ -29,12 +27,7 @@ struct Seen {
 
 impl Listing<'_> {
     fn seen(&self, service: Arc<ServiceInfo>) -> Option<Seen> {
-        let commands = listed(
-            (&self.policies, &self.zones),
-            self.principal,
-            &service.commands,
-            self.now,
-        );
+        let commands = self.sight.seen(&service.commands, self.now);
         // A service of which nothing may be seen does not exist for this agent.
         (!commands.is_empty() || service.commands.is_empty()).then_some(Seen { service, commands })
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::Stream;
 use handlers::{HandlerError, sse::Splitter};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -274,21 +275,22 @@ where
 
 /// A stream that stays open, until the agent may not have it any more.
 pub(crate) struct Watched<B> {
-    inner: B,
-    /// Ready when the agent may not.
-    revoked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Gives whole events in each frame, so that there is room for others between them.
+    inner: Looked<B>,
+    /// What is said besides; over when the agent may not have the stream.
+    news: Option<Pin<Box<dyn Stream<Item = Bytes> + Send>>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl<B> Watched<B> {
     pub(crate) fn new(
-        inner: B,
-        revoked: impl Future<Output = ()> + Send + 'static,
+        inner: Looked<B>,
+        news: impl Stream<Item = Bytes> + Send + 'static,
         place: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Self {
             inner,
-            revoked: Some(Box::pin(revoked)),
+            news: Some(Box::pin(news)),
             _place: place,
         }
     }
@@ -306,14 +308,17 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let pending = |revoked: &mut Pin<Box<dyn Future<Output = ()> + Send>>| {
-            revoked.as_mut().poll(context).is_pending()
+        let Some(news) = &mut this.news else {
+            return Poll::Ready(None);
         };
-        if this.revoked.as_mut().is_some_and(pending) {
-            return Pin::new(&mut this.inner).poll_frame(context);
+        match news.as_mut().poll_next(context) {
+            Poll::Pending => Pin::new(&mut this.inner).poll_frame(context),
+            Poll::Ready(Some(said)) => Poll::Ready(Some(Ok(Frame::data(said)))),
+            Poll::Ready(None) => {
+                this.news = None;
+                Poll::Ready(None)
+            }
         }
-        this.revoked = None;
-        Poll::Ready(None)
     }
 }
 
