@@ -1,24 +1,15 @@
 //! What MCP costs on its way through the gateway; run by `benches/mcp`.
 #![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     missing_docs,
     reason = "a bench prints figures, and ends where an answer is wrong"
 )]
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use cedargate_tests::{
-    Layout,
-    mcp::{Policies, World},
-};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
@@ -35,74 +26,40 @@ const TOOLS: usize = 500;
 /// Streams that stay open.
 const STREAMS: usize = 1_000;
 
-/// How long the answer to a call of `flood` is, in MiB.
-const FLOOD_MIB: f64 = 64.0;
-
-/// Every tenth tool is not to be seen.
-const RULES: &str = r#"
-@id("bench.destroyers-are-not-seen")
-forbid (principal is Agent, action == Action::"list", resource is Command)
-when { resource.risk >= 2 };
-"#;
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let seconds = std::env::var("BENCH_SECONDS").map_or(Ok(4), |text| text.parse())?;
-    let rounds: usize = std::env::var("BENCH_ROUNDS").map_or(Ok(3), |text| text.parse())?;
+    let number = |name: &str| -> anyhow::Result<u32> {
+        let text = std::env::var(name).with_context(|| format!("`{name}` is not set"))?;
+        Ok(text.parse()?)
+    };
+    let text = |name: &str| std::env::var(name).with_context(|| format!("`{name}` is not set"));
+    let (rounds, seconds) = (number("BENCH_ROUNDS")?, number("BENCH_SECONDS")?);
     let check = std::env::var_os("BENCH_CHECK").is_some();
-    let upstream_address = free_address()?;
-    let upstream = Helper::start(
-        env!("CARGO_BIN_EXE_bench-mcp-upstream"),
-        &[&upstream_address, &TOOLS.to_string()],
-    )?;
-    let proxy_address = free_address()?;
-    let proxy = Helper::start(
-        env!("CARGO_BIN_EXE_bench-proxy"),
-        &[&proxy_address, &upstream_address],
-    )?;
-    reachable(&upstream_address).await?;
-    reachable(&proxy_address).await?;
-
-    let folder = tempfile::tempdir()?;
-    let database = format!("sqlite://{}", folder.path().join("bench.db").display());
-    let world = World::start_in(
-        Layout::TwoProcesses,
-        &[(
-            "bench",
-            format!("url = \"http://{upstream_address}/mcp\"\nrisk = \"read\""),
-        )],
-        Policies::Ours(RULES),
-        &[("DATABASE_URL", &database), ("LOG_LEVEL", "info")],
-    )
-    .await?;
-    world.review("bench").await?;
-    let gateway = world.system.gateway.id().context("the gateway runs")?;
-    let address = world.system.gateway_url.trim_start_matches("http://");
-
     let through_proxy = Target {
-        name: "bare proxy",
-        address: proxy_address.clone(),
+        name: "the bare proxy",
+        address: text("BENCH_PROXY")?,
         path: "/mcp",
         token: None,
-        process: proxy.0.id(),
+        process: number("BENCH_PROXY_PID")?,
     };
     let through_gateway = Target {
         name: "Cedargate",
-        address: address.to_owned(),
+        address: text("BENCH_GATEWAY")?,
         path: "/mcp/bench",
-        token: Some(world.token.clone()),
-        process: gateway,
+        token: Some(text("BENCH_TOKEN")?),
+        process: number("BENCH_GATEWAY_PID")?,
     };
     let targets = [&through_proxy, &through_gateway];
-    let length = Duration::from_secs(seconds);
+    let length = Duration::from_secs(u64::from(seconds));
     let mut report = Report::default();
     println!(
-        "{TOOLS} tools, {CONNECTIONS} clients, {rounds} rounds of {seconds} s; CPU time of the process that forwards"
+        "CPU time of the process that forwards; {CONNECTIONS} clients, {rounds} rounds of {seconds} s\n  {:<36} {:>12} {:>12}",
+        "", "bare proxy", "Cedargate"
     );
 
     let call = Message::call("echo", &json!({"text": "hello"}));
     let [bare, ours] = compare(&targets, &call, length, rounds).await?;
-    report.ratio("CPU of a tools/call, of the bare proxy's", ours, bare, 1.3);
+    report.add("CPU of a call, of the bare proxy's", ours / bare, "", 1.3);
 
     let list = Message::new("tools/list", json!({}), None);
     let seen = one(&through_gateway, &list).await?;
@@ -110,69 +67,25 @@ async fn main() -> anyhow::Result<()> {
     let hidden = TOOLS / 10 - 1;
     ensure!(tools == TOOLS - hidden, "{tools} tools are seen");
     let [bare, ours] = compare(&targets, &list, length, rounds).await?;
-    report.extra("CPU of filtering a tools/list", ours, bare, 500.0);
+    report.add("CPU of filtering a list of 500", ours - bare, " µs", 500.0);
 
     let flood = Message::call("flood", &json!({}));
     let [bare, ours] = compare(&targets, &flood, length, rounds).await?;
-    println!(
-        "  {:<44} {:>9.1} µs {:>9.1} µs",
-        "(the same for each MiB)",
-        bare / FLOOD_MIB,
-        ours / FLOOD_MIB
-    );
-    report.ratio(
-        "CPU of a streamed body, of the bare proxy's",
-        ours,
-        bare,
+    report.add(
+        "CPU of a streamed body, of the proxy's",
+        ours / bare,
+        "",
         1.3,
     );
 
     let each = streams(&through_gateway).await?;
-    report.most("memory of an open stream, in KiB", each / 1024.0, 64.0);
+    report.add("memory of an open stream", each / 1024.0, " KiB", 64.0);
 
-    drop((upstream, proxy));
     if report.missed.is_empty() {
         println!("Every figure is within what is wanted.");
     } else {
         println!("Beyond what is wanted: {}.", report.missed.join("; "));
         ensure!(!check, "{} of the figures miss", report.missed.len());
-    }
-    Ok(())
-}
-
-/// A program of ours that ends with this one.
-struct Helper(Child);
-
-impl Helper {
-    fn start(program: &str, arguments: &[&str]) -> anyhow::Result<Self> {
-        let child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .spawn()?;
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_address() -> anyhow::Result<String> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    Ok(listener.local_addr()?.to_string())
-}
-
-async fn reachable(address: &str) -> anyhow::Result<()> {
-    let began = Instant::now();
-    while TcpStream::connect(address).await.is_err() {
-        ensure!(
-            began.elapsed() < Duration::from_secs(30),
-            "nothing listens on {address}"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
 }
@@ -324,7 +237,7 @@ async fn compare(
     targets: &[&Target; 2],
     message: &Message,
     length: Duration,
-    rounds: usize,
+    rounds: u32,
 ) -> anyhow::Result<[f64; 2]> {
     let mut used = [Duration::ZERO; 2];
     let mut counts = [0_u32; 2];
@@ -344,7 +257,7 @@ async fn compare(
         |name| format!("{} {name}", message.method),
     );
     println!(
-        "  {name:<44} {:>9.1} µs {:>9.1} µs   ({} and {} of them)",
+        "  {name:<36} {:>9.1} µs {:>9.1} µs   ({} and {} of them)",
         each(0),
         each(1),
         counts[0],
@@ -392,21 +305,9 @@ struct Report {
 impl Report {
     fn add(&mut self, what: &str, found: f64, unit: &str, wanted: f64) {
         let mark = if found <= wanted { "" } else { "   TOO MUCH" };
-        println!("{what:<46} {found:>9.2}{unit}   at most {wanted}{unit}{mark}");
+        println!("{what:<38} {found:>12.2}{unit}   wanted: at most {wanted}{unit}{mark}");
         if found > wanted {
             self.missed.push(what.to_owned());
         }
-    }
-
-    fn ratio(&mut self, what: &str, ours: f64, bare: f64, wanted: f64) {
-        self.add(what, ours / bare, "", wanted);
-    }
-
-    fn extra(&mut self, what: &str, ours: f64, bare: f64, wanted: f64) {
-        self.add(what, ours - bare, " µs", wanted);
-    }
-
-    fn most(&mut self, what: &str, found: f64, wanted: f64) {
-        self.add(what, found, "", wanted);
     }
 }

@@ -4,6 +4,7 @@ mod all;
 mod calls;
 mod http_rules;
 mod lists;
+mod news;
 mod streams;
 mod waits;
 

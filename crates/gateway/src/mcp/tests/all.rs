@@ -85,12 +85,11 @@ async fn either_era_connects_and_nothing_else_is_offered() {
             "{method}"
         );
     }
-    let get = all(House::request(
-        Method::GET,
-        &[("x-agent-id", BOT), ("accept", BOTH)],
-        "",
-    ));
-    assert_eq!(house.send(get).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    let delete = all(House::request(Method::DELETE, &[("x-agent-id", BOT)], ""));
+    assert_eq!(
+        house.send(delete).await.status,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
     let batch = post(&house, BOT, "[]").await;
     assert_eq!(
         (batch.status, batch.code()),
