@@ -42,6 +42,7 @@ mod escalated;
 mod expired;
 mod identity;
 mod killed;
+mod limits;
 mod mcp_bridge;
 mod mcp_bytes;
 mod mcp_clients;

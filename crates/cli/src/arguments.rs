@@ -154,6 +154,16 @@ pub enum Command {
         #[arg(default_value = "orchestrator")]
         plane: Plane,
     },
+    /// What is used of today's budgets, over all gateways
+    #[command(after_help = "Example: cedargate budgets --agent deploy-bot")]
+    Budgets {
+        /// Of one agent, by name or id
+        #[arg(long)]
+        agent: Option<AgentRef>,
+        /// Of one service
+        #[arg(long)]
+        service: Option<ServiceName>,
+    },
     /// What happened lately, in numbers: decisions, top refusals, waiting times
     Overview {
         /// How far back: 1h, 24h or 7d

@@ -4,6 +4,7 @@ mod agents;
 mod approvals;
 mod audit;
 mod bridge;
+mod budgets;
 mod configuration;
 mod connect;
 mod demo;
@@ -101,6 +102,10 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
             Plane::Orchestrator => orchestrator::openapi(),
             Plane::Gateway => gateway::openapi(),
         })?,
+        Command::Budgets { agent, service } => {
+            let context = Context::new(&global, environment)?;
+            budgets::run(&context, agent.as_ref(), service.as_ref()).await?;
+        }
         Command::Overview { range } => {
             overview::run(&Context::new(&global, environment)?, range).await?;
         }

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
+use handlers::limits::Pace;
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::limits_file::LimitsSource;
 
 pub use environment::Environment;
 pub(crate) use settings::distance;
@@ -101,6 +104,8 @@ pub struct Config {
     pub policies: PolicyPaths,
     /// The folder of the operator's own services.
     pub services: Option<PathBuf>,
+    /// Where limits come from, to read them again.
+    pub limits: LimitsSource,
     /// What both planes know, to recognise each other.
     pub control_token: Option<SecretString>,
     /// Of the gateway.
@@ -173,6 +178,7 @@ impl Config {
         }
         let gateway_token = settings.secret("gateway.token_file")?;
         separate(control_token.as_ref(), gateway_token.as_ref())?;
+        let limits = limits(settings)?;
         let gateway = gateway::Config {
             name: settings.required("gateway.name", gateway_name)?,
             listen: SocketAddr::new(host, settings.required("gateway.port", port)?),
@@ -195,6 +201,7 @@ impl Config {
             journal_file_bytes: settings.required("gateway.journal_file_bytes", |text| {
                 at_least_one(text).map(|n| n as u64)
             })?,
+            limits: limits.load()?,
             approvals_url: public_url
                 .clone()
                 .or_else(|| orchestrator_url.clone())
@@ -219,6 +226,7 @@ impl Config {
             },
             policies: policy_paths(settings)?,
             services: settings.services()?,
+            limits,
             control_token,
             gateway,
             orchestrator_url,
@@ -279,6 +287,33 @@ impl Config {
         }
     }
 }
+
+/// Where limits come from.
+fn limits(settings: &Settings) -> Result<LimitsSource, ConfigError> {
+    let count = settings.optional("gateway.rate_limit_max_requests", |text| {
+        text.parse::<u32>()
+            .ok()
+            .filter(|&count| count > 0)
+            .ok_or_else(|| "expected a whole number from 1".to_owned())
+    })?;
+    let window = settings.required("gateway.rate_limit_window_ms", |text| {
+        positive_millis(text)
+            .ok()
+            .filter(|window| *window <= LONGEST_WINDOW)
+            .ok_or_else(|| "expected milliseconds, from 1 to a day's".to_owned())
+    })?;
+    Ok(LimitsSource {
+        file: settings.path("gateway.limits")?,
+        each_agent: count.map(|calls| Pace {
+            calls,
+            window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+            burst: calls,
+        }),
+    })
+}
+
+/// Beyond it, a budget is what is meant.
+const LONGEST_WINDOW: Duration = Duration::from_hours(24);
 
 /// A shorter key could be guessed.
 const MIN_SECRETS_KEY_CHARS: usize = 32;

@@ -247,7 +247,7 @@ mod tests {
             gateway: "http://127.0.0.1:8100/".to_owned(),
             service: service.map(str::to_owned),
             program: "/usr/bin/cedargate".into(),
-            token_file: "/home/me/.config/cedargate/agent-token".into(),
+            token_file: "/srv/ana/.config/cedargate/agent-token".into(),
         }
     }
 
@@ -279,7 +279,7 @@ mod tests {
     fn each_client_has_a_file_in_its_usual_scope() {
         let folders = Folders {
             project: "/work".into(),
-            home: "/home/me".into(),
+            home: "/srv/ana".into(),
             config: None,
             app_data: None,
             codex: Some("/opt/codex".into()),

@@ -12,6 +12,7 @@ pub mod config;
 pub mod connect;
 pub mod data_folder;
 pub mod exit;
+pub mod limits_file;
 pub mod output;
 pub mod planes;
 mod policy_test;

@@ -197,6 +197,7 @@ impl Planes {
                 return Err(error);
             }
         };
+        follow_limits(config, &gateway, &stop_gateway);
         Ok(Self {
             orchestrator: Some(orchestrator),
             gateway: Some(gateway),
@@ -246,6 +247,7 @@ impl Planes {
             stop_gateway.clone(),
         )
         .await?;
+        follow_limits(config, &gateway, &stop_gateway);
         Ok(Self {
             orchestrator: None,
             gateway: Some(gateway),
@@ -366,6 +368,12 @@ pub fn catalog(
     }
     let catalog = catalog.map_err(|error| missing(&error))?;
     Ok(Arc::new(catalog))
+}
+
+/// Other limits in the file are put in force.
+fn follow_limits(config: &Config, gateway: &gateway::Running, stop: &CancellationToken) {
+    let limits = config.limits.clone();
+    limits.follow(gateway.limits.clone(), stop.clone());
 }
 
 async fn start_gateway(

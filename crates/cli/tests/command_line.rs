@@ -54,6 +54,7 @@ fn help_names_every_subcommand_and_the_exit_codes() {
         "services",
         "policy",
         "audit",
+        "budgets",
         "overview",
         "completions",
         "Exit codes",

@@ -383,6 +383,15 @@ async fn the_pages_actions_from_the_command_line() {
     let overview = server.json(&["overview", "--range", "24h"]);
     assert_eq!(overview["range"], "24h");
     assert!(overview["total"].is_object());
+    assert_eq!(server.json(&["budgets"]), serde_json::json!([]));
+    assert_eq!(
+        server.json(&["budgets", "--agent", "bot"]),
+        serde_json::json!([])
+    );
+    assert_eq!(
+        server.json(&["budgets", "--service", "coolify"]),
+        serde_json::json!([])
+    );
     let live = server.json(&["services", "list", "--live"]);
     assert!(live.to_string().contains("coolify"), "{live}");
     let shown = server.json(&["services", "show", "coolify", "--live"]);

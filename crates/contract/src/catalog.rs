@@ -8,6 +8,8 @@ use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc};
 use utoipa::ToSchema;
 
+use crate::gateways::ServiceHealth;
+
 /// `PUT /api/gateway/catalog`: everything that a gateway knows how to carry out. Sent at
 /// its start and whenever the orchestrator does not have it (see
 /// [`crate::gateways::GatewayTold`]).
@@ -174,6 +176,9 @@ pub struct ServiceAtGateway {
     pub commands: usize,
     /// When the gateway last sent its catalog.
     pub said: Timestamp,
+    /// How it is there, as the gateway said last; absent when it has fallen silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<ServiceHealth>,
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The typed client of the orchestrator.
 
+mod budgets;
 mod people;
 mod zones;
 

@@ -7,6 +7,7 @@
 pub mod agents;
 pub mod approvals;
 pub mod audit;
+pub mod budgets;
 pub mod catalog;
 pub mod client;
 pub mod error;

@@ -101,6 +101,11 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> 
 /// About how many tokens a model reads in `data`: a quarter of its bytes as JSON. An
 /// estimate, and said to be one: models count differently.
 pub(crate) fn tokens(data: &Value) -> usize {
+    bytes(data).div_ceil(4)
+}
+
+/// How long `data` is as JSON.
+pub(crate) fn bytes(data: &impl Serialize) -> usize {
     struct Bytes(usize);
     impl std::io::Write for Bytes {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -115,7 +120,7 @@ pub(crate) fn tokens(data: &Value) -> usize {
     let mut bytes = Bytes(0);
     // Counting cannot fail, and JSON always serialises.
     let _ = serde_json::to_writer(&mut bytes, data);
-    bytes.0.div_ceil(4)
+    bytes.0
 }
 
 /// Adds a member to an object.

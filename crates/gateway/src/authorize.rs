@@ -29,6 +29,7 @@ use serde_json::{Map, Value};
 use crate::{
     authenticate::Caller,
     facts::{FactsCache, FactsError, Held},
+    limits::{Charge, Limits},
     metrics::Metrics,
     policy::{Active, Policies},
     refusal::{Asked, Denied, Refusal},
@@ -49,6 +50,7 @@ pub(crate) struct Authorizer {
     pub(crate) zones: Arc<Zones>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Clock,
     /// The latest time that was decided at, in milliseconds.
     pub(crate) latest: AtomicI64,
@@ -68,9 +70,12 @@ pub(crate) struct Case<'a> {
 
 impl Authorizer {
     /// Permits a command, spending the grant that it rests on if that is for one use, or
-    /// says why not: a refusal that people can lift has been put before them. Also what it
-    /// rested on, for the record.
-    pub(crate) async fn authorize(&self, case: Case<'_>) -> (Result<Permit, Refusal>, Witness) {
+    /// says why not: a refusal that people can lift has been put before them. With a permit
+    /// comes what it takes of limits. Also what it rested on, for the record.
+    pub(crate) async fn authorize(
+        &self,
+        case: Case<'_>,
+    ) -> (Result<(Permit, Charge), Refusal>, Witness) {
         let mut seen = Seen {
             difference: None,
             principal: Arc::clone(&case.caller.held.principal),
@@ -108,7 +113,7 @@ impl Authorizer {
         Some(Compared { from, difference })
     }
 
-    async fn decide(&self, case: Case<'_>, seen: &mut Seen) -> Result<Permit, Refusal> {
+    async fn decide(&self, case: Case<'_>, seen: &mut Seen) -> Result<(Permit, Charge), Refusal> {
         let Case {
             decision,
             caller,
@@ -149,6 +154,8 @@ impl Authorizer {
             match decide(slices.invoke(), &held.principal, command, at) {
                 Decision::Permit(permit) => {
                     self.metrics.decided("permit", began.elapsed());
+                    // Before the grant is spent: it is of no use for a call that is limited.
+                    let charge = self.charge(&held, &permit)?;
                     if self.spend(&permit, decision).await? {
                         self.sessions.permitted(agent, at.session.id);
                         seen.difference = self.compare(
@@ -158,7 +165,7 @@ impl Authorizer {
                             (permit.command(), &placed),
                             at,
                         );
-                        return Ok(permit);
+                        return Ok((permit, charge));
                     }
                     // Someone else used the grant, or it was taken back: decide without it.
                     command = permit.command().clone();
@@ -234,6 +241,14 @@ impl Authorizer {
                 .latest
                 .compare_exchange(latest, now, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok()
+    }
+
+    /// Takes a permitted command from the limits that it meets.
+    fn charge(&self, held: &Held, permit: &Permit) -> Result<Charge, Refusal> {
+        let charge = self
+            .limits
+            .charge(held.principal.agent(), &permit.command().target.key);
+        charge.map_err(Refusal::Limited)
     }
 
     /// Spends a grant for one use; whether the permit stands.

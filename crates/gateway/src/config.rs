@@ -44,8 +44,26 @@ pub struct Config {
     pub last_known_zones: PathBuf,
     /// Where approval requests are decided: put before `/approvals/{id}` in refusals.
     pub approvals_url: String,
+    /// How fast agents, services and commands may be used, and how much in a day, beside
+    /// what descriptions say. Default nothing.
+    pub limits: handlers::limits::Limits,
     /// How the doors for clients of the Model Context Protocol behave.
     pub mcp: crate::McpSettings,
+}
+
+/// Puts other limits in force while the gateway runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LimitsControl(pub(crate) std::sync::Arc<crate::limits::Limits>);
+
+impl LimitsControl {
+    /// What was counted under a limit that stays, stays; so do budgets in any case.
+    ///
+    /// # Errors
+    ///
+    /// When `limits` names a service or command that there is not. Then nothing changes.
+    pub fn set(&self, limits: &handlers::limits::Limits) -> Result<(), String> {
+        self.0.set(limits)
+    }
 }
 
 /// Why a gateway did not start.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use authz::Clock;
 use contract::{catalog::GatewayCatalog, feed::Change, gateways::GatewayStatus};
 use futures_util::StreamExt;
 use handlers::Catalog;
@@ -15,7 +16,8 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    facts::FactsCache, metrics::Metrics, policy::Policies, reported, reviews::Reviews, zones::Zones,
+    facts::FactsCache, health, metrics::Metrics, policy::Policies, reported, reviews::Reviews,
+    zones::Zones,
 };
 
 /// A feed that says nothing for so long is cut: it sends a heartbeat each second.
@@ -60,6 +62,7 @@ pub(crate) struct Follower {
     pub(crate) connected: Arc<Connected>,
     /// Tells those who wait for an approval that something changed.
     pub(crate) changes: broadcast::Sender<Change>,
+    pub(crate) clock: Clock,
 }
 
 impl Follower {
@@ -254,6 +257,7 @@ impl Follower {
                     catalog = None;
                 }
             }
+            let before = health::digest(&self.catalog);
             let told =
                 catalog.get_or_insert_with(|| reported::catalog(&self.catalog, &self.gateway));
             if let Err(error) = self.report_once(told).await {
@@ -274,10 +278,16 @@ impl Follower {
                 let _ = futures_util::future::select_all(any).await;
                 tokio::time::sleep(SHORTEST_REPORT).await;
             };
+            let other_health = async {
+                while health::digest(&self.catalog) == before {
+                    tokio::time::sleep(SHORTEST_REPORT).await;
+                }
+            };
             let news = async {
                 tokio::select! {
                     () = self.policies.changed() => {}
                     () = learnt => {}
+                    () = other_health => {}
                 }
             };
             if tokio::time::timeout(REPORT_INTERVAL, news).await.is_ok() {
@@ -290,6 +300,7 @@ impl Follower {
     async fn report_once(&self, catalog: &GatewayCatalog) -> Result<(), contract::Error> {
         let status = GatewayStatus {
             catalog: Some(catalog.digest.clone()),
+            services: health::services(&self.catalog, self.clock.now()),
             ..self.policies.status(&self.gateway)
         };
         let told = self.orchestrator.report_status(&status).await?;

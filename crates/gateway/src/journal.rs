@@ -141,6 +141,14 @@ impl Sent {
         self
     }
 
+    /// Adds how many limited calls of this agent's came before, and are not recorded.
+    pub(crate) fn with_unrecorded(mut self, calls: u64) -> Self {
+        if calls > 0 {
+            self.details.insert("unrecorded".to_owned(), calls.into());
+        }
+        self
+    }
+
     /// Adds how long it took to decide, which includes asking the orchestrator where that
     /// was needed.
     pub(crate) fn with_decision_time(mut self, took: Duration) -> Self {

@@ -111,7 +111,7 @@ impl<T: Kept> LastKnownGood<T> {
 /// # Errors
 ///
 /// When the disk says no; then the one before is there.
-pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|path| !path.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;

@@ -14,8 +14,10 @@ mod authorize;
 mod config;
 mod facts;
 mod follow;
+mod health;
 pub mod journal;
 mod last_known_good;
+mod limits;
 mod listing;
 mod mcp;
 mod metrics;
@@ -54,7 +56,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{BoxError, service_fn, util::BoxCloneSyncService};
 use tracing::Instrument;
 
-pub use config::{Config, StartError};
+pub use config::{Config, LimitsControl, StartError};
 pub use mcp::Settings as McpSettings;
 pub use openapi::openapi;
 
@@ -66,6 +68,7 @@ use crate::{
     follow::{Connected, Follower},
     journal::{Journal, RefusalRecord, Subject},
     last_known_good::LastKnownGood,
+    limits::{Charge, Limits},
     listing::Listing,
     metrics::Metrics,
     parse::{Asked, Question},
@@ -90,6 +93,8 @@ pub struct Running {
     /// Ends when the gateway has: after the shutdown token, when what was under way is
     /// done and the journal is written.
     pub finished: tokio::task::JoinHandle<()>,
+    /// Puts other limits in force.
+    pub limits: LimitsControl,
 }
 
 /// Starts a gateway. It answers at once; until it has a policy set it refuses every
@@ -120,7 +125,8 @@ pub async fn start(
         Gateway::open(config, orchestrator, catalog, clock, Monotonic::system())?;
     let drain = gateway.config.deadline + DRAIN_EXTRA;
     let stack = service::stack::<Incoming>(&gateway);
-    let metrics_stack = metrics_stack(Arc::clone(&gateway.metrics));
+    let metrics_stack = metrics_stack(Arc::clone(&gateway));
+    let limits = LimitsControl(Arc::clone(&gateway.limits));
     tracing::info!(%address, metrics = %metrics_address, gateway = gateway.config.name, "gateway listening");
 
     let (ending, closing) = (shutdown.clone(), gateway.mcp.closing.clone());
@@ -146,6 +152,7 @@ pub async fn start(
         address,
         metrics: metrics_address,
         finished,
+        limits,
     })
 }
 
@@ -171,6 +178,8 @@ pub(crate) struct Gateway {
     authenticator: Arc<Authenticator>,
     authorizer: Authorizer,
     sessions: Arc<Sessions>,
+    limits: Arc<Limits>,
+    budgets: limits::Reporter,
     journal: Journal,
     connected: Arc<Connected>,
     changes: broadcast::Sender<contract::feed::Change>,
@@ -191,6 +200,7 @@ struct Background {
     follower: tokio::task::JoinHandle<()>,
     learning: tokio::task::JoinHandle<()>,
     shipper: tokio::task::JoinHandle<()>,
+    budgets: tokio::task::JoinHandle<()>,
     writer: journal::WriterThread,
 }
 
@@ -216,6 +226,13 @@ impl Background {
         {
             shipper.abort();
         }
+        let mut budgets = self.budgets;
+        if tokio::time::timeout(SHIP_AT_END, &mut budgets)
+            .await
+            .is_err()
+        {
+            budgets.abort();
+        }
         let _ = tokio::join!(self.follower, self.learning);
     }
 }
@@ -228,15 +245,7 @@ impl Gateway {
         clock: Clock,
         monotonic: Monotonic,
     ) -> Result<(Arc<Self>, Background), StartError> {
-        let services = catalog.services();
-        let services: Vec<_> = services
-            .iter()
-            .map(|service| service.name.as_str())
-            .collect();
-        let metrics =
-            Metrics::new(&services).map_err(|error| StartError::Config(error.to_string()))?;
-        let metrics = Arc::new(metrics);
-        metrics.started(clock.now());
+        let metrics = measured(&catalog, &clock)?;
         let (journal, writer) = Journal::start(
             &config.journal,
             config.journal_file_bytes,
@@ -247,6 +256,9 @@ impl Gateway {
         .map_err(|source| unwritable(&config, source))?;
 
         let sessions = remembered(&config, &clock, &monotonic);
+        let clocks = (monotonic.clone(), clock.clone());
+        let limits = limited(&config, &catalog, clocks, &metrics)?;
+        let budgets = limits::Reporter::new(&limits, &orchestrator, journal.gateway());
         let facts = Arc::new(FactsCache::new(
             orchestrator.clone(),
             config.max_staleness,
@@ -278,9 +290,11 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             connected: Arc::clone(&connected),
             changes: changes.clone(),
+            clock: clock.clone(),
         };
         let background = Background {
             learning: learn(&catalog, &stop),
+            budgets: tokio::spawn(budgets.clone().run(stop.clone())),
             follower: tokio::spawn(follower.run(stop.clone())),
             shipper: journal.ship(
                 orchestrator.clone(),
@@ -304,6 +318,7 @@ impl Gateway {
             zones: Arc::clone(&zones),
             metrics: Arc::clone(&metrics),
             sessions: Arc::clone(&sessions),
+            limits: Arc::clone(&limits),
             clock: clock.clone(),
             latest: AtomicI64::new(0),
             approvals_url: config.approvals_url.clone(),
@@ -323,6 +338,8 @@ impl Gateway {
             authenticator: Arc::new(authenticator),
             authorizer,
             sessions,
+            limits,
+            budgets,
             journal,
             connected,
             changes,
@@ -340,6 +357,9 @@ impl Gateway {
     {
         let AgentRequest { mut caller, http } = request;
         let route = Route::find(http.method(), http.uri().path()).map_err(|_| Refusal::Internal)?;
+        if !matches!(route, Route::Execute | Route::Rpc | Route::Test(_)) {
+            self.admits(&caller)?;
+        }
         let (asked, headers, peer) = match route {
             Route::Catalog => {
                 let catalog = self.listing(&caller)?.catalog();
@@ -392,10 +412,13 @@ impl Gateway {
             }) => {
                 patience = self.patience(&headers);
                 let again = (patience.as_ref(), &headers, peer);
-                self.execute(caller, command, reason, again).await
+                self.execute(caller.clone(), command, reason, again).await
             }
-            Ok(question) => self.question(&caller, question),
+            Ok(question) => self
+                .admits(&caller)
+                .and_then(|()| self.question(&caller, question)),
             Err(refusal) => {
+                self.admits(&caller)?;
                 tracing::info!(agent.id = %caller.held.principal.agent().id, reason = %refusal, "not a command");
                 Err(refusal)
             }
@@ -410,7 +433,16 @@ impl Gateway {
         if let Some(patience) = patience {
             patience.applied(&mut response);
         }
+        if let Some(standing) = self.limits.standing(caller.held.principal.agent()) {
+            standing.put_headers(response.headers_mut());
+        }
         Ok(response)
+    }
+
+    /// Takes a request that is no command from the agent's rate.
+    fn admits(&self, caller: &Caller) -> Result<(), Refusal> {
+        let admitted = self.limits.admit(caller.held.principal.agent(), None);
+        admitted.map_err(Refusal::Limited)
     }
 
     /// Has a command carried out. A refusal that people have been asked to lift is waited
@@ -557,12 +589,17 @@ impl Gateway {
         let began = Instant::now();
         let (subject, decided) = self.begin(caller, command, reason).await;
         let outcome = match decided {
-            Ok((permit, entry)) => {
+            Ok((permit, entry, mut charge)) => {
                 let sent = Instant::now();
+                charge.leave();
                 let outcome = self.catalog.handle(permit).await;
-                if outcome.as_ref().is_ok_and(|answer| answer.untrusted) {
-                    self.sessions.taint(subject.agent);
+                if let Ok(answer) = &outcome
+                    && charge.counts_bytes()
+                {
+                    charge.saw(answer::bytes(&answer.data));
                 }
+                charge.settle(&outcome);
+                drop(charge);
                 self.metrics
                     .carried_out(&subject.command, outcome.is_ok(), sent.elapsed());
                 close(entry, &outcome);
@@ -575,13 +612,14 @@ impl Gateway {
     }
 
     /// Decides a command, by whichever door it came, and records that it is about to leave,
-    /// or that it is refused.
+    /// or that it is refused. What it takes of limits is taken here, and given back unless
+    /// it leaves.
     async fn begin(
         &self,
         caller: &Caller,
         command: Command,
         reason: &str,
-    ) -> (Subject, Result<(Permit, journal::Entry), Refusal>) {
+    ) -> (Subject, Result<(Permit, journal::Entry, Charge), Refusal>) {
         let agent = caller.held.principal.agent();
         let subject = Subject {
             decision: DecisionId::generate(self.clock.now()),
@@ -593,6 +631,20 @@ impl Gateway {
         let digest = command.arguments.digest().clone();
         let untrusted = self.catalog.is_untrusted(&subject.command);
         let record = journal::Sent::new(&command, arguments.clone()).with_untrusted(untrusted);
+        let limited = match self.limits.admit(agent, Some(&subject.command)) {
+            Ok(()) => self.budgets.ready().await.map_err(|error| {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "what is used of budgets cannot be had"
+                );
+                Refusal::Orchestrator(Arc::new(error))
+            }),
+            Err(limited) => Err(Refusal::Limited(limited)),
+        };
+        if let Err(refusal) = limited {
+            let refused = self.record_refusal(&subject, record, refusal).await;
+            return (subject, refused);
+        }
         let case = Case {
             decision: subject.decision,
             caller,
@@ -611,16 +663,21 @@ impl Gateway {
             .with_session(&witness.session)
             .with_shadow(witness.difference);
         let begun = match authorized {
-            Ok(permit) => match self.journal.open(subject.clone(), &permit, record).await {
-                Ok(entry) => {
-                    // Before anything of the answer can reach the agent.
-                    if untrusted {
-                        self.sessions.taint(subject.agent);
+            Ok((permit, mut charge)) => {
+                match self.journal.open(subject.clone(), &permit, record).await {
+                    Ok(entry) => {
+                        if charge.counts_bytes() {
+                            charge.saw(answer::bytes(permit.command().arguments.values()));
+                        }
+                        // Before anything of the answer can reach the agent.
+                        if untrusted {
+                            self.sessions.taint(subject.agent);
+                        }
+                        Ok((permit, entry, charge))
                     }
-                    Ok((permit, entry))
+                    Err(_) => Err(Refusal::Journal),
                 }
-                Err(_) => Err(Refusal::Journal),
-            },
+            }
             Err(refusal) => self.record_refusal(&subject, record, refusal).await,
         };
         (subject, begun)
@@ -629,9 +686,17 @@ impl Gateway {
     async fn record_refusal<T>(
         &self,
         subject: &Subject,
-        sent: journal::Sent,
-        refusal: Refusal,
+        mut sent: journal::Sent,
+        mut refusal: Refusal,
     ) -> Result<T, Refusal> {
+        if let Refusal::Limited(limited) = &mut refusal {
+            // A flood must not fill the disk: some stand for the rest.
+            let Some(before) = self.limits.recorded(subject.agent) else {
+                return Err(refusal);
+            };
+            limited.recorded = true;
+            sent = sent.with_unrecorded(before);
+        }
         let record = match &refusal {
             Refusal::Denied(denied) => {
                 self.metrics.denied(&subject.command, denied.outcome());
@@ -692,6 +757,9 @@ fn log<T>(subject: &Subject, ip: IpAddr, outcome: &Result<T, Refusal>, took: Dur
             let approval = denied.approval().map(|id| id.to_string());
             tracing::info!(agent.id = %agent, agent.name = %agent_name, %command, decision = denied.outcome(), decision.id = %id, %ip, policies = ?denied.policies, approval, duration_ms, "permission denied");
         }
+        Err(Refusal::Limited(limited)) if !limited.recorded => {
+            tracing::debug!(agent.id = %agent, %command, decision.id = %id, error = %limited.of, "limited");
+        }
         Err(Refusal::Handler(error)) => {
             tracing::warn!(agent.id = %agent, agent.name = %agent_name, %command, decision = "permit", decision.id = %id, %ip, %error, duration_ms, "command failed");
         }
@@ -710,6 +778,35 @@ fn close<T>(entry: journal::Entry, outcome: &Result<T, HandlerError>) {
         }
         Err(error) => entry.close("error", Some(&error.to_string())),
     }
+}
+
+/// The metrics, with a series for each service.
+fn measured(catalog: &Catalog, clock: &Clock) -> Result<Arc<Metrics>, StartError> {
+    let services = catalog.services();
+    let names: Vec<_> = services
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect();
+    let metrics = Metrics::new(&names).map_err(|error| StartError::Config(error.to_string()))?;
+    metrics.started(clock.now());
+    Ok(Arc::new(metrics))
+}
+
+/// The limits, if they are of what there is.
+fn limited(
+    config: &Config,
+    catalog: &Arc<Catalog>,
+    clocks: (Monotonic, Clock),
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Limits>, StartError> {
+    Limits::new(
+        &config.limits,
+        Arc::clone(catalog),
+        clocks,
+        Arc::clone(metrics),
+    )
+    .map(Arc::new)
+    .map_err(StartError::Config)
 }
 
 fn unwritable(config: &Config, source: std::io::Error) -> StartError {
@@ -761,10 +858,10 @@ fn unknown_service(listing: &Listing<'_>, name: &str) -> Refusal {
 
 /// What listens on the port of the metrics: `GET /metrics` and nothing else.
 fn metrics_stack(
-    metrics: Arc<Metrics>,
+    gateway: Arc<Gateway>,
 ) -> BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible> {
     BoxCloneSyncService::new(service_fn(move |request: Request<Incoming>| {
-        let metrics = Arc::clone(&metrics);
+        let gateway = Arc::clone(&gateway);
         async move {
             let plain = |status, body: Vec<u8>| {
                 let mut response = Response::new(Body::new(body.into()));
@@ -774,7 +871,7 @@ fn metrics_stack(
                 response
             };
             Ok(match (request.method(), request.uri().path()) {
-                (&Method::GET | &Method::HEAD, "/metrics") => match metrics.text() {
+                (&Method::GET | &Method::HEAD, "/metrics") => match gateway.metrics_text() {
                     Ok(text) => plain(StatusCode::OK, text),
                     Err(error) => {
                         tracing::error!(%error, "the metrics cannot be written");

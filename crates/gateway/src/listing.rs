@@ -9,7 +9,7 @@ use handlers::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{answer::put, sight::Sight};
+use crate::{answer::put, health::Shown, sight::Sight};
 
 /// One agent's view of the catalog.
 pub(crate) struct Listing<'a> {
@@ -23,13 +23,22 @@ struct Seen {
     service: Arc<ServiceInfo>,
     /// Places in its list of commands.
     commands: Vec<usize>,
+    health: Option<Shown>,
 }
 
 impl Listing<'_> {
     fn seen(&self, service: Arc<ServiceInfo>) -> Option<Seen> {
         let commands = self.sight.seen(&service.commands, self.now);
         // A service of which nothing may be seen does not exist for this agent.
-        (!commands.is_empty() || service.commands.is_empty()).then_some(Seen { service, commands })
+        if commands.is_empty() && !service.commands.is_empty() {
+            return None;
+        }
+        let condition = self.catalog.condition(&service.name);
+        Some(Seen {
+            health: condition.map(|condition| Shown::of(&condition, self.now)),
+            service,
+            commands,
+        })
     }
 
     fn all(&self) -> Vec<Seen> {
@@ -148,6 +157,11 @@ impl Seen {
         });
         if let Some(message) = &self.service.error_message {
             put(&mut summary, "errorMessage", message.as_str());
+        }
+        if let Some(health) = &self.health {
+            // Words and times always serialise.
+            let health = serde_json::to_value(health).unwrap_or_default();
+            put(&mut summary, "health", health);
         }
         summary
     }

@@ -266,6 +266,11 @@ impl Gateway {
             return Ok(Fault::no_service(service).into_response(None));
         };
         let method = http.method().clone();
+        if method != Method::POST
+            && let Err(refusal) = self.admits(&caller)
+        {
+            return Ok(fault::limited(Era::Legacy, None, &refusal));
+        }
         let (headers, body, caller) = if method == Method::POST {
             let deadline = self.config.deadline;
             let reading = service::read_body(http, self.config.max_body_bytes);
@@ -412,6 +417,9 @@ impl Visit {
         rule: Rule,
         id: Option<&str>,
     ) -> Result<Response<Body>, Fault> {
+        if let Err(refusal) = self.gateway.admits(&self.caller) {
+            return Ok(fault::limited(era, id, &refusal));
+        }
         let request = onward(Method::POST, &self.headers, era, body.clone());
         let passage = Passage::Connection(self.agent());
         let response = match self.service.forward(passage, request).await {

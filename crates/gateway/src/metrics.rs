@@ -8,10 +8,11 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, Opts, Registry, TextEncoder,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use authz::{CommandKey, PolicySetVersion};
+use handlers::catalog::{Breaker, Condition};
 
 /// Every metric of the gateway.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Metrics {
     operation_total: IntCounterVec,
     operation_errors: IntCounterVec,
     denied: IntCounterVec,
+    limited: IntCounterVec,
     errors: IntCounterVec,
     decision_seconds: Histogram,
     decisions: IntCounterVec,
@@ -40,6 +42,9 @@ pub(crate) struct Metrics {
     journal_unshipped: IntGauge,
     journal_failures: IntCounter,
     start_seconds: Gauge,
+    service_up: IntGaugeVec,
+    service_breaker: IntGaugeVec,
+    service_in_flight: IntGaugeVec,
 }
 
 /// How facts came to a decision.
@@ -105,6 +110,11 @@ impl Metrics {
                 "mcp_permission_denied_total",
                 "Commands that policy refused.",
                 &["service", "outcome"],
+            )?,
+            limited: counters(
+                "mcp_rate_limit_hits_total",
+                "Requests that a limit refused, by service (empty for what is no command), by what the limit is of, and by why.",
+                &["service", "limit", "reason"],
             )?,
             errors: counters(
                 "mcp_errors_total",
@@ -182,8 +192,20 @@ impl Metrics {
                 "cedargate_start_time_seconds",
                 "When this gateway started, in seconds since 1970.",
             )?,
+            service_up: gauges(
+                "cedargate_service_up",
+                "1 while commands have a good chance at a service: it is configured, and not left alone.",
+            )?,
+            service_breaker: gauges(
+                "cedargate_service_breaker",
+                "The circuit breaker of a service: 0 closed, 1 half open, 2 open.",
+            )?,
+            service_in_flight: gauges(
+                "cedargate_service_in_flight",
+                "Requests under way to a service.",
+            )?,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 24] = [
+        let all: [Box<dyn prometheus::core::Collector>; 28] = [
             Box::new(metrics.http_seconds.clone()),
             Box::new(metrics.http_total.clone()),
             Box::new(metrics.active.clone()),
@@ -192,6 +214,10 @@ impl Metrics {
             Box::new(metrics.operation_total.clone()),
             Box::new(metrics.operation_errors.clone()),
             Box::new(metrics.denied.clone()),
+            Box::new(metrics.limited.clone()),
+            Box::new(metrics.service_up.clone()),
+            Box::new(metrics.service_breaker.clone()),
+            Box::new(metrics.service_in_flight.clone()),
             Box::new(metrics.errors.clone()),
             Box::new(metrics.decision_seconds.clone()),
             Box::new(metrics.decisions.clone()),
@@ -294,6 +320,35 @@ impl Metrics {
             .inc();
     }
 
+    /// A limit refused a request: of which service's, if any, what it is of, and why.
+    pub(crate) fn limited(&self, service: &str, limit: &str, reason: &str) {
+        self.limited
+            .with_label_values(&[service, limit, reason])
+            .inc();
+    }
+
+    /// How a service is.
+    pub(crate) fn service(&self, name: &str, condition: &Condition) {
+        let label = [name];
+        self.service_up
+            .with_label_values(&label)
+            .set(condition.is_up().into());
+        if let Some(breaker) = condition.breaker {
+            let level = match breaker {
+                Breaker::Closed => 0,
+                Breaker::HalfOpen => 1,
+                Breaker::Open => 2,
+            };
+            self.service_breaker.with_label_values(&label).set(level);
+        }
+        if let Some(in_flight) = condition.in_flight {
+            let in_flight = i64::try_from(in_flight).unwrap_or(i64::MAX);
+            self.service_in_flight
+                .with_label_values(&label)
+                .set(in_flight);
+        }
+    }
+
     /// An error was answered.
     pub(crate) fn error(&self, kind: &str, code: i32) {
         self.errors
@@ -375,6 +430,10 @@ impl Metrics {
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
     IntCounterVec::new(Opts::new(name, help), labels)
+}
+
+fn gauges(name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {
+    IntGaugeVec::new(Opts::new(name, help), &["service"])
 }
 
 struct Active(IntGauge);

@@ -19,6 +19,7 @@ use utoipa::{
 
 use crate::{
     answer::{Body, put},
+    health::Shown,
     parse::RPC_METHODS,
     routes::Route,
     status::{Health, Info, Readiness, ServiceList},
@@ -104,7 +105,10 @@ const OF_COMMANDS: [(&str, &str); 9] = [
     ("409", "The service is in a state that forbids it"),
     ("413", "The body is too large"),
     ("415", "The body is not declared to be JSON"),
-    ("429", "The service takes no more calls for now"),
+    (
+        "429",
+        "A limit has nothing left for it, or the service takes no more calls for now; `Retry-After` says when to come again",
+    ),
     ("502", "The service failed, or the answer broke off"),
     (
         "503",
@@ -243,6 +247,10 @@ fn operation(route: &Route, path: &str) -> Value {
             ("401", "No credential, or none that is known"),
             ("403", "The credential is that of another agent"),
             (
+                "429",
+                "This agent sends more than it may; `Retry-After` says when to come again",
+            ),
+            (
                 "503",
                 "The orchestrator is out of reach, or too much is under way",
             ),
@@ -347,6 +355,7 @@ fn schemas() -> Value {
     add::<AgentId>(&mut schemas);
     add::<AgentRef>(&mut schemas);
     add::<CommandKey>(&mut schemas);
+    add::<Shown>(&mut schemas);
     let mut named = |name: &str, schema| schemas.insert(name.to_owned(), schema);
     let text = || json!({"type": "string"});
     let texts = || json!({"type": "array", "items": {"type": "string"}});
@@ -390,6 +399,7 @@ fn schemas() -> Value {
     let service = json!({
         "name": reference(&ServiceName::name()), "version": text(), "description": text(),
         "location": {"enum": ["server", "local"]}, "status": text(),
+        "health": reference(&Shown::name()),
     });
     let mut in_catalog = service.clone();
     put(&mut in_catalog, "capabilities", texts());
@@ -452,6 +462,9 @@ fn error_data() -> Value {
             "policy_set": text(), "reason": text(), "message": text(),
             "request_id": reference(&ApprovalRequestId::name()),
             "approval": reference("Approval"),
+            "identifier": {"type": "string", "description": "What a limit is of"},
+            "limit": {"type": "integer", "minimum": 1, "description": "How many calls, or bytes"},
+            "windowMs": {"type": "integer", "minimum": 1}, "resets_at": time(),
             "problems": texts(), "usage": text(), "nearest": {"type": ["string", "null"]},
         },
     })

@@ -226,6 +226,7 @@ impl Policies {
                 .or_else(|| problems.shadow.clone())
                 .map(|problem| problem.chars().take(MAX_PROBLEM_CHARS).collect()),
             catalog: None,
+            services: Vec::new(),
         }
     }
 

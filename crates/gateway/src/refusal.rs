@@ -8,7 +8,10 @@ use handlers::{CommandError, HandlerError};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use crate::answer::{self, Body};
+use crate::{
+    answer::{self, Body},
+    limits::Limited,
+};
 
 /// Why the gateway did not carry out a command, or did not answer a question.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,9 @@ pub(crate) enum Refusal {
     /// Policy does not permit it.
     #[error("{}", .0.message())]
     Denied(Box<Denied>),
+    /// A limit has nothing left for it.
+    #[error("{}", .0.message())]
+    Limited(Box<Limited>),
     /// The service did not carry it out.
     #[error(transparent)]
     Handler(HandlerError),
@@ -492,6 +498,13 @@ impl Refusal {
                 retry_after: denied.retry_after(),
                 ..shape(StatusCode::FORBIDDEN, -32004, "denied", denied.data())
             },
+            Self::Limited(limited) => later(
+                StatusCode::TOO_MANY_REQUESTS,
+                -32005,
+                limited.kind(),
+                limited.retry_after,
+                limited.data(),
+            ),
             Self::Handler(error) => match error {
                 HandlerError::NotConfigured { service, .. } => shape(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -639,12 +652,21 @@ impl Refusal {
     pub(crate) fn details(&self) -> Value {
         let shape = self.shape();
         let mut data = shape.data;
-        answer::put(&mut data, "reason", shape.kind);
+        if data.get("reason").is_none() {
+            answer::put(&mut data, "reason", shape.kind);
+        }
         if let Some(after) = shape.retry_after {
             answer::put(&mut data, "retryable", true);
             answer::put(&mut data, "retry_after_seconds", seconds(after).max(1));
         }
         data
+    }
+
+    /// Says in headers what a limit allows, and when to come again.
+    pub(crate) fn put_headers(&self, headers: &mut http::HeaderMap) {
+        if let Self::Limited(limited) = self {
+            limited.put_headers(headers);
+        }
     }
 
     /// The answer, with the caller's `id`.
@@ -663,6 +685,7 @@ impl Refusal {
                 HeaderValue::from(seconds(after).max(1)),
             );
         }
+        self.put_headers(headers);
         if shape.status == StatusCode::UNAUTHORIZED {
             headers.insert(
                 header::WWW_AUTHENTICATE,

@@ -3,32 +3,34 @@
 //! What is not reviewed is not called, so they are kept over restarts: a gateway that cannot
 //! have the orchestrator's goes on with those that it knew last.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use contract::tools::ToolReviews;
 use handlers::Catalog;
 
-use crate::last_known_good::replace;
+use crate::last_known_good::{Kept, LastKnownGood, Unusable};
 
-/// A hundred thousand reviews are some megabytes.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
+impl Kept for ToolReviews {
+    /// A digest with a damage is that of no tool.
+    fn damage(&self) -> Option<&'static str> {
+        None
+    }
+}
 
 /// Puts reviews in force, and keeps them.
 #[derive(Debug)]
 pub(crate) struct Reviews {
     catalog: Arc<Catalog>,
-    path: PathBuf,
+    last_known: LastKnownGood<ToolReviews>,
 }
 
 impl Reviews {
     /// Kept at `path`.
     pub(crate) fn new(catalog: Arc<Catalog>, path: PathBuf) -> Self {
-        Self { catalog, path }
+        Self {
+            catalog,
+            last_known: LastKnownGood::new(path),
+        }
     }
 
     /// Whether there is anything to review.
@@ -38,11 +40,15 @@ impl Reviews {
 
     /// Uses those that were known last.
     pub(crate) fn use_last_known(&self) {
-        match self.read() {
-            Ok(Some(reviews)) => self.apply(&reviews),
-            Ok(None) => {}
+        match self.last_known.read() {
+            Ok(reviews) => self.apply(&reviews),
+            Err(Unusable::Nothing) => {}
             Err(error) => {
-                tracing::warn!(%error, path = %self.path.display(), "the reviews of tools that were kept cannot be used");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    path = %self.last_known.path().display(),
+                    "the reviews of tools that were kept cannot be used"
+                );
             }
         }
     }
@@ -50,11 +56,12 @@ impl Reviews {
     /// Puts them in force, then keeps them.
     pub(crate) fn put_in_force(&self, reviews: &ToolReviews) {
         self.apply(reviews);
-        let kept = serde_json::to_vec(reviews)
-            .map_err(io::Error::from)
-            .and_then(|text| replace(&self.path, &text));
-        if let Err(error) = kept {
-            tracing::warn!(%error, path = %self.path.display(), "the reviews of tools cannot be kept: after a restart without the orchestrator, older ones are used");
+        if let Err(error) = self.last_known.keep(reviews) {
+            tracing::warn!(
+                %error,
+                path = %self.last_known.path().display(),
+                "the reviews of tools cannot be kept: after a restart without the orchestrator, older ones are used"
+            );
         }
     }
 
@@ -64,16 +71,6 @@ impl Reviews {
             let reviewed = reviews.services.get(&service.service().name);
             service.review(reviewed.unwrap_or(&none));
         }
-    }
-
-    fn read(&self) -> io::Result<Option<ToolReviews>> {
-        let file = match File::open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
-        };
-        let mut text = Vec::new();
-        file.take(MAX_BYTES).read_to_end(&mut text)?;
-        Ok(Some(serde_json::from_slice(&text)?))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the gateway says of itself, to whoever asks.
 
 use authz::{PolicySetVersion, ServiceName, Timestamp};
+use handlers::catalog::State;
 use http::{Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -8,6 +9,7 @@ use utoipa::ToSchema;
 use crate::{
     Gateway,
     answer::{self, Body},
+    health,
 };
 
 /// `GET /health`: that this process answers.
@@ -38,6 +40,7 @@ struct Checks {
     zones: ZonesCheck,
     orchestrator: Check,
     journal: Check,
+    services: ServicesCheck,
 }
 
 /// Whether one thing is as it should be.
@@ -48,6 +51,29 @@ struct Check {
     /// What is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
+}
+
+/// How services are. None of them makes the gateway not ready: it decides and records all
+/// the same, and for the others it works.
+#[derive(Debug, Serialize, ToSchema)]
+struct ServicesCheck {
+    /// `ok`, or `degraded` when one that is configured is not well.
+    status: &'static str,
+    /// `false`: the gateway is ready, however they are.
+    decides_readiness: bool,
+    healthy: usize,
+    degraded: usize,
+    unconfigured: usize,
+    /// Those that are configured and not well, by name.
+    unwell: Vec<ServiceUnwell>,
+}
+
+/// A service that is not well.
+#[derive(Debug, Serialize, ToSchema)]
+struct ServiceUnwell {
+    name: ServiceName,
+    #[serde(flatten)]
+    health: health::Shown,
 }
 
 /// Whether a policy set is enforced, and which.
@@ -135,6 +161,33 @@ impl Gateway {
         answer::json(StatusCode::OK, &body)
     }
 
+    fn services_check(&self) -> ServicesCheck {
+        let now = self.clock.now();
+        let mut check = ServicesCheck {
+            status: "ok",
+            decides_readiness: false,
+            healthy: 0,
+            degraded: 0,
+            unconfigured: 0,
+            unwell: Vec::new(),
+        };
+        for (name, condition) in self.catalog.conditions() {
+            match condition.state {
+                State::Healthy => check.healthy += 1,
+                State::Unconfigured => check.unconfigured += 1,
+                State::Degraded => {
+                    check.degraded += 1;
+                    check.status = "degraded";
+                    check.unwell.push(ServiceUnwell {
+                        name: name.clone(),
+                        health: health::Shown::of(&condition, now),
+                    });
+                }
+            }
+        }
+        check
+    }
+
     /// `GET /health`: that this process answers.
     pub(crate) fn health(&self) -> Response<Body> {
         let body = Health {
@@ -186,6 +239,7 @@ impl Gateway {
                 zones,
                 orchestrator: Check::of(orchestrator, "the orchestrator cannot be reached"),
                 journal: Check::of(journal, "the journal cannot be written"),
+                services: self.services_check(),
             },
         };
         answer::json(

@@ -1,5 +1,6 @@
 //! The gateway as agents meet it, between an orchestrator and a service that behave, or not.
 
+mod limits;
 mod policies;
 mod sessions;
 mod waiting;

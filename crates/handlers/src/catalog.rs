@@ -16,13 +16,17 @@ use crate::{
     Answer, CommandError, Handler, HandlerError, Parsed,
     description::{self, Description, located},
     grammar,
+    limits::ServiceLimits,
     mcp::McpService,
     nearest::nearest,
 };
 use handler::{Clients, ServiceHandler};
 pub(crate) use known::{Known, ServiceFacts};
 
-pub use crate::http::Preview;
+pub use crate::{
+    health::{Breaker, Condition, State},
+    http::Preview,
+};
 
 macro_rules! built_in {
     ($name:literal) => {
@@ -128,9 +132,12 @@ pub struct Catalog {
 /// One service.
 #[derive(Debug)]
 struct Entry {
+    name: ServiceName,
     handler: ServiceHandler,
     /// Of commands that the description does not name.
     untrusted: bool,
+    /// How much of it may be used, as its description says.
+    limits: Option<ServiceLimits>,
     /// Of a service whose commands do not change.
     known: Option<Arc<Known>>,
 }
@@ -311,8 +318,10 @@ impl Catalog {
                 }
             };
             catalog.entries.push(Entry {
+                name: description.name().clone(),
                 handler,
                 untrusted: description.untrusted,
+                limits: description.limits.take(),
                 known,
             });
         }
@@ -479,6 +488,24 @@ impl Catalog {
             .filter(|entry| entry.handler.refresh(variable))
             .filter_map(|entry| Some(entry.known()?.info.name.clone()))
             .collect()
+    }
+
+    /// How much of a service may be used, as its description says.
+    #[must_use]
+    pub fn limits(&self, name: &ServiceName) -> Option<&ServiceLimits> {
+        self.of(name)?.limits.as_ref()
+    }
+
+    /// How one service is, by its own name.
+    #[must_use]
+    pub fn condition(&self, name: &ServiceName) -> Option<Condition> {
+        Some(self.of(name)?.handler.condition())
+    }
+
+    /// How each service is, by name, with what is known of why.
+    pub fn conditions(&self) -> impl Iterator<Item = (&ServiceName, Condition)> {
+        let named = self.entries.iter();
+        named.map(|entry| (&entry.name, entry.handler.condition()))
     }
 
     /// How each service is, as far as its last commands showed.

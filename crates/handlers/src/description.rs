@@ -18,14 +18,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 
-use self::check::suggestion;
 pub(crate) use self::{
-    check::located,
+    check::{located, suggestion},
     credential::{App, Credential},
     mcp::McpTable,
     pages::{PageBy, Pages},
 };
-use crate::redaction::Redaction;
+use crate::{limits::ServiceLimits, redaction::Redaction};
 
 /// One service.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -101,6 +100,8 @@ pub(crate) struct Description {
     pub(crate) groups: BTreeMap<String, Vec<Argument>>,
     #[serde(default)]
     pub(crate) commands: Vec<Command>,
+    /// How much of it may be used, unless the operator says otherwise.
+    pub(crate) limits: Option<ServiceLimits>,
     /// Of kind `mcp`, which needs it.
     pub(crate) mcp: Option<McpTable>,
     /// Of kind `local`, which needs it.
@@ -550,6 +551,9 @@ impl Description {
         description
             .complete()
             .map_err(|(span, message)| located(file, text, span, &message))?;
+        description
+            .check_limits()
+            .map_err(|message| located(file, text, Some(description.name.span()), &message))?;
         Ok(description)
     }
 

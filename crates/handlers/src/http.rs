@@ -13,7 +13,7 @@ mod mask;
 mod pages;
 mod preview;
 mod request;
-mod resilience;
+pub(crate) mod resilience;
 mod scrub;
 mod send;
 mod shapes;
@@ -35,14 +35,14 @@ use serde_json::{Map, Value};
 pub use self::preview::Preview;
 use self::{
     request::Given,
-    resilience::{Closed, Condition, Gate},
+    resilience::{Condition, Gate, answered},
     scrub::Scrubber,
     send::Exchange,
 };
 use crate::redaction::Redaction;
 use crate::{
     Answer, Handler, HandlerError,
-    catalog::Health,
+    catalog::{self, Health},
     description::{
         self, Address, AnswerShape, Argument, BodyFormat, Description, ErrorRule, FailedWhen,
         Owned, Pages, RequestLine, to_json,
@@ -69,7 +69,7 @@ pub(crate) struct HttpService {
     address: Address,
     credentials: Vec<description::Credential>,
     commands: HashMap<CommandName, HttpCommand>,
-    gate: Gate,
+    gate: Arc<Gate>,
     /// What is needed to reach it, or what to set.
     ready: ArcSwap<Result<Ready, String>>,
 }
@@ -201,6 +201,14 @@ impl HttpService {
         }
     }
 
+    /// How it is, and what is known of why.
+    pub(crate) fn condition(&self) -> catalog::Condition {
+        match self.unavailable() {
+            Some(reason) => catalog::Condition::of(Health::NotConfigured { reason }),
+            None => self.gate.report(),
+        }
+    }
+
     pub(crate) async fn carry_out(
         &self,
         agent: AgentId,
@@ -223,37 +231,14 @@ impl HttpService {
             .gate
             .enter(self.timeout)
             .await
-            .map_err(|closed| self.closed(closed))?;
+            .map_err(|closed| closed.told(self.name.as_str()))?;
         let exchange = Exchange::new(self, ready, known, agent, command.arguments.values());
         let outcome = exchange.carry_out().await;
-        pass.ended(!matches!(
-            outcome,
-            Err(HandlerError::Unreachable { .. }
-                | HandlerError::Timeout { .. }
-                | HandlerError::Broken { .. }
-                | HandlerError::Failed { .. })
-        ));
+        pass.ended(answered(&outcome));
         outcome.map(|data| Answer {
             data,
             untrusted: false,
         })
-    }
-
-    fn closed(&self, closed: Closed) -> HandlerError {
-        let service = self.name.to_string();
-        match closed {
-            Closed::Full => HandlerError::TooMany {
-                service,
-                retry_after: Some(Duration::from_secs(1)),
-            },
-            Closed::Resting(left) => HandlerError::Unreachable {
-                service,
-                reason: format!(
-                    "it failed several times in a row and is tried again in {} s",
-                    left.as_secs() + 1
-                ),
-            },
-        }
     }
 
     /// The variables of its credentials, for messages.

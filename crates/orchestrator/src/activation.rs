@@ -16,11 +16,12 @@ use contract::policy_sets::{
 };
 use store::{
     Actor, Store, StoreError,
+    feed::Change,
     policy_sets::{Activation, ActivePolicySet, Kind, NewPolicySet},
 };
 
 use crate::{
-    Orchestrator, approvals::check_text, authenticate::Person, error::Error, policy_folder,
+    Orchestrator, approvals::check_text, authenticate::Person, error::Error, events, policy_folder,
 };
 
 /// A reason is at most so many characters.
@@ -159,6 +160,12 @@ async fn settle(orchestrator: &Orchestrator, known: Option<Loaded>) -> Result<()
         Err(findings) => policy_folder::log(&findings),
     }
     Ok(())
+}
+
+/// Takes over what another orchestrator on the same database puts in force, for ever.
+pub(crate) async fn follow(orchestrator: &Orchestrator) {
+    let concerned = |change: &Change| matches!(change, Change::PolicySetActivated { .. });
+    events::keep_up(orchestrator, concerned, catch_up).await;
 }
 
 /// Takes over what another orchestrator on the same database put in force.

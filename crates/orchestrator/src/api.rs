@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 mod approvals;
 mod audit;
+mod budgets;
 mod feed;
 mod gateway;
 mod gateways;
@@ -138,6 +139,7 @@ fn people() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(zones::list))
         .routes(routes!(zones::add_service, zones::remove_service))
         .routes(routes!(zones::add_command, zones::remove_command))
+        .routes(routes!(budgets::list))
         .routes(routes!(services::explain))
         .routes(routes!(services::overview))
         .routes(routes!(notifications::list, notifications::create))
@@ -177,6 +179,7 @@ fn gateways() -> OpenApiRouter<Orchestrator> {
         .routes(routes!(gateway::shadow))
         .routes(routes!(zones::for_gateways))
         .routes(routes!(gateway::status))
+        .routes(routes!(budgets::report))
         .routes(routes!(gateway::journal))
         .routes(routes!(tools::reviews))
         .routes(routes!(gateway::catalog).layer(DefaultBodyLimit::max(gateway::MAX_CATALOG_BYTES)))

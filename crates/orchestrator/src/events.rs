@@ -275,6 +275,37 @@ impl Follower {
     }
 }
 
+/// Catches up with what other orchestrators on the same database change, for ever: first with
+/// what they changed before, then after each change that `concerns` it.
+pub(crate) async fn keep_up(
+    orchestrator: &Orchestrator,
+    concerns: impl Fn(&feed::Change) -> bool,
+    catch_up: impl AsyncFn(&Orchestrator) -> Result<(), StoreError>,
+) {
+    let mut after = None;
+    loop {
+        let followed: Result<(), Arc<StoreError>> = async {
+            let mut follower = Follower::new(orchestrator, after).await.map_err(Arc::new)?;
+            catch_up(orchestrator).await.map_err(Arc::new)?;
+            loop {
+                after = Some(follower.after());
+                let event = follower.next().await?;
+                if concerns(&event.change.change) {
+                    catch_up(orchestrator).await.map_err(Arc::new)?;
+                }
+            }
+        }
+        .await;
+        if let Err(error) = followed {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the feed cannot be followed"
+            );
+        }
+        tokio::time::sleep(RECOVERY).await;
+    }
+}
+
 /// As the contract says it.
 fn contract_event(event: feed::Event) -> FeedEvent {
     let change = match event.change {

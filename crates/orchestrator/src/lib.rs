@@ -16,6 +16,7 @@ mod api;
 mod approvals;
 mod audit_query;
 mod authenticate;
+mod budgets;
 mod credential;
 mod error;
 mod events;
@@ -319,7 +320,7 @@ impl Orchestrator {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = policy_folder::watch(self) => {}
-            () = policy_folder::follow(self) => {}
+            () = activation::follow(self) => {}
             () = zones::follow(self) => {}
             () = self.sweep() => {}
             () = Box::pin(notifications::run(self)) => {}

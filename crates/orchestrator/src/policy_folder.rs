@@ -11,7 +11,7 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::PoisonError,
     time::Duration,
 };
 
@@ -26,7 +26,6 @@ use tokio::sync::mpsc;
 use crate::{
     Config, Orchestrator, StartError,
     activation::{self, InForce, Loaded, load_active},
-    events::Follower,
 };
 
 /// The folder is read again at least so often: watching sees no change behind a symbolic
@@ -148,41 +147,6 @@ pub(crate) async fn watch(orchestrator: &Orchestrator) {
             }
         })
         .await;
-    }
-}
-
-/// Takes over what another orchestrator on the same database put in force, for ever.
-pub(crate) async fn follow(orchestrator: &Orchestrator) {
-    let mut after = None;
-    loop {
-        if let Err(error) = follow_from(orchestrator, &mut after).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the feed cannot be followed"
-            );
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-async fn follow_from(
-    orchestrator: &Orchestrator,
-    after: &mut Option<i64>,
-) -> Result<(), Arc<StoreError>> {
-    let mut follower = Follower::new(orchestrator, *after)
-        .await
-        .map_err(Arc::new)?;
-    // What was activated before the feed is followed.
-    activation::catch_up(orchestrator).await.map_err(Arc::new)?;
-    loop {
-        *after = Some(follower.after());
-        let event = follower.next().await?;
-        if matches!(
-            event.change.change,
-            store::feed::Change::PolicySetActivated { .. }
-        ) {
-            activation::catch_up(orchestrator).await.map_err(Arc::new)?;
-        }
     }
 }
 

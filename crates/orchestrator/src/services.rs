@@ -1,13 +1,17 @@
 //! Services and commands: what gateways say that they can carry out, put together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use authz::{CommandKey, ServiceName, Timestamp};
-use contract::catalog::{
-    CatalogCommand, CatalogService, CommandsByRisk, ServiceAtGateway, ServiceSummary, ServiceView,
+use contract::{
+    catalog::{
+        CatalogCommand, CatalogService, CommandsByRisk, ServiceAtGateway, ServiceSummary,
+        ServiceView,
+    },
+    gateways::{GatewayStatus, ServiceHealth},
 };
 
-use crate::{Orchestrator, error::Error};
+use crate::{Orchestrator, api::is_silent, error::Error};
 
 /// One service, as each gateway describes it: the one that spoke last first.
 #[derive(Clone, Debug)]
@@ -21,6 +25,8 @@ pub(crate) struct Described {
     pub(crate) gateway: String,
     pub(crate) said: Timestamp,
     pub(crate) service: CatalogService,
+    /// How it is there; none of a gateway that has fallen silent.
+    pub(crate) health: Option<ServiceHealth>,
 }
 
 /// A command, with how gateways describe it.
@@ -92,6 +98,7 @@ impl KnownService {
                 version: one.service.version.clone(),
                 commands: one.service.commands.len(),
                 said: one.said,
+                health: one.health.clone(),
             })
             .collect();
         gateways.sort_by(|one, other| one.gateway.cmp(&other.gateway));
@@ -133,6 +140,7 @@ pub(crate) async fn all(
     orchestrator: &Orchestrator,
 ) -> Result<BTreeMap<ServiceName, KnownService>, Error> {
     let mut services: BTreeMap<ServiceName, KnownService> = BTreeMap::new();
+    let mut health = health(orchestrator).await?;
     for stored in orchestrator.store().gateway_catalogs().await? {
         let described: Vec<CatalogService> = match serde_json::from_value(stored.catalog) {
             Ok(described) => described,
@@ -150,6 +158,7 @@ pub(crate) async fn all(
                 })
                 .described
                 .push(Described {
+                    health: health.remove(&(stored.gateway.clone(), service.service.name.clone())),
                     gateway: stored.gateway.clone(),
                     said: stored.said,
                     service,
@@ -157,6 +166,27 @@ pub(crate) async fn all(
         }
     }
     Ok(services)
+}
+
+/// How services are, by gateway and name, as gateways said that still speak.
+async fn health(
+    orchestrator: &Orchestrator,
+) -> Result<HashMap<(String, ServiceName), ServiceHealth>, Error> {
+    let now = orchestrator.now();
+    let mut known = HashMap::new();
+    for stored in orchestrator.store().gateways().await? {
+        if is_silent(stored.seen, now) {
+            continue;
+        }
+        // One of another version may speak otherwise: then nothing is known of it.
+        let Ok(status) = serde_json::from_value::<GatewayStatus>(stored.status) else {
+            continue;
+        };
+        for health in status.services {
+            known.insert((stored.name.clone(), health.service.clone()), health);
+        }
+    }
+    Ok(known)
 }
 
 /// One service.
@@ -237,6 +267,7 @@ mod tests {
             gateway: gateway.to_owned(),
             said: Timestamp::from_millis(1),
             service: serde_json::from_value(service).unwrap(),
+            health: None,
         }
     }
 

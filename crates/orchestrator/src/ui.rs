@@ -4,6 +4,7 @@
 mod agent;
 mod agents;
 mod ask;
+mod budgets;
 mod cedar;
 mod difference;
 mod form;

@@ -6,7 +6,6 @@
 use std::{
     borrow::Cow,
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
 };
 
 use authz::approval::Ask;
@@ -16,6 +15,7 @@ use contract::zones::{
 };
 use store::{
     Store, StoreError,
+    feed::Change,
     zones::{ZoneAssignments, ZoneMember},
 };
 
@@ -23,7 +23,7 @@ use crate::{
     Orchestrator,
     authenticate::Person,
     error::Error,
-    events::Follower,
+    events,
     precondition::{Precondition, Tag},
     services::{self, KnownService},
 };
@@ -259,47 +259,20 @@ pub(crate) fn for_gateways(zones: &ZoneAssignments) -> GatewayZones {
 
 /// Hears of what other orchestrators on the same database changed, for ever.
 pub(crate) async fn follow(orchestrator: &Orchestrator) {
-    let mut after = None;
-    loop {
-        if let Err(error) = follow_from(orchestrator, &mut after).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the feed cannot be followed"
-            );
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    let concerned = |change: &Change| matches!(change, Change::ZonesChanged { .. });
+    events::keep_up(orchestrator, concerned, catch_up).await;
 }
 
-async fn follow_from(
-    orchestrator: &Orchestrator,
-    after: &mut Option<i64>,
-) -> Result<(), Arc<StoreError>> {
-    let mut follower = Follower::new(orchestrator, *after)
-        .await
-        .map_err(Arc::new)?;
-    // What was changed before the feed is followed.
-    catch_up(orchestrator).await?;
-    loop {
-        *after = Some(follower.after());
-        let event = follower.next().await?;
-        if matches!(
-            event.change.change,
-            store::feed::Change::ZonesChanged { .. }
-        ) {
-            catch_up(orchestrator).await?;
-        }
-    }
-}
-
-async fn catch_up(orchestrator: &Orchestrator) -> Result<(), Arc<StoreError>> {
-    let zones = orchestrator.store().zones().await.map_err(Arc::new)?;
+async fn catch_up(orchestrator: &Orchestrator) -> Result<(), StoreError> {
+    let zones = orchestrator.store().zones().await?;
     orchestrator.inner.zones.take(&zones);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::testing;
 
     use super::*;

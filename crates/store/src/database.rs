@@ -150,6 +150,11 @@ pub(crate) const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0009_mcp_tools.sql"),
     ),
     (
+        10,
+        "budgets",
+        include_str!("../../../migrations/0010_budgets.sql"),
+    ),
+    (
         12,
         "zones",
         include_str!("../../../migrations/0012_zones.sql"),

@@ -10,6 +10,7 @@ pub mod activity;
 pub mod agents;
 pub mod approvals;
 pub mod audit;
+pub mod budgets;
 pub mod catalogs;
 mod column;
 pub mod database;

@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use authz::{CommandKey, ServiceName, typed};
-use contract::catalog::ServiceView;
+use contract::{
+    catalog::ServiceView,
+    gateways::{HealthState, ServiceHealth},
+};
 use handlers::{
     Parsed,
     catalog::{Catalog, ServiceInfo},
@@ -18,7 +21,7 @@ use crate::{
     client::{Answer as _, settings},
     config::Environment,
     exit::{NotFound, Usage},
-    output::{Output, list, printable},
+    output::{Output, list, printable, time},
     planes,
 };
 
@@ -69,16 +72,40 @@ fn live_table(output: Output, services: &[ServiceView]) -> String {
 
 /// Where it is, and where it cannot be used.
 fn at_gateways(view: &ServiceView) -> String {
-    let gateways = view.gateways.iter().map(|at| match &at.problem {
-        None => at.gateway.clone(),
-        Some(problem) => format!("{} ({problem})", at.gateway),
-    });
+    let gateways = view
+        .gateways
+        .iter()
+        .map(|at| match (&at.problem, &at.health) {
+            (Some(problem), _) => format!("{} ({problem})", at.gateway),
+            (None, Some(health)) if health.state != HealthState::Healthy => {
+                format!("{} ({})", at.gateway, unwell(health))
+            }
+            (None, _) => at.gateway.clone(),
+        });
     let gateways = gateways.collect::<Vec<_>>().join(", ");
     if view.differs {
         format!("{gateways}: they describe it differently")
     } else {
         gateways
     }
+}
+
+/// How a service is that is not well.
+fn unwell(health: &ServiceHealth) -> String {
+    let mut text = health.state.as_str().to_owned();
+    if let Some(since) = health.since {
+        let _ = write!(text, " since {}", time(since));
+    }
+    if let Some(error) = &health.last_error {
+        let _ = write!(text, ", last: {error}");
+    }
+    if let Some(breaker) = health.breaker.as_deref().filter(|word| *word != "closed") {
+        let _ = write!(text, ", breaker {}", breaker.replace('_', " "));
+    }
+    if let Some(at) = health.retry_at {
+        let _ = write!(text, ", tried again {}", time(at));
+    }
+    text
 }
 
 fn live_detail(output: Output, view: &ServiceView) -> String {

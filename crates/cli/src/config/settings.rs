@@ -203,6 +203,27 @@ pub const SETTINGS: &[Setting] = &[
         "how many requests may be under way",
     ),
     plain(
+        "gateway.limits",
+        "CEDARGATE_LIMITS",
+        "--limits",
+        None,
+        "file of limits and budgets, by agent, service and command; read again when it changes",
+    ),
+    plain(
+        "gateway.rate_limit_max_requests",
+        "RATE_LIMIT_MAX_REQUESTS",
+        "--rate-limit-max-requests",
+        None,
+        "how many requests each agent may send within the window, unless the file of limits says; no limit if not set",
+    ),
+    plain(
+        "gateway.rate_limit_window_ms",
+        "RATE_LIMIT_WINDOW_MS",
+        "--rate-limit-window-ms",
+        Some("60000"),
+        "that window",
+    ),
+    plain(
         "gateway.journal",
         "CEDARGATE_JOURNAL",
         "--journal",

@@ -63,6 +63,9 @@ impl Gateway {
         match *http.method() {
             Method::POST => {}
             Method::GET => {
+                if let Err(refusal) = self.admits(&caller) {
+                    return Ok(fault::limited(Era::Legacy, None, &refusal));
+                }
                 let listened = self.listen_to_all(caller, http.headers(), peer);
                 return Ok(listened.unwrap_or_else(|fault| fault.into_response(None)));
             }
@@ -114,6 +117,11 @@ impl Gateway {
             headers::mirrors(headers, message, name)?;
         }
         let id = message.id.unwrap_or("null");
+        if method != "tools/call"
+            && let Err(refusal) = self.admits(&caller)
+        {
+            return Ok(fault::limited(era, Some(id), &refusal));
+        }
         let result = match (era, method) {
             (Era::Legacy, "initialize") => initialized(message),
             (Era::Legacy, "ping") => json!({}),

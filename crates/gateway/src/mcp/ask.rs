@@ -250,7 +250,10 @@ impl Ask {
         if let Some(answers) = &self.answers {
             let began = Instant::now();
             let (subject, decided) = gateway.begin(caller, answers.clone(), &self.reason).await;
-            let outcome = decided.map(|(_, entry)| entry.close("success", None));
+            let outcome = decided.map(|(_, entry, mut charge)| {
+                charge.leave();
+                entry.close("success", None);
+            });
             crate::log(&subject, caller.ip, &outcome, began.elapsed());
             outcome?;
         }
@@ -258,7 +261,7 @@ impl Ask {
         let (subject, decided) = gateway
             .begin(caller, self.command.clone(), &self.reason)
             .await;
-        let (permit, entry) = match decided {
+        let (permit, entry, mut charge) = match decided {
             Ok(permitted) => permitted,
             Err(refusal) => {
                 let outcome = Err::<(), _>(refusal);
@@ -266,7 +269,9 @@ impl Ask {
                 return Err(outcome.err().unwrap_or(Refusal::Internal));
             }
         };
+        charge.leave();
         let mut record = Record {
+            charge,
             gateway: Arc::clone(gateway),
             subject,
             ip: caller.ip,

@@ -226,6 +226,18 @@ pub(crate) fn refused(era: Era, shape: Shape, id: &str, refusal: &Refusal) -> Ve
     reply(Some(id), "result", &Value::Object(result))
 }
 
+/// Says that the agent is too fast: to a request as any other answer, so that its session
+/// lives on, else in HTTP.
+pub(crate) fn limited(era: Era, id: Option<&str>, refusal: &Refusal) -> Response<Body> {
+    let mut response = match id {
+        Some(id) => whole(StatusCode::OK, refused(era, Shape::Error, id, refusal)),
+        None => Fault::new(StatusCode::TOO_MANY_REQUESTS, TOO_MANY, refusal.to_string())
+            .into_response(None),
+    };
+    refusal.put_headers(response.headers_mut());
+    response
+}
+
 /// The whole explanation: the one thing that every model reads.
 fn text(denied: &Denied) -> String {
     let by = if denied.policies.is_empty() {
@@ -300,7 +312,9 @@ fn approval(denied: &Denied) -> Value {
 fn other_than_policy(refusal: &Refusal) -> (i64, Value) {
     let code = match refusal {
         Refusal::Unauthenticated(_) | Refusal::AnotherAgent | Refusal::Header(_) => IDENTITY,
-        Refusal::Overloaded | Refusal::Handler(HandlerError::TooMany { .. }) => TOO_MANY,
+        Refusal::Overloaded
+        | Refusal::Limited(_)
+        | Refusal::Handler(HandlerError::TooMany { .. }) => TOO_MANY,
         Refusal::Handler(_) => UPSTREAM,
         _ => NOT_READY,
     };

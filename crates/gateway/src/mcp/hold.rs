@@ -208,7 +208,9 @@ impl Waiting {
     }
 
     fn refused(&self, refusal: &Refusal) -> Response<Body> {
-        fault::whole(StatusCode::OK, self.refusal(refusal))
+        let mut response = fault::whole(StatusCode::OK, self.refusal(refusal));
+        refusal.put_headers(response.headers_mut());
+        response
     }
 
     fn refusal(&self, refusal: &Refusal) -> Vec<u8> {

@@ -10,7 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
-use handlers::{HandlerError, sse::Splitter};
+use handlers::{
+    HandlerError, jsonrpc,
+    sse::{self, Splitter},
+};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
@@ -19,6 +22,7 @@ use tower::BoxError;
 use crate::{
     Gateway,
     journal::{Entry, Subject},
+    limits::Charge,
     refusal::Refusal,
 };
 
@@ -32,6 +36,8 @@ pub(crate) struct Recorded {
     inner: Option<handlers::mcp::Body>,
     record: Option<Record>,
     reads_on: bool,
+    /// What came last: there a tool says whether it failed.
+    last: Bytes,
 }
 
 /// What is recorded when an answer ends.
@@ -40,6 +46,8 @@ pub(crate) struct Record {
     pub(crate) subject: Subject,
     pub(crate) ip: std::net::IpAddr,
     pub(crate) entry: Entry,
+    /// What it takes of budgets.
+    pub(crate) charge: Charge,
     /// When the command came, and when it left.
     pub(crate) began: Instant,
     pub(crate) sent: Instant,
@@ -48,9 +56,46 @@ pub(crate) struct Record {
     pub(crate) place: OwnedSemaphorePermit,
 }
 
+/// Whether what came last of an answer, the whole of it or its last event, is a tool's result
+/// that says that it failed. An answer that ends in several pieces is not put together for it.
+fn tool_failed(last: &[u8]) -> bool {
+    let says = |message: &[u8]| {
+        let text = jsonrpc::utf8(message).ok()?;
+        let result = jsonrpc::members(text).ok()?.raw("result")?;
+        Some(jsonrpc::members(result).ok()?.raw("isError")? == "true")
+    };
+    // Seldom said, and found at a glance.
+    if memchr::memmem::find(last, b"isError").is_none() {
+        return false;
+    }
+    if last.starts_with(b"{") {
+        return says(last).unwrap_or(false);
+    }
+    let mut splitter = Splitter::new(last.len());
+    splitter.push(last);
+    let events = std::iter::from_fn(|| splitter.event().ok().flatten());
+    let last = events.last();
+    last.and_then(|event| says(&sse::data(&event)?)).unwrap_or(false)
+}
+
 impl Record {
+    /// Records that it ended well; `last` is what came last of the answer.
+    fn whole(self, last: &[u8]) {
+        let outcome = if tool_failed(last) {
+            Err(HandlerError::Rejected {
+                service: self.subject.command.service.to_string(),
+                status: 400,
+                message: "the tool says that it failed".to_owned(),
+            })
+        } else {
+            Ok(())
+        };
+        self.end(outcome);
+    }
+
     /// Records how it ended.
-    pub(crate) fn end(self, outcome: Result<(), HandlerError>) {
+    pub(crate) fn end(mut self, outcome: Result<(), HandlerError>) {
+        self.charge.settle(&outcome);
         let service = self.subject.command.service.to_string();
         let outcome = outcome.and(match self.refused {
             None => Ok(()),
@@ -75,6 +120,14 @@ impl Recorded {
             inner: Some(inner),
             record: Some(record),
             reads_on,
+            last: Bytes::new(),
+        }
+    }
+
+    /// The answer is whole.
+    fn whole(&mut self) {
+        if let Some(record) = self.record.take() {
+            record.whole(&self.last);
         }
     }
 
@@ -98,14 +151,21 @@ impl HttpBody for Recorded {
         };
         let polled = std::task::ready!(Pin::new(inner).poll_frame(context));
         Poll::Ready(match polled {
-            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Ok(frame)) => {
+                let this = &mut *self;
+                if let (Some(record), Some(data)) = (&mut this.record, frame.data_ref()) {
+                    record.charge.saw(data.len());
+                    this.last = data.clone();
+                }
+                Some(Ok(frame))
+            }
             Some(Err(error)) => {
                 let shown = error.to_string();
                 self.end(Err(error));
                 Some(Err(shown.into()))
             }
             None => {
-                self.end(Ok(()));
+                self.whole();
                 None
             }
         })
@@ -125,26 +185,30 @@ impl HttpBody for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        let Some(record) = self.record.take() else {
+        let Some(mut record) = self.record.take() else {
             return;
         };
         let rest = self.inner.take();
         if rest.as_ref().is_none_or(HttpBody::is_end_stream) {
-            record.end(Ok(()));
+            record.whole(&self.last);
         } else if self.reads_on
             && let Some(mut rest) = rest
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let tracker = record.gateway.under_way.clone();
+            let mut last = std::mem::take(&mut self.last);
             let reading = async move {
-                let mut outcome = Ok(());
                 while let Some(frame) = rest.frame().await {
-                    if let Err(error) = frame {
-                        outcome = Err(error);
-                        break;
+                    match frame.map(Frame::into_data) {
+                        Ok(Ok(data)) => {
+                            record.charge.saw(data.len());
+                            last = data;
+                        }
+                        Ok(Err(_)) => {}
+                        Err(error) => return record.end(Err(error)),
                     }
                 }
-                record.end(outcome);
+                record.whole(&last);
             };
             tracker.spawn_on(reading, &runtime);
         }

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use contract::{
     approvals::{ApprovalStatus, ApprovalSummary, OpenApproval},
     audit::{JournalStored, ShipJournal},
+    budgets::{BudgetUse, BudgetsElsewhere, ReportBudgets},
     catalog::GatewayCatalog,
     facts::{Credential, CredentialQuery, SpendGrant},
     feed::{Change, FeedEvent},
@@ -66,6 +67,9 @@ pub(crate) struct Known {
     pub(crate) behind_a_proxy: bool,
     pub(crate) statuses: Vec<GatewayStatus>,
     pub(crate) catalogs: Vec<GatewayCatalog>,
+    pub(crate) budgets: Vec<ReportBudgets>,
+    /// What went through other gateways.
+    pub(crate) elsewhere: Vec<BudgetUse>,
 }
 
 pub(crate) struct Orchestrator {
@@ -80,6 +84,7 @@ pub(crate) struct Orchestrator {
     pub(crate) approvals_full: AtomicBool,
     /// Zones cannot be told.
     pub(crate) zones_fail: AtomicBool,
+    pub(crate) budgets_fail: AtomicBool,
     pub(crate) facts_asked: AtomicUsize,
     head: watch::Sender<i64>,
     journaled: watch::Sender<usize>,
@@ -147,6 +152,7 @@ impl Orchestrator {
             .route("/api/gateway/status", post(status))
             .route("/api/gateway/catalog", put(catalog))
             .route("/api/gateway/journal", post(journal))
+            .route("/api/gateway/budgets", post(budgets))
             .layer(axum::middleware::from_fn_with_state(
                 Arc::clone(self),
                 maybe_down,
@@ -328,6 +334,19 @@ async fn status(State(fake): Fake, Json(status): Json<GatewayStatus>) -> Json<Ga
 async fn catalog(State(fake): Fake, Json(catalog): Json<GatewayCatalog>) -> StatusCode {
     fake.known.lock().unwrap().catalogs.push(catalog);
     StatusCode::NO_CONTENT
+}
+
+async fn budgets(State(fake): Fake, Json(report): Json<ReportBudgets>) -> AxumResponse {
+    if fake.budgets_fail.load(Ordering::SeqCst) {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let mut known = fake.known.lock().unwrap();
+    known.budgets.push(report);
+    Json(BudgetsElsewhere {
+        told: Timestamp::from_millis(fake.clock.load(Ordering::SeqCst)),
+        elsewhere: known.elsewhere.clone(),
+    })
+    .into_response()
 }
 
 async fn journal(State(fake): Fake, Json(ship): Json<ShipJournal>) -> Json<JournalStored> {
@@ -530,6 +549,7 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
         last_known_good: folder.join("policy-set.json"),
         last_known_zones: folder.join("zones.json"),
         approvals_url: "http://orchestrator.example/".to_owned(),
+        limits: handlers::limits::Limits::default(),
         mcp: crate::McpSettings::default(),
     }
 }
@@ -573,6 +593,7 @@ pub(crate) async fn around() -> Around {
         approvals_fail: AtomicBool::new(false),
         approvals_full: AtomicBool::new(false),
         zones_fail: AtomicBool::new(false),
+        budgets_fail: AtomicBool::new(false),
         facts_asked: AtomicUsize::new(0),
         head,
         journaled: journaled_sender,

@@ -12,7 +12,7 @@ use crate::{
     mcp::{self, McpService},
 };
 
-use super::Health;
+use super::{Condition, Health};
 
 /// The handler of one service.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl ServiceHandler {
     pub(super) fn unavailable(&self) -> Option<String> {
         match self {
             Self::Http(service) => service.unavailable(),
-            Self::Mcp(service) => service.unavailable().map(str::to_owned),
+            Self::Mcp(service) => service.unavailable(),
             Self::Local(_) => None,
         }
     }
@@ -84,8 +84,8 @@ impl ServiceHandler {
     pub(super) fn refresh(&self, variable: &dyn Fn(&str) -> Option<String>) -> bool {
         match self {
             Self::Http(service) => service.refresh(variable),
-            // What a process was started with, it keeps.
-            Self::Mcp(_) | Self::Local(_) => false,
+            Self::Mcp(service) => service.refresh_configuration(variable),
+            Self::Local(_) => false,
         }
     }
 
@@ -95,6 +95,15 @@ impl ServiceHandler {
             Self::Http(service) => service.health(),
             Self::Mcp(service) => service.health(),
             Self::Local(_) => Health::Well,
+        }
+    }
+
+    /// How it is, with what is known of why.
+    pub(super) fn condition(&self) -> Condition {
+        match self {
+            Self::Http(service) => service.condition(),
+            Self::Mcp(service) => service.condition(),
+            Self::Local(_) => Condition::of(self.health()),
         }
     }
 

@@ -57,6 +57,33 @@ impl Description {
         self.check_kind()
     }
 
+    /// Whether its limits limit something that there is.
+    pub(super) fn check_limits(&self) -> Result<(), String> {
+        let Some(limits) = &self.limits else {
+            return Ok(());
+        };
+        limits.check().map_err(|why| format!("`limits`: {why}"))?;
+        if self.kind == Kind::Mcp {
+            return Ok(());
+        }
+        let known = || {
+            self.commands
+                .iter()
+                .map(|command| command.name.get_ref().as_str())
+        };
+        for name in limits.commands.keys() {
+            if !known().any(|known| known == name.as_str()) {
+                let hint = nearest(name.as_str(), known())
+                    .map(|name| format!("; did you mean `{name}`?"))
+                    .unwrap_or_default();
+                return Err(format!(
+                    "`limits.commands` names `{name}`, which is no command{hint}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Each kind has what it needs and nothing that only another understands.
     fn check_kind(&self) -> Result<(), (Option<Range<usize>>, String)> {
         let at_name = |message: &str| (Some(self.name.span()), message.to_owned());
@@ -375,7 +402,7 @@ pub(crate) fn located(file: &str, text: &str, span: Option<Range<usize>>, messag
 }
 
 /// The nearest of what serde says that it expected.
-pub(super) fn suggestion(message: &str) -> Option<String> {
+pub(crate) fn suggestion(message: &str) -> Option<String> {
     let (unknown, expected) = message.split_once(", expected")?;
     let unknown = unknown.split('`').nth(1)?;
     nearest(unknown, expected.split('`').skip(1).step_by(2)).map(str::to_owned)

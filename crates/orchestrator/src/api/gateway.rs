@@ -7,7 +7,7 @@ use contract::{
     audit::{JournalEntry, JournalLine, JournalStored, ShipJournal},
     catalog::GatewayCatalog,
     facts::{Credential, CredentialQuery, SpendGrant},
-    gateways::{GatewayStatus, GatewayTold},
+    gateways::{GatewayStatus, GatewayTold, ServiceHealth},
     policy_sets::PolicySetBundle,
 };
 use serde::Deserialize;
@@ -264,6 +264,9 @@ pub(crate) async fn shadow(
 /// What a gateway has to say is at most so many characters.
 const MAX_STATUS_CHARS: usize = 4_000;
 
+/// No gateway has more services.
+const MAX_SERVICES: usize = 2_000;
+
 #[utoipa::path(
     post,
     path = "/api/gateway/status",
@@ -281,6 +284,17 @@ pub(crate) async fn status(
     approvals::check_text("software", &status.software, MAX_GATEWAY_CHARS)?;
     if let Some(problem) = &status.problem {
         approvals::check_text("problem", problem, MAX_STATUS_CHARS)?;
+    }
+    if status.services.len() > MAX_SERVICES {
+        let message = format!("at most {MAX_SERVICES} of them");
+        return Err(Error::field("services", message));
+    }
+    let words = |health: &ServiceHealth| {
+        let words = [&health.breaker, &health.last_error, &health.reason];
+        words.into_iter().flatten().cloned().collect::<Vec<_>>()
+    };
+    for text in status.services.iter().flat_map(words) {
+        approvals::check_text("services", &text, MAX_STATUS_CHARS)?;
     }
     let actor = Actor {
         user: None,
@@ -336,7 +350,7 @@ pub(crate) async fn catalog(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn check_gateway(name: &str) -> Result<(), Error> {
+pub(super) fn check_gateway(name: &str) -> Result<(), Error> {
     approvals::check_text("gateway", name, MAX_GATEWAY_CHARS)?;
     if name.is_empty() {
         return Err(Error::field("gateway", "a name is needed"));

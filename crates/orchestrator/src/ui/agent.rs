@@ -20,6 +20,7 @@ use super::{
     Frame, Trouble, Visitor,
     agents::{Fields, FormPage, owners},
     ask::Asked,
+    budgets::BudgetRow,
     go,
     moment::Moment,
     page, page_with,
@@ -68,6 +69,7 @@ struct AgentPage {
     tokens: Vec<tokens::Listed>,
     /// The one time that a new credential is shown.
     secret: Option<String>,
+    budgets: Vec<BudgetRow>,
     recent: Vec<Line>,
     may_manage: bool,
     may_revoke: bool,
@@ -210,6 +212,7 @@ impl AgentPage {
                 .map(|token| tokens::Listed::new(token, now))
                 .collect(),
             secret,
+            budgets: BudgetRow::today(orchestrator, Some(agent.id), None).await?,
             recent: recent.into_iter().map(|row| Line::new(row, now)).collect(),
             may_manage: person
                 .may(orchestrator, Administration::ManageAgents)

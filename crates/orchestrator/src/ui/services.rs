@@ -12,7 +12,10 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use contract::catalog::{CatalogCommand, CommandsByRisk};
+use contract::{
+    catalog::{CatalogCommand, CommandsByRisk},
+    gateways::{HealthState, ServiceHealth},
+};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 use store::audit::AuditFilter;
@@ -20,6 +23,7 @@ use store::audit::AuditFilter;
 use self::zones::{Placed, ZoneRow};
 use super::{
     Frame, Trouble, Visitor,
+    budgets::BudgetRow,
     moment::Moment,
     page,
     trail::{Names, TrailRow},
@@ -72,6 +76,8 @@ struct ServiceRow {
     /// `active` or `error`, at how many gateways.
     active: usize,
     failing: usize,
+    /// At how many of the former its last commands failed.
+    degraded: usize,
     differs: bool,
     commands: CommandsByRisk,
 }
@@ -171,6 +177,12 @@ fn service_row(known: &KnownService, placed: &Placed) -> Option<ServiceRow> {
             .map(ToString::to_string)
             .unwrap_or_default(),
         zones: placed.names(&latest.service.name, None, &latest.service.zones),
+        degraded: known
+            .described
+            .iter()
+            .filter_map(|one| one.health.as_ref())
+            .filter(|health| health.state == HealthState::Degraded)
+            .count(),
         active,
         failing: known.described.len() - active,
         differs: known.differs(),
@@ -198,6 +210,7 @@ struct ServicePage {
     total: usize,
     standing: Vec<(String, bool)>,
     grants: Vec<GrantRow>,
+    budgets: Vec<BudgetRow>,
     lately: Vec<TrailRow>,
     trail: String,
 }
@@ -209,6 +222,39 @@ struct GatewayRow {
     version: String,
     commands: usize,
     said: Moment,
+    health: Option<HealthRow>,
+}
+
+/// How a service is at a gateway.
+struct HealthRow {
+    state: &'static str,
+    since: Option<Moment>,
+    /// What is known of why, in words.
+    why: Vec<String>,
+    retry: Option<Moment>,
+    in_flight: Option<u64>,
+}
+
+impl HealthRow {
+    fn new(health: &ServiceHealth, now: authz::Timestamp) -> Self {
+        let mut why = Vec::new();
+        if let Some(breaker) = health.breaker.as_deref().filter(|word| *word != "closed") {
+            why.push(format!("breaker {}", breaker.replace('_', " ")));
+        }
+        if health.failures > 0 {
+            why.push(format!("{} failed in a row", health.failures));
+        }
+        if let Some(error) = &health.last_error {
+            why.push(format!("last: {error}"));
+        }
+        Self {
+            state: health.state.as_str(),
+            since: health.since.map(|since| Moment::past(since, now)),
+            why,
+            retry: health.retry_at.map(|at| Moment::until(at, now)),
+            in_flight: health.in_flight,
+        }
+    }
 }
 
 struct CommandDetails {
@@ -353,6 +399,7 @@ async fn service_page(
             .map(|row| TrailRow::of(row, &names, now))
             .collect(),
         trail: format!("/audit?service={}", encoded(name.as_str())),
+        budgets: BudgetRow::today(orchestrator, None, Some(name)).await?,
         service,
         search: q,
         risk,
@@ -375,6 +422,10 @@ fn gateway_rows(known: &KnownService, now: authz::Timestamp) -> Vec<GatewayRow> 
             version: one.service.version.clone(),
             commands: one.service.commands.len(),
             said: Moment::past(one.said, now),
+            health: one
+                .health
+                .as_ref()
+                .map(|health| HealthRow::new(health, now)),
         })
         .collect();
     rows.sort_by(|one, other| one.name.cmp(&other.name));

@@ -498,6 +498,7 @@ async fn gateways_say_what_they_enforce() {
         shadow: None,
         problem: None,
         catalog: None,
+        services: Vec::new(),
     };
     plane.gateway.report_status(&status("one")).await.unwrap();
     plane.pass(Duration::from_secs(61));

@@ -74,6 +74,7 @@ pub(crate) async fn told(plane: &Plane, gateway: &str) {
         shadow: None,
         problem: None,
         catalog: Some("d1".to_owned()),
+        services: Vec::new(),
     };
     let told = plane.gateway.report_status(&status).await.unwrap();
     assert!(told.catalog_wanted);

@@ -149,6 +149,13 @@ async fn every_door_opens_for_its_own_callers_only() {
             None,
             [401, 401, 200, 401, 401, 401],
         ),
+        ("GET", "/api/budgets", None, [401, 401, 401, 403, 200, 200]),
+        (
+            "POST",
+            "/api/gateway/budgets",
+            Some(json!({})),
+            [401, 401, 400, 401, 401, 401],
+        ),
         ("GET", "/api/overview", None, [401, 401, 401, 403, 200, 200]),
         (
             "POST",

@@ -12,6 +12,7 @@
 mod activation;
 mod agents;
 mod approvals;
+mod budgets;
 mod console;
 mod doors;
 mod email;

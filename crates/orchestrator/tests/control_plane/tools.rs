@@ -51,6 +51,7 @@ async fn told(plane: &Plane, gateway: &str, digest: &str, read: &Value) {
         shadow: None,
         problem: None,
         catalog: Some(digest.to_owned()),
+        services: Vec::new(),
     };
     plane.gateway.report_status(&status).await.unwrap();
     let catalog = catalog(gateway, digest, read);

@@ -4,8 +4,8 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    access, activity, agents, approvals, audit, catalogs, feed, gateways, grants, identities,
-    inbox, notifications, policy_sets, roster, second_factors, sessions,
+    access, activity, agents, approvals, audit, budgets, catalogs, feed, gateways, grants,
+    identities, inbox, notifications, policy_sets, roster, second_factors, sessions,
     testing::{Fixture, actor, agent, on_both_engines},
     tokens, tools, users, write, zones,
 };
@@ -15,6 +15,7 @@ const STATEMENTS: &[(&str, &[(&str, &str)])] = &[
     ("activity", activity::STATEMENTS),
     ("agents", agents::STATEMENTS),
     ("audit", audit::STATEMENTS),
+    ("budgets", budgets::STATEMENTS),
     ("catalogs", catalogs::STATEMENTS),
     ("feed", feed::STATEMENTS),
     ("gateways", gateways::STATEMENTS),

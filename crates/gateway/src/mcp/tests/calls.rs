@@ -411,3 +411,55 @@ async fn a_server_that_fails_is_told_as_what_is_known() {
     let last = journal.last().unwrap();
     assert_eq!(last["status"], "error");
 }
+
+fn limits(text: &str) -> handlers::limits::Limits {
+    handlers::limits::Limits::read("limits.toml", text).unwrap()
+}
+
+#[tokio::test]
+async fn a_limited_call_is_a_result_and_what_is_no_call_is_limited_too() {
+    let house =
+        House::with(|config| config.limits = limits("each_agent = { per_minute = 6, burst = 1 }"))
+            .await;
+    let first = house.call("local", "look", "{}").await;
+    assert!(first.json()["result"].get("isError").is_none(), "{first:?}");
+    let limited = house.call("local", "look", "{}").await;
+    assert_eq!(limited.status, StatusCode::OK);
+    assert_eq!(limited.headers["retry-after"], "10");
+    assert_eq!(limited.headers["ratelimit-remaining"], "0");
+    assert_eq!(limited.json()["result"]["isError"], true);
+    assert!(limited.tool_text().contains("Rate limit exceeded"));
+    let decision = &limited.json()["result"]["_meta"]["dev.cedargate/decision"];
+    assert_eq!(decision["identifier"], "agent 'local'");
+    assert_eq!(decision["operation"], "look");
+    let listed = house.post("local", &ask("tools/list", "{}")).await;
+    assert_eq!(listed.status, StatusCode::OK);
+    assert_eq!(listed.json()["error"]["data"]["retry_after_seconds"], 10);
+    let told = house
+        .post(
+            "local",
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        )
+        .await;
+    assert_eq!(told.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(told.headers["retry-after"], "10");
+    assert_eq!(house.seen().len(), 1, "nothing of it reached the server");
+    let journal = house.world.end().await;
+    let refused = journal.iter().filter(|line| line["reason"] == "rate_limit");
+    assert_eq!(refused.count(), 1);
+}
+
+#[tokio::test]
+async fn what_streams_through_is_taken_from_a_budget_of_bytes() {
+    let house = House::with(|config| {
+        config.limits = limits("services.everything.each_agent = { bytes_per_day = 60 }");
+    })
+    .await;
+    let first = house.call("local", "look", "{}").await;
+    assert!(first.json()["result"].get("isError").is_none(), "{first:?}");
+    let spent = house.call("local", "look", "{}").await;
+    let decision = &spent.json()["result"]["_meta"]["dev.cedargate/decision"];
+    assert_eq!(decision["reason"], "bytes", "{spent:?}");
+    assert_eq!(house.seen().len(), 1);
+    house.world.end().await;
+}
