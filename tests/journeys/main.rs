@@ -47,6 +47,7 @@ mod mcp_bridge;
 mod mcp_bytes;
 mod mcp_clients;
 mod mcp_conformance;
+mod mcp_pins;
 mod outage;
 mod people;
 mod policies;

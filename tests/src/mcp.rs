@@ -565,6 +565,12 @@ impl World {
         })
     }
 
+    /// The credential of somebody who may review tools.
+    #[must_use]
+    pub fn reviewer(&self) -> &str {
+        &self.reviewer
+    }
+
     /// Where an MCP client reaches a service.
     #[must_use]
     pub fn url(&self, service: &str) -> String {

@@ -137,7 +137,8 @@ impl Rules {
             }
             rules.services.insert(service, own);
         }
-        rules.has_budgets = rules.all().any(|rule| rule.budget.is_some());
+        let has_budgets = rules.all().any(|rule| rule.budget.is_some());
+        rules.has_budgets = has_budgets;
         Ok(rules)
     }
 

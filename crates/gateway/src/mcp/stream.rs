@@ -75,7 +75,8 @@ fn tool_failed(last: &[u8]) -> bool {
     splitter.push(last);
     let events = std::iter::from_fn(|| splitter.event().ok().flatten());
     let last = events.last();
-    last.and_then(|event| says(&sse::data(&event)?)).unwrap_or(false)
+    last.and_then(|event| says(&sse::data(&event)?))
+        .unwrap_or(false)
 }
 
 impl Record {

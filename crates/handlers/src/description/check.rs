@@ -8,6 +8,9 @@ use super::{
 };
 use crate::nearest::nearest;
 
+/// What stands at `/mcp/…` and is no MCP server.
+const PATHS: [&str; 3] = ["catalog", "execute", "rpc"];
+
 /// Longer patterns are programs, not formats; in bytes.
 const LONGEST_PATTERN: usize = 512;
 
@@ -140,6 +143,12 @@ impl Description {
                 let Some(mcp) = &self.mcp else {
                     return Err(at_name("kind `mcp` needs a table `[mcp]`"));
                 };
+                let taken = self.name.get_ref().as_str();
+                if PATHS.contains(&taken) {
+                    return Err(at_name(&format!(
+                        "an MCP server cannot be called `{taken}`: agents would reach it at `/mcp/{taken}`, which is the gateway's own; choose another name"
+                    )));
+                }
                 let of_http = [
                     ("address", self.address.is_some()),
                     ("credential", self.credential.is_some()),
