@@ -12,6 +12,9 @@ use crate::{
     nearest::nearest,
 };
 
+/// More at once is no limit, and beyond what the clock can count with an hour for each.
+const MAX_BURST: u32 = 1_000_000;
+
 /// How much of something may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -124,6 +127,9 @@ impl Allowance {
         let numbers = numbers.chain([self.calls_per_day, self.bytes_per_day]);
         if numbers.flatten().any(|number| number == 0) {
             return Err("0 is no limit: what nobody may use is for policy to forbid".to_owned());
+        }
+        if self.burst.is_some_and(|burst| burst > MAX_BURST) {
+            return Err(format!("`burst` is at most {MAX_BURST}"));
         }
         match rates.iter().flatten().count() {
             0 if self.burst.is_some() => {
@@ -315,6 +321,10 @@ each_agent = { calls_per_day = 20 }
             ("each_agent.per_minute = 0", "0 is no limit"),
             ("each_agent.per_minute = -1", "limits.toml:1"),
             ("each_agent.burst = 5", "`burst` needs"),
+            (
+                "each_agent = { per_hour = 1, burst = 1000001 }",
+                "at most 1000000",
+            ),
             ("each_agent = {}", "limits nothing"),
             (
                 "each_agent = { per_minute = 5, per_hour = 9 }",

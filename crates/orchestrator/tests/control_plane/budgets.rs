@@ -6,7 +6,7 @@ use contract::{
 };
 
 use crate::{
-    console::told,
+    console::{catalog, told},
     pages::{get, log_in},
     plane::Plane,
 };
@@ -138,6 +138,12 @@ async fn a_service_that_is_not_well_is_shown_until_its_gateway_falls_silent() {
         }],
     };
     plane.gateway.report_status(&status).await.unwrap();
+    let mut catalog = catalog("edge", "d1");
+    for service in &mut catalog.services {
+        service.status = "active".to_owned();
+        service.problem = None;
+    }
+    plane.gateway.report_catalog(&catalog).await.unwrap();
     let coolify = "coolify".parse().unwrap();
     let shown = plane.admin.service(&coolify).await.unwrap();
     assert_eq!(shown.gateways[0].health.as_ref(), status.services.first());

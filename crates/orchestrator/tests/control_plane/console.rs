@@ -36,7 +36,7 @@ fn harmless(page: &str, what: &str) {
     );
 }
 
-fn catalog(gateway: &str, digest: &str) -> GatewayCatalog {
+pub(crate) fn catalog(gateway: &str, digest: &str) -> GatewayCatalog {
     let command = |name: &str, risk: &str, arguments: Value| {
         json!({
             "name": name, "summary": format!("{name} {HOSTILE}"), "risk": risk, "pinned": true,
