@@ -33,6 +33,10 @@ pub struct Slice {
 
 /// The Cedar side of a slice.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says something else about its policies, and is asked for by itself"
+)]
 pub(crate) struct Prepared {
     policies: Policies,
     /// The command's service and zones.

@@ -78,7 +78,7 @@ use crate::{
     routes::Route,
     service::{RequestId, millis},
     sessions::Sessions,
-    sight::{Sight, Sights},
+    sight::Sight,
     waiting::Patience,
     zones::Zones,
 };
@@ -188,7 +188,6 @@ pub(crate) struct Gateway {
     /// Places for those who wait for people, so that they leave room for commands.
     waits: Arc<Semaphore>,
     mcp: mcp::Door,
-    sights: Sights,
     under_way: TaskTracker,
     started: Instant,
 }
@@ -327,7 +326,6 @@ impl Gateway {
             places: places(config.max_concurrent),
             waits: places(config.max_concurrent.div_ceil(WAITING_PART)),
             mcp: mcp::Door::new(&config.mcp),
-            sights: Sights::new(),
             config,
             catalog,
             clock,
@@ -550,7 +548,10 @@ impl Gateway {
     fn sight(&self, caller: &Caller) -> Result<Arc<Sight>, Refusal> {
         let policies = self.policies.current().ok_or(Refusal::NoPolicySet)?;
         let zones = self.zones.current().ok_or(Refusal::NoZones)?;
-        Ok(self.sights.of(&policies, &zones, &caller.held.principal))
+        Ok(self
+            .mcp
+            .sights
+            .of(&policies, &zones, &caller.held.principal))
     }
 
     /// Takes a command on its journey in a task of its own: a client that hangs up does

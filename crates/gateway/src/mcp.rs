@@ -60,6 +60,7 @@ use crate::{
     refusal::Refusal,
     service,
     sessions::SessionName,
+    sight::Sights,
 };
 
 /// A single event of an upstream's may have so many bytes, where it must be read whole.
@@ -117,6 +118,8 @@ type Held = (AgentId, Option<ServiceName>, Option<String>, Box<str>);
 pub(crate) struct Door {
     sessions: Bindings,
     tasks: Bindings,
+    /// What agents may see; the catalog that they read by other doors is filtered by it, too.
+    pub(crate) sights: Sights,
     /// What policy is told of commands that are no tools.
     reserved: Cache<(ServiceName, &'static str), Arc<Target>>,
     /// The list that each server told last.
@@ -135,6 +138,7 @@ impl Door {
         Self {
             sessions: Bindings::new(),
             tasks: Bindings::new(),
+            sights: Sights::new(),
             reserved: Cache::new(10_000),
             lists: Cache::builder()
                 .max_capacity(MAX_LIST_BYTES)

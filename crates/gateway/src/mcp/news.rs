@@ -211,12 +211,11 @@ impl Audience {
         let caller = self.known.load_full();
         let gateway = &self.gateway;
         // Before the first look, so that no change falls between the two.
-        let services = match &self.service {
-            Some(service) => vec![service.changes()],
-            None => {
-                let services = gateway.catalog.mcp_services();
-                services.map(|service| service.changes()).collect()
-            }
+        let services = if let Some(service) = &self.service {
+            vec![service.changes()]
+        } else {
+            let services = gateway.catalog.mcp_services();
+            services.map(|service| service.changes()).collect()
         };
         let changes = Changes {
             feed: gateway.changes.subscribe(),
@@ -256,16 +255,15 @@ impl Audience {
                     .hash(&mut tools);
             }
         };
-        match &self.service {
+        let services = match &self.service {
             Some(service) => {
                 let known = gateway.catalog.service(service.service().name.as_str());
-                known.iter().for_each(|known| take(known));
+                known.into_iter().collect()
             }
-            None => gateway
-                .catalog
-                .services()
-                .iter()
-                .for_each(|service| take(service)),
+            None => gateway.catalog.services(),
+        };
+        for service in &services {
+            take(service);
         }
         let may = |listed: Listed| {
             let (name, risk): (_, Risk) = listed.command()?;
