@@ -4,7 +4,7 @@ use authz::Timestamp;
 use contract::gateways::{HealthState, ServiceHealth};
 use handlers::{
     Catalog,
-    catalog::{Condition, State},
+    catalog::{Breaker, Condition, State},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -36,7 +36,7 @@ impl Shown {
         Self {
             state: condition.state.as_str(),
             since: condition.lasting.map(|lasting| now.minus(lasting)),
-            breaker: condition.breaker.map(|breaker| breaker.as_str()),
+            breaker: condition.breaker.map(Breaker::as_str),
             last_error: condition.last_error,
             retry_at: condition.retry_in.map(|left| now.plus(left)),
         }
@@ -75,7 +75,7 @@ pub(crate) fn services(catalog: &Catalog, now: Timestamp) -> Vec<ServiceHealth> 
 pub(crate) fn digest(catalog: &Catalog) -> Vec<(&'static str, Option<&'static str>)> {
     let conditions = catalog.conditions();
     let words = conditions.map(|(_, condition)| {
-        let breaker = condition.breaker.map(|breaker| breaker.as_str());
+        let breaker = condition.breaker.map(Breaker::as_str);
         (condition.state.as_str(), breaker)
     });
     words.collect()

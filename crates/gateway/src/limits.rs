@@ -151,8 +151,9 @@ impl Limits {
         let Some(rule) = rules.agent(agent) else {
             return Ok(());
         };
-        rule.take_rate(agent.id)
-            .map_err(|(why, retry_after)| self.limited(rule, agent, command, why, retry_after))
+        rule.take_rate(agent.id).map_err(|(why, retry_after)| {
+            Box::new(self.limited(rule, agent, command, why, retry_after))
+        })
     }
 
     /// Takes a permitted command from every limit that it meets. What is returned holds the
@@ -170,8 +171,9 @@ impl Limits {
         let now = self.clock.now();
         let of_agent = rules.agent(agent);
         let met = || of_agent.into_iter().chain(rules.of_command(command));
-        let limited =
-            |rule: &Rule, (why, after)| self.limited(rule, agent, Some(command), why, after);
+        let limited = |rule: &Rule, (why, after)| {
+            Box::new(self.limited(rule, agent, Some(command), why, after))
+        };
         // Budgets first, because what was taken of them can be given back.
         let mut charge = Charge::new(now);
         for rule in met() {
@@ -202,16 +204,16 @@ impl Limits {
         command: Option<&CommandKey>,
         why: Why,
         retry_after: Duration,
-    ) -> Box<Limited> {
+    ) -> Limited {
         let service = command.map_or("", |command| command.service.as_str());
         self.metrics.limited(service, rule.kind(), why.word());
-        Box::new(Limited {
+        Limited {
             of: rule.name(agent),
             why,
             retry_after,
             command: command.cloned(),
             recorded: false,
-        })
+        }
     }
 
     /// Whether a limited call of this agent's is recorded; then, how many before it were not.

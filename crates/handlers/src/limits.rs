@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_and_its_mistakes_are_named() {
-        let text = r#"
+        let text = r"
 [each_agent]
 per_minute = 600
 burst = 50
@@ -293,7 +293,7 @@ each_agent = { calls_per_day = 500, bytes_per_day = 1000000 }
 
 [services.coolify.commands.deploy-application]
 each_agent = { calls_per_day = 20 }
-"#;
+";
         let limits = Limits::read("limits.toml", text).unwrap();
         let agent = limits.each_agent.unwrap();
         let pace = Pace {

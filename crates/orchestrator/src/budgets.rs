@@ -70,31 +70,25 @@ pub(crate) async fn today(
     let day = Day::of(orchestrator.now());
     let store = orchestrator.store();
     let used = store.budget_use(day.0, agent, service).await?;
-    let mut names: HashMap<AgentId, Option<AgentName>> = HashMap::new();
-    let mut views = Vec::with_capacity(used.len());
-    for used in used {
-        let agent_name = match used.key.agent {
-            None => None,
-            Some(agent) => match names.get(&agent) {
-                Some(name) => name.clone(),
-                None => {
-                    let name = match store.agent(&AgentRef::Id(agent)).await {
-                        Ok(stored) => Some(stored.agent.name),
-                        Err(StoreError::NotFound(_)) => None,
-                        Err(error) => return Err(error.into()),
-                    };
-                    names.insert(agent, name.clone());
-                    name
-                }
-            },
+    let mut names: HashMap<AgentId, AgentName> = HashMap::new();
+    for agent in used.iter().filter_map(|used| used.key.agent) {
+        if names.contains_key(&agent) {
+            continue;
+        }
+        match store.agent(&AgentRef::Id(agent)).await {
+            Ok(stored) => names.insert(agent, stored.agent.name),
+            Err(StoreError::NotFound(_)) => None,
+            Err(error) => return Err(error.into()),
         };
+    }
+    let views = used.into_iter().map(|used| {
         let used = of_store(used);
-        views.push(BudgetView {
-            agent_name,
+        BudgetView {
+            agent_name: used.key.agent.and_then(|agent| names.get(&agent).cloned()),
             spent: used.is_spent(),
             resets: day.end(),
             used,
-        });
-    }
-    Ok(views)
+        }
+    });
+    Ok(views.collect())
 }

@@ -62,7 +62,7 @@ pub(super) async fn run(environment: &Environment, once: bool) -> anyhow::Result
         .tempdir()
         .context("there is no place for the demo's state")?;
     let shutdown = signals::shutdown()?;
-    match play(environment, once, folder.path(), &shutdown).await {
+    match Box::pin(play(environment, once, folder.path(), &shutdown)).await {
         Ok(code) => Ok(code),
         // Nobody listens any more (`| head`): that is not the demo's failure.
         Err(error) if has_kind(&error, ErrorKind::BrokenPipe) => Ok(exit::FAILED),

@@ -138,7 +138,7 @@ impl Rate {
         let now = Clock::now(&self.monotonic).saturating_sub(self.began);
         // When all would be back: what governor calls the theoretical arrival time.
         let back = if taken.0.contains_key(&agent) {
-            let seen = taken.measure_and_replace(&agent, |back| Err::<((), Nanos), _>(back));
+            let seen = taken.measure_and_replace(&agent, Err::<((), Nanos), _>);
             seen.err().flatten().map(Duration::from).unwrap_or_default()
         } else {
             Duration::ZERO
