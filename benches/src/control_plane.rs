@@ -15,7 +15,7 @@ use cedargate_tests::{Layout, System, system::CONTROL_TOKEN};
 use futures_util::StreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Executor};
+use sqlx::{AssertSqlSafe, Column, Executor, Row};
 use tokio::sync::mpsc;
 
 /// Followers of the feed, and how many more never read.
@@ -114,37 +114,36 @@ async fn fill(system: &System, agents: usize, requests: usize) -> anyhow::Result
         .to_owned();
 
     let id = |n: usize| format!("01900000-0000-7000-8000-{n:012x}");
-    let mut sql = vec![
-        format!("CREATE TEMPORARY TABLE one_agent AS SELECT * FROM agents WHERE id = '{agent}'"),
-        format!(
-            "CREATE TEMPORARY TABLE one_request AS SELECT * FROM approvals WHERE id = '{request}'"
-        ),
-    ];
-    for n in 0..agents {
-        sql.push(format!(
-            "UPDATE one_agent SET id = '{}', name = 'bench-{n}'; INSERT INTO agents SELECT * FROM one_agent",
-            id(n)
-        ));
-    }
-    for n in 0..requests {
-        let of = id(n % agents);
-        let before = if n == 0 {
-            agent.clone()
-        } else {
-            id((n - 1) % agents)
-        };
-        sql.push(format!(
-            "UPDATE one_request SET id = 'apr_{n:032x}', agent = '{of}', digest = '{n:064x}', \
-             ask = replace(ask, '{before}', '{of}'), opened = opened + 1; \
-             INSERT INTO approvals SELECT * FROM one_request"
-        ));
-    }
-    sql.push("DROP TABLE one_agent; DROP TABLE one_request".to_owned());
+    let copies = |columns: [Vec<String>; 2]| {
+        let [of_agents, of_approvals] = columns;
+        let mut sql = Vec::with_capacity(agents + requests);
+        for n in 0..agents {
+            let new = |column: &str| match column {
+                "id" => format!("'{}'", id(n)),
+                "name" => format!("'bench-{n}'"),
+                same => same.to_owned(),
+            };
+            sql.push(copy("agents", &agent, &of_agents, new));
+        }
+        for n in 0..requests {
+            let of = id(n % agents);
+            let new = |column: &str| match column {
+                "id" => format!("'apr_{n:032x}'"),
+                "agent" => format!("'{of}'"),
+                "digest" => format!("'{n:064x}'"),
+                "ask" => format!("replace(ask, '{agent}', '{of}')"),
+                "opened" => format!("opened + {}", n + 1),
+                same => same.to_owned(),
+            };
+            sql.push(copy("approvals", &request, &of_approvals, new));
+        }
+        sql
+    };
     let url = system.database_url();
     if url.starts_with("sqlite") {
-        execute(sqlx::SqlitePool::connect(&url).await?, sql).await?;
+        execute(sqlx::SqlitePool::connect(&url).await?, copies).await?;
     } else {
-        execute(sqlx::PgPool::connect(&url).await?, sql).await?;
+        execute(sqlx::PgPool::connect(&url).await?, copies).await?;
     }
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!(
@@ -155,13 +154,39 @@ async fn fill(system: &System, agents: usize, requests: usize) -> anyhow::Result
     Ok((0..agents).map(id).collect())
 }
 
-async fn execute<D>(pool: sqlx::Pool<D>, statements: Vec<String>) -> anyhow::Result<()>
+/// A statement that copies the row `id` of `table`, with `new` values in its columns.
+fn copy(table: &str, id: &str, columns: &[String], new: impl Fn(&str) -> String) -> String {
+    let values: Vec<_> = columns.iter().map(|column| new(column)).collect();
+    format!(
+        "INSERT INTO {table} ({}) SELECT {} FROM {table} WHERE id = '{id}'",
+        columns.join(", "),
+        values.join(", ")
+    )
+}
+
+/// Executes what `statements` makes of the columns of agents and of approvals.
+async fn execute<D>(
+    pool: sqlx::Pool<D>,
+    statements: impl FnOnce([Vec<String>; 2]) -> Vec<String>,
+) -> anyhow::Result<()>
 where
     D: sqlx::Database,
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
     let mut transaction = pool.begin().await?;
-    for chunk in statements.chunks(200) {
+    let mut columns = [const { Vec::new() }; 2];
+    for (columns, sql) in columns.iter_mut().zip([
+        "SELECT * FROM agents LIMIT 1",
+        "SELECT * FROM approvals LIMIT 1",
+    ]) {
+        let row = (&mut *transaction).fetch_one(sql).await?;
+        *columns = row
+            .columns()
+            .iter()
+            .map(|one| one.name().to_owned())
+            .collect();
+    }
+    for chunk in statements(columns).chunks(200) {
         let text = chunk.join(";\n");
         sqlx::raw_sql(AssertSqlSafe(text))
             .execute(&mut *transaction)

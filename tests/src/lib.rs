@@ -9,6 +9,7 @@ pub mod database;
 pub mod mcp;
 pub mod postgres;
 pub mod process;
+pub mod s3;
 pub mod system;
 pub mod websocket;
 

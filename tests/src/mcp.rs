@@ -268,6 +268,18 @@ impl Driver {
         Self::start(command, &variables).await
     }
 
+    /// Connects to the server at `url` with a token that it gets by OAuth: its browser is
+    /// that of a person who agrees to everything.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::http`].
+    pub async fn oauth(sdk: Sdk, url: &str) -> anyhow::Result<Self> {
+        let mut command = sdk.command()?;
+        command.args(["http", url]);
+        Self::start(command, &[("DRIVER_OAUTH", "1")]).await
+    }
+
     /// Starts a program that is a server on standard input and output.
     ///
     /// # Errors

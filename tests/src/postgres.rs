@@ -11,6 +11,8 @@ pub struct Postgres {
     programs: PathBuf,
     folder: TempDir,
     port: u16,
+    /// Of `postgres`, if it asks for passwords.
+    password: Option<String>,
     /// PostgreSQL refuses to run as root.
     switches_user: bool,
 }
@@ -22,6 +24,19 @@ impl Postgres {
     ///
     /// When PostgreSQL is not installed, or does not start.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::make(None).await
+    }
+
+    /// As [`Postgres::start`], but everybody needs a password, and this is that of `postgres`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Postgres::start`].
+    pub async fn start_with_passwords(password: &str) -> anyhow::Result<Self> {
+        Self::make(Some(password.to_owned())).await
+    }
+
+    async fn make(password: Option<String>) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("cedargate-postgres-")?;
         let switches_user = run(Command::new("id").arg("-u")).await?.trim() == "0";
         if switches_user {
@@ -35,26 +50,25 @@ impl Postgres {
             programs: programs()?,
             folder,
             port,
+            password,
             switches_user,
         };
         let data = server.data();
-        server
-            .call(
-                "initdb",
-                &[
-                    "-D",
-                    &data,
-                    "-U",
-                    "postgres",
-                    "-A",
-                    "trust",
-                    "--no-sync",
-                    "--no-locale",
-                    "-E",
-                    "UTF8",
-                ],
-            )
-            .await?;
+        let mut arguments = vec!["-D", &data, "-U", "postgres", "--no-sync", "--no-locale"];
+        arguments.extend(["-E", "UTF8", "-A"]);
+        let file = server.folder.path().join("password");
+        let shown = file.display().to_string();
+        match &server.password {
+            None => arguments.push("trust"),
+            Some(password) => {
+                std::fs::write(&file, password)?;
+                if switches_user {
+                    run(Command::new("chown").arg("postgres").arg(&file)).await?;
+                }
+                arguments.extend(["scram-sha-256", "--pwfile", &shown]);
+            }
+        }
+        server.call("initdb", &arguments).await?;
         server.start_again().await?;
         Ok(server)
     }
@@ -62,7 +76,18 @@ impl Postgres {
     /// `postgres://…` of its only database.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        let password = self.password.iter().map(|password| format!(":{password}"));
+        let password: String = password.collect();
+        format!(
+            "postgres://postgres{password}@127.0.0.1:{}/postgres",
+            self.port
+        )
+    }
+
+    /// Where it listens, on the loopback address.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Ends it at once, as a crash does: nobody is told, and it recovers at the next start.

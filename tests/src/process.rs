@@ -132,12 +132,25 @@ impl Process {
     ///
     /// When it has ended, or this is not Linux.
     pub fn resident_kib(&self) -> anyhow::Result<u64> {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most memory that it ever held, in KiB.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::resident_kib`].
+    pub fn peak_kib(&self) -> anyhow::Result<u64> {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, name: &str) -> anyhow::Result<u64> {
         let id = self.child.id().context("it has ended already")?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("VmRSS")?;
+            .find_map(|line| line.strip_prefix(name))
+            .with_context(|| format!("`{name}`"))?;
         let number = line.split_whitespace().next().context("a number")?;
         Ok(number.parse()?)
     }

@@ -9,8 +9,12 @@
 mod notifications;
 mod policy;
 mod prove;
+mod services;
 
-pub use self::prove::{PolicyProve, ProofFormat};
+pub use self::{
+    prove::{PolicyProve, ProofFormat},
+    services::Import,
+};
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -206,7 +210,8 @@ const SERVE: &str = "\
 State is kept in the data folder: an SQLite database unless DATABASE_URL names another, the
 journal, and after the first start `admin-token`, which the other subcommands use by themselves.
 
-Secrets come from the environment only, directly or as a file (`<NAME>_FILE`):
+Secrets come from the environment only: directly, as a file (`<NAME>_FILE`) or as a command that
+prints them (`<NAME>_COMMAND`):
   MCP_GATEWAY_TOKEN        what a trusted caller presents to the gateway
   COOLIFY_API_URL, COOLIFY_API_TOKEN   and those of other services
   DATABASE_URL, CEDARGATE_CONTROL_TOKEN
@@ -772,14 +777,26 @@ pub enum Services {
         /// The folder of *.toml [default: that of CEDARGATE_SERVICES]
         folder: Option<PathBuf>,
     },
-    /// The request that a command would send; secrets are masked, and nothing is sent
-    #[command(
-        after_help = "Example: cedargate services try '/mcp-github repos get octocat hello-world'"
-    )]
+    /// The request that a command would send, secrets masked; with --send, what comes of it
+    ///
+    /// It is sent with the credentials of this machine and past all policies, and nothing is
+    /// recorded: this is for whoever sets a service up.
+    #[command(after_help = "\
+Examples:
+  cedargate services try '/mcp-github repos get octocat hello-world'
+  cedargate services try --send '/mcp-github repos get octocat hello-world'")]
     Try {
         /// The command, as agents type it
         command: String,
+        /// Send it, and print the answer as an agent would get it
+        #[arg(long)]
+        send: bool,
+        /// Send it also if it changes or destroys something
+        #[arg(long, requires = "send")]
+        yes: bool,
     },
+    /// A description of a service, made of an OpenAPI document
+    Import(Import),
     /// JSON Schema of descriptions, for editors
     Format,
     /// Tools of MCP servers: which definitions are reviewed

@@ -116,7 +116,7 @@ fn url(global: &Global, environment: &Environment) -> anyhow::Result<String> {
 }
 
 fn token(settings: &Settings, url: &str) -> anyhow::Result<(Option<SecretString>, TokenSource)> {
-    if let Some(token) = settings.environment().get_or_file("CEDARGATE_TOKEN")? {
+    if let Some(token) = settings.environment().resolve("CEDARGATE_TOKEN")? {
         return Ok((Some(token.trim().into()), TokenSource::Variable));
     }
     if !is_loopback(url) {

@@ -116,7 +116,7 @@ pub(crate) async fn run(line: CommandLine, environment: Environment) -> anyhow::
         }
         Command::SampleCoolify { port } => {
             let token = environment
-                .get_or_file("COOLIFY_API_TOKEN")?
+                .resolve("COOLIFY_API_TOKEN")?
                 .unwrap_or_else(|| "sample".to_owned());
             let sample =
                 SampleCoolify::start_at((std::net::Ipv4Addr::LOCALHOST, port).into(), &token)

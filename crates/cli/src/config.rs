@@ -5,7 +5,9 @@
 //! into the file: the environment holds them, or names a file that does (`…_FILE`).
 
 mod environment;
+mod oauth;
 mod people;
+mod secret;
 mod settings;
 
 use std::{
@@ -215,6 +217,7 @@ impl Config {
                     .unwrap_or_default(),
                 hold: settings.required("gateway.mcp_hold_ms", millis)?,
                 max_streams: settings.required("gateway.mcp_max_streams", at_least_one)?,
+                oauth: oauth::read(settings)?,
                 ..gateway::McpSettings::default()
             },
         };

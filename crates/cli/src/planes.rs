@@ -355,7 +355,7 @@ pub fn catalog(
         .collect();
     // The catalog asks by name and takes no error, so the first is kept for afterwards.
     let failed = std::cell::RefCell::new(None);
-    let variable = |name: &str| match environment.get_or_file(name) {
+    let variable = |name: &str| match environment.resolve(name) {
         Ok(value) => value,
         Err(error) => {
             failed.borrow_mut().get_or_insert(error);
@@ -367,7 +367,7 @@ pub fn catalog(
         return Err(error.into());
     }
     let catalog = catalog.map_err(|error| missing(&error))?;
-    Ok(Arc::new(catalog))
+    Ok(Arc::new(catalog.with_clock(&system_clock())))
 }
 
 /// Other limits in the file are put in force.

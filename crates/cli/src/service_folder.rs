@@ -4,8 +4,8 @@ use std::{fs::File, io::Read as _, path::Path};
 
 use crate::config::ConfigError;
 
-/// The longest description, in bytes. The longest of ours has 80 KiB.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The longest description, in bytes. One of all that GitHub's API has is 1.2 MB long.
+const MAX_FILE_BYTES: u64 = 8 << 20;
 
 /// How many descriptions a folder may hold.
 const MAX_FILES: usize = 256;
@@ -25,7 +25,7 @@ pub(crate) struct ServiceFile {
 /// # Errors
 ///
 /// When the folder or a file cannot be read, a file is no file or leads out of the folder,
-/// is longer than 1 MiB or not UTF-8, or when there are more than 256.
+/// is longer than 8 MiB or not UTF-8, or when there are more than 256.
 pub(crate) fn read(folder: &Path) -> Result<Vec<ServiceFile>, ConfigError> {
     let wrong = |path: &Path, why: &str| {
         ConfigError::Missing(format!("CEDARGATE_SERVICES: `{}` {why}", path.display()))
@@ -74,7 +74,7 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<ServiceFile>, ConfigError> {
             .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
             .map_err(|error| unreadable(&path, &error))?;
         if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(wrong(&path, "is longer than 1 MiB"));
+            return Err(wrong(&path, "is longer than 8 MiB"));
         }
         files.push(ServiceFile {
             text: String::from_utf8(bytes).map_err(|_| wrong(&path, "is not UTF-8"))?,
@@ -148,7 +148,7 @@ mod tests {
                 trap("long", &|path| {
                     File::create(path).unwrap().set_len(50 << 20).unwrap();
                 }),
-                "longer than 1 MiB",
+                "longer than 8 MiB",
             ),
         ];
         for (error, expected) in cases {

@@ -13,6 +13,7 @@ const OURS: &[&str] = &[
     "contract",
     "gateway",
     "handlers",
+    "issuer",
     "orchestrator",
     "store",
 ];

@@ -3,12 +3,14 @@
 //! | the request has | and | acts as |
 //! |---|---|---|
 //! | an agent's credential (`Authorization: Bearer` or `X-MCP-Key`) | no `X-Agent-Id`, or the same agent's | that agent |
+//! | an access token, at a door of MCP in OAuth mode | no `X-Agent-Id`, or the same agent's | the agent that a claim names |
 //! | the gateway token | `X-Agent-Id` | the agent named |
 //! | no credential | `--trust-agent-header` and `X-Agent-Id` | the agent named |
 //! | no credential | a loopback peer and no gateway token set | the agent named, or `local` |
 //! | anything else | | nobody: 401 |
 //!
-//! A credential that is not valid never falls through to a later row. The peer is that of
+//! A credential that is not valid never falls through to a later row. In OAuth mode the
+//! doors of MCP know no rows without a credential: clients would never learn to ask for one. The peer is that of
 //! the TCP connection; headers that claim another one are not read.
 
 use std::{
@@ -19,11 +21,14 @@ use std::{
     time::Duration,
 };
 
-use authz::{AgentId, AgentRef, Clock, Timestamp};
+use authz::{AgentId, AgentRef, Clock, Risk, Timestamp};
+use bytes::Bytes;
 use contract::facts::CredentialQuery;
 use http::{HeaderMap, HeaderName, Request, Response, header};
+use http_body_util::BodyExt;
 use moka::future::Cache;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower::{Layer, Service};
@@ -31,6 +36,7 @@ use tower::{Layer, Service};
 use crate::{
     answer::Body,
     facts::{FactsCache, FactsError, Generation, Held, Monotonic},
+    oauth::{self, OAuth, Resource, Token},
     refusal::Refusal,
     sessions::{SessionName, X_SESSION_ID},
 };
@@ -40,6 +46,11 @@ const MAX_CREDENTIALS: u64 = 100_000;
 
 /// A body that ends so soon after the headers came with them: asking again would only cost.
 const PROMPT: Duration = Duration::from_millis(100);
+
+/// Of a request that is refused, the body is read on up to so much and for so long: else the
+/// connection ends with the answer, and who comes again on it with a token is cut off.
+const REST_BYTES: usize = 64 * 1024;
+const REST_TIME: Duration = Duration::from_secs(1);
 
 pub(crate) const X_AGENT_ID: HeaderName = HeaderName::from_static("x-agent-id");
 pub(crate) const X_MCP_KEY: HeaderName = HeaderName::from_static("x-mcp-key");
@@ -67,11 +78,51 @@ pub(crate) struct AgentRequest<B> {
 pub(crate) struct Caller {
     /// The agent, with what is known of it.
     pub(crate) held: Held,
+    pub(crate) identity: Identity,
+    /// The door of MCP at which it came in, if it did.
+    pub(crate) door: Option<Resource>,
     pub(crate) ip: IpAddr,
     /// What it calls the session that this belongs to, if it says.
     pub(crate) session: Option<SessionName>,
     /// When the request arrived, by the clock by which facts age.
     pub(crate) arrived: Duration,
+}
+
+/// By what an agent is known to be who it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Identity {
+    /// Its own credential.
+    Credential,
+    /// The word of whoever holds the gateway token.
+    Gateway,
+    /// Its own word, or none, from an address that is believed.
+    Address,
+    /// An access token.
+    Token(Arc<Token>),
+}
+
+impl Identity {
+    /// For the journal.
+    pub(crate) fn record(&self) -> Value {
+        match self {
+            Self::Credential => json!({"by": "credential"}),
+            Self::Gateway => json!({"by": "gateway_token"}),
+            Self::Address => json!({"by": "address"}),
+            Self::Token(token) => token.record(),
+        }
+    }
+
+    /// Whether what it came with is good for a command of this risk, whatever policy says.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Scope`].
+    pub(crate) fn suffices(&self, risk: Risk) -> Result<(), Refusal> {
+        match self {
+            Self::Credential | Self::Gateway | Self::Address => Ok(()),
+            Self::Token(token) => token.suffices(risk),
+        }
+    }
 }
 
 /// What the headers say, before anything is looked up.
@@ -101,6 +152,8 @@ pub(crate) struct Authenticator {
     pub(crate) facts: Arc<FactsCache>,
     pub(crate) clock: Clock,
     pub(crate) max_staleness: Duration,
+    /// Absent: clients of MCP do not get in by OAuth.
+    pub(crate) oauth: Option<OAuth>,
     /// SHA-256 of the gateway token: digests have one length, so comparing them tells nothing.
     gateway_token: Option<[u8; 32]>,
     trust_agent_header: bool,
@@ -117,36 +170,54 @@ impl Authenticator {
         facts: Arc<FactsCache>,
         clock: Clock,
         config: &crate::Config,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, issuer::Invalid> {
+        Ok(Self {
             orchestrator,
             facts,
             clock,
             max_staleness: config.max_staleness,
+            oauth: config.mcp.oauth.clone().map(OAuth::new).transpose()?,
             gateway_token: config.gateway_token.as_ref().map(digest),
             trust_agent_header: config.trust_agent_header,
             credentials: Cache::new(MAX_CREDENTIALS),
-        }
+        })
     }
 
-    /// Who sends a request with these headers from this peer.
+    /// Who sends a request with these headers from this peer, and to which door of MCP, if
+    /// to one.
     ///
     /// # Errors
     ///
     /// When nobody is known to, or the orchestrator cannot say.
-    pub(crate) async fn caller(&self, headers: &HeaderMap, peer: Peer) -> Result<Caller, Refusal> {
+    pub(crate) async fn caller(
+        &self,
+        headers: &HeaderMap,
+        peer: Peer,
+        door: Option<Resource>,
+    ) -> Result<Caller, Refusal> {
         let arrived = self.monotonic().now();
         let claim = Claim::read(headers)?;
         let session = single(headers, &X_SESSION_ID)?
             .map(|text| SessionName::new(&text))
             .transpose()
             .map_err(|problem| Refusal::Header(format!("header `{X_SESSION_ID}`: {problem}")))?;
-        let held = match &claim.credential {
-            Some(credential) => self.by_credential(credential, claim.agent.as_ref()).await?,
-            None => self.by_address(&claim, peer).await?,
+        let oauth = self.oauth.as_ref().zip(door.as_ref());
+        let (held, identity) = match &claim.credential {
+            Some(credential) => {
+                let claimed = claim.agent.as_ref();
+                self.by_credential(credential, claimed, oauth).await?
+            }
+            None if oauth.is_some() => {
+                return Err(unauthenticated(
+                    "authentication required: send an access token, or an agent's credential, as `Authorization: Bearer`",
+                ));
+            }
+            None => (self.by_address(&claim, peer).await?, Identity::Address),
         };
         Ok(Caller {
             held,
+            identity,
+            door,
             ip: peer.ip(),
             session,
             arrived,
@@ -171,7 +242,21 @@ impl Authenticator {
         if prompt && self.facts.unchanged(&caller.held) {
             return Ok(caller);
         }
-        self.caller(headers, peer).await
+        self.again(&caller, headers, peer).await
+    }
+
+    /// The caller by what is known now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authenticator::caller`].
+    pub(crate) async fn again(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+        peer: Peer,
+    ) -> Result<Caller, Refusal> {
+        self.caller(headers, peer, caller.door.clone()).await
     }
 
     fn monotonic(&self) -> &Monotonic {
@@ -182,7 +267,8 @@ impl Authenticator {
         &self,
         credential: &SecretString,
         claimed: Option<&AgentRef>,
-    ) -> Result<Held, Refusal> {
+        oauth: Option<(&OAuth, &Resource)>,
+    ) -> Result<(Held, Identity), Refusal> {
         let digest = digest(credential);
         if let Some(gateway_token) = &self.gateway_token
             && bool::from(gateway_token.ct_eq(&digest))
@@ -190,7 +276,22 @@ impl Authenticator {
             let agent = claimed.ok_or_else(|| {
                 unauthenticated("the gateway token speaks for agents: name one in `X-Agent-Id`")
             })?;
-            return self.named(agent).await;
+            return Ok((self.named(agent).await?, Identity::Gateway));
+        }
+        if let Some((oauth, door)) = oauth
+            && oauth::is_token(credential.expose_secret())
+        {
+            let token = oauth
+                .token(credential.expose_secret(), door, self.clock.now())
+                .await?;
+            let held = match self.facts.get(&token.agent).await {
+                // `local` is whoever comes without anything, and nobody who comes with it.
+                Ok(held) if held.principal.agent().id != AgentId::LOCAL => held,
+                Ok(_) | Err(FactsError::Unknown) => return Err(token.names_nobody()),
+                Err(FactsError::Orchestrator(error)) => return Err(Refusal::Orchestrator(error)),
+            };
+            let held = agreed(held, claimed)?;
+            return Ok((held, Identity::Token(Arc::new(token))));
         }
         if !is_agent_credential(credential.expose_secret()) {
             return Err(unauthenticated("no agent holds this credential"));
@@ -203,12 +304,7 @@ impl Authenticator {
             return Err(unauthenticated("the credential has expired"));
         }
         let held = self.named(&AgentRef::Id(known.agent)).await?;
-        let agent = held.principal.agent();
-        match claimed {
-            Some(AgentRef::Id(id)) if *id != agent.id => Err(Refusal::AnotherAgent),
-            Some(AgentRef::Name(name)) if *name != agent.name => Err(Refusal::AnotherAgent),
-            _ => Ok(held),
-        }
+        Ok((agreed(held, claimed)?, Identity::Credential))
     }
 
     async fn known(&self, digest: [u8; 32]) -> Result<Known, Refusal> {
@@ -288,6 +384,16 @@ impl Authenticator {
             FactsError::Unknown => unauthenticated(format!("agent `{agent}` is not registered")),
             FactsError::Orchestrator(error) => Refusal::Orchestrator(error),
         })
+    }
+}
+
+/// That an agent is the one that it claims to be, if it claims to be one.
+fn agreed(held: Held, claimed: Option<&AgentRef>) -> Result<Held, Refusal> {
+    let agent = held.principal.agent();
+    match claimed {
+        Some(AgentRef::Id(id)) if *id != agent.id => Err(Refusal::AnotherAgent),
+        Some(AgentRef::Name(name)) if *name != agent.name => Err(Refusal::AnotherAgent),
+        _ => Ok(held),
     }
 }
 
@@ -431,7 +537,7 @@ where
         + Send
         + 'static,
     S::Future: Send,
-    B: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
     type Response = Response<Body>;
     type Error = Refusal;
@@ -449,9 +555,30 @@ where
         Box::pin(async move {
             // Without a peer there is no telling: the server always gives one.
             let peer = *http.extensions().get::<Peer>().ok_or(Refusal::Internal)?;
-            let caller = authenticator.caller(http.headers(), peer).await?;
-            inner.call(AgentRequest { caller, http }).await
+            let door = Resource::of(http.uri().path());
+            match authenticator.caller(http.headers(), peer, door).await {
+                Ok(caller) => inner.call(AgentRequest { caller, http }).await,
+                Err(refusal) => {
+                    // Who expects a `100 Continue` has not begun to send.
+                    if !http.headers().contains_key(header::EXPECT) {
+                        let _ = tokio::time::timeout(REST_TIME, rest(http.into_body())).await;
+                    }
+                    Err(refusal)
+                }
+            }
         })
+    }
+}
+
+/// Reads the rest of a body, and throws it away.
+async fn rest<B: http_body::Body<Data = Bytes> + Unpin>(mut body: B) {
+    let mut left = REST_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(bytes) {
+            Some(less) => left = less,
+            None => return,
+        }
     }
 }
 

@@ -113,6 +113,9 @@ impl Config {
         if self.max_concurrent == 0 || self.max_body_bytes == 0 || self.deadline.is_zero() {
             return wrong("the limits on requests, body and time must not be zero".to_owned());
         }
+        if let Some(Err(problem)) = self.mcp.oauth.as_ref().map(crate::OAuthSettings::check) {
+            return wrong(format!("OAuth: {problem}"));
+        }
         let token = self
             .gateway_token
             .as_ref()

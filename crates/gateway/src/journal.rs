@@ -42,7 +42,7 @@ use self::{
     ship::Shipper,
     writer::{Message, Pending, Until, Writer},
 };
-use crate::{metrics::Metrics, shadow::Difference};
+use crate::{authenticate::Identity, metrics::Metrics, shadow::Difference};
 
 pub(crate) use self::tainted::tainted;
 pub use self::{
@@ -122,6 +122,13 @@ impl Sent {
         let basis = serde_json::to_value(basis).unwrap_or_default();
         self.details.insert("facts".to_owned(), basis);
         self.details.insert("ip".to_owned(), ip.to_string().into());
+        self
+    }
+
+    /// Adds by what the agent was known to be who it is.
+    pub(crate) fn with_identity(mut self, identity: &Identity) -> Self {
+        self.details
+            .insert("identity".to_owned(), identity.record());
         self
     }
 

@@ -21,6 +21,7 @@ mod limits;
 mod listing;
 mod mcp;
 mod metrics;
+mod oauth;
 mod openapi;
 mod parse;
 mod policy;
@@ -34,6 +35,7 @@ mod sessions;
 mod shadow;
 mod sight;
 mod status;
+mod upload;
 mod waiting;
 mod zones;
 
@@ -44,10 +46,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use authz::{Clock, Command, DecisionId, Permit};
+use authz::{Clock, Command, CommandKey, DecisionId, Permit};
 use bytes::Bytes;
 use contract::approvals::ApprovalStatus;
-use handlers::{Answer, Catalog, HandlerError, Parsed};
+use handlers::{Answer, Catalog, Content, HandlerError, Parsed};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
@@ -58,6 +60,7 @@ use tracing::Instrument;
 
 pub use config::{Config, LimitsControl, StartError};
 pub use mcp::Settings as McpSettings;
+pub use oauth::OAuthSettings;
 pub use openapi::openapi;
 
 use crate::{
@@ -309,7 +312,8 @@ impl Gateway {
             Arc::clone(&facts),
             clock.clone(),
             &config,
-        );
+        )
+        .map_err(|error| StartError::Config(error.to_string()))?;
         let authorizer = Authorizer {
             orchestrator: orchestrator.clone(),
             facts,
@@ -396,6 +400,8 @@ impl Gateway {
             | Route::Ready
             | Route::Info
             | Route::OpenApi
+            | Route::Upload
+            | Route::Metadata(_)
             | Route::Mcp(_)
             | Route::McpAll => {
                 return Err(Refusal::Internal);
@@ -457,6 +463,7 @@ impl Gateway {
     ) -> Result<Value, Refusal> {
         let began = Instant::now();
         let key = command.target.key.clone();
+        let database = self.catalog.database(&command);
         // Before the first look, so that no change falls between the two.
         let mut changes = self.changes.subscribe();
         loop {
@@ -465,24 +472,7 @@ impl Gateway {
                 .await;
             let mut denied = match tried {
                 Ok((decision, answer)) => {
-                    let tokens = answer::tokens(&answer.data);
-                    let mut metadata = json!({
-                        "executionTime": millis(began.elapsed()),
-                        "tokensUsed": tokens,
-                        "estimated": ["tokensUsed"],
-                        "service": key.service,
-                        "operation": key.name,
-                        "timestamp": self.clock.now(),
-                        "decision_id": decision,
-                    });
-                    if answer.untrusted {
-                        answer::put(&mut metadata, "untrusted", true);
-                    }
-                    return Ok(json!({
-                        "status": "success",
-                        "data": answer.data,
-                        "metadata": metadata,
-                    }));
+                    return Ok(self.success(&key, decision, answer, database, began.elapsed()));
                 }
                 Err(Refusal::Denied(denied)) => denied,
                 Err(refusal) => return Err(refusal),
@@ -506,6 +496,33 @@ impl Gateway {
             // The credential may be gone by now, and the grant is there.
             caller = self.caller_now(&caller, headers, peer).await?;
         }
+    }
+
+    /// What an agent is told of a command that was carried out.
+    fn success(
+        &self,
+        key: &CommandKey,
+        decision: DecisionId,
+        answer: Answer,
+        database: Option<String>,
+        took: Duration,
+    ) -> Value {
+        let mut metadata = json!({
+            "executionTime": millis(took),
+            "tokensUsed": answer::tokens(&answer.data),
+            "estimated": ["tokensUsed"],
+            "service": key.service,
+            "operation": key.name,
+            "timestamp": self.clock.now(),
+            "decision_id": decision,
+        });
+        if answer.untrusted {
+            answer::put(&mut metadata, "untrusted", true);
+        }
+        if let Some(database) = database {
+            answer::put(&mut metadata, "database", database);
+        }
+        json!({"status": "success", "data": answer.data, "metadata": metadata})
     }
 
     fn question(&self, caller: &Caller, question: Question) -> Result<Value, Refusal> {
@@ -555,19 +572,37 @@ impl Gateway {
     }
 
     /// Takes a command on its journey in a task of its own: a client that hangs up does
-    /// not leave it half done, or its outcome unrecorded.
+    /// not leave it half done, or its outcome unrecorded. What only reads and can be called
+    /// off is called off then, and recorded as such.
     async fn carry_out(
         self: &Arc<Self>,
         caller: Caller,
         command: Command,
         reason: String,
     ) -> Result<(DecisionId, Answer), Refusal> {
+        self.carry_out_with(caller, command, reason, None).await
+    }
+
+    /// As [`Gateway::carry_out`], of a command that comes with content. None of it is read
+    /// before the command is permitted and recorded.
+    async fn carry_out_with(
+        self: &Arc<Self>,
+        caller: Caller,
+        command: Command,
+        reason: String,
+        content: Option<Content>,
+    ) -> Result<(DecisionId, Answer), Refusal> {
         let place = Arc::clone(&self.places)
             .try_acquire_owned()
             .map_err(|_| Refusal::Overloaded)?;
         let gateway = Arc::clone(self);
+        let left = CancellationToken::new();
+        // Dropped with the client's request.
+        let _waiting = left.clone().drop_guard();
         let journey = async move {
-            let outcome = gateway.journey(&caller, command, &reason).await;
+            let outcome = gateway
+                .journey(&caller, command, &reason, content, &left)
+                .await;
             drop(place);
             outcome
         };
@@ -586,14 +621,23 @@ impl Gateway {
         caller: &Caller,
         command: Command,
         reason: &str,
+        content: Option<Content>,
+        left: &CancellationToken,
     ) -> Result<(DecisionId, Answer), Refusal> {
         let began = Instant::now();
+        let ends_with_client = self.catalog.ends_with_client(&command);
         let (subject, decided) = self.begin(caller, command, reason).await;
         let outcome = match decided {
             Ok((permit, entry, mut charge)) => {
                 let sent = Instant::now();
                 charge.leave();
-                let outcome = self.catalog.handle(permit).await;
+                let outcome = tokio::select! {
+                    outcome = self.catalog.handle_with(permit, content) => outcome,
+                    () = left.cancelled(), if ends_with_client => Err(HandlerError::Failed {
+                        service: subject.command.service.to_string(),
+                        message: "it was called off, as the client hung up".to_owned(),
+                    }),
+                };
                 if let Ok(answer) = &outcome
                     && charge.counts_bytes()
                 {
@@ -661,6 +705,7 @@ impl Gateway {
                 &witness.principal.basis(&subject.command, &digest),
                 caller.ip,
             )
+            .with_identity(&caller.identity)
             .with_session(&witness.session)
             .with_shadow(witness.difference);
         let begun = match authorized {

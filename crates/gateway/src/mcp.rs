@@ -54,8 +54,9 @@ use self::{
 };
 use crate::{
     Gateway,
-    answer::Body,
+    answer::{self, Body},
     authenticate::{AgentRequest, Caller, Peer},
+    oauth::Resource,
     parse,
     refusal::Refusal,
     service,
@@ -94,6 +95,8 @@ pub struct Settings {
     pub round: Duration,
     /// How many streams may stay open. Default 4,096.
     pub max_streams: usize,
+    /// How clients get in by OAuth. Default none: then they need an agent's credential.
+    pub oauth: Option<crate::OAuthSettings>,
 }
 
 impl Default for Settings {
@@ -105,6 +108,7 @@ impl Default for Settings {
             tick: Duration::from_secs(5),
             round: Duration::from_secs(45),
             max_streams: 4_096,
+            oauth: None,
         }
     }
 }
@@ -226,6 +230,7 @@ impl Gateway {
             Refusal::Unauthenticated(_) | Refusal::AnotherAgent => {
                 (StatusCode::UNAUTHORIZED, fault::IDENTITY)
             }
+            Refusal::NoAgent(_) | Refusal::Scope(_) => (StatusCode::FORBIDDEN, fault::IDENTITY),
             Refusal::Header(_) => (StatusCode::BAD_REQUEST, fault::IDENTITY),
             Refusal::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, fault::TOO_MANY),
             Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, fault::INVALID_REQUEST),
@@ -235,7 +240,7 @@ impl Gateway {
         };
         let mut response = Fault::new(status, code, refusal.to_string()).into_response(None);
         if status == StatusCode::UNAUTHORIZED {
-            // No metadata of OAuth is named: there is none, and clients would look for it.
+            // No metadata of OAuth is named: where there is some, `mcp_stopped` names it.
             let challenge = if credential {
                 "Bearer realm=\"cedargate\", error=\"invalid_token\""
             } else {
@@ -247,6 +252,58 @@ impl Gateway {
                 .insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
+    }
+
+    /// The same at a door whose clients may get in by OAuth: they are told how.
+    pub(crate) fn mcp_stopped(
+        &self,
+        door: Option<&Resource>,
+        refusal: &Refusal,
+        credential: bool,
+    ) -> Response<Body> {
+        let mut response = Self::mcp_guarded(refusal, credential);
+        self.mcp_challenge(door, refusal, credential, &mut response);
+        response
+    }
+
+    /// A token that is good for less: in HTTP, so that clients ask for a better one.
+    pub(crate) fn mcp_step_up(
+        &self,
+        caller: &Caller,
+        id: &str,
+        refusal: &Refusal,
+    ) -> Option<Response<Body>> {
+        if !matches!(refusal, Refusal::Scope(_)) {
+            return None;
+        }
+        let fault = Fault {
+            data: refusal.details(),
+            ..Fault::new(StatusCode::FORBIDDEN, fault::IDENTITY, refusal.to_string())
+        };
+        let mut response = fault.into_response(Some(id));
+        self.mcp_challenge(caller.door.as_ref(), refusal, true, &mut response);
+        Some(response)
+    }
+
+    fn mcp_challenge(
+        &self,
+        door: Option<&Resource>,
+        refusal: &Refusal,
+        credential: bool,
+        response: &mut Response<Body>,
+    ) {
+        let oauth = self.authenticator.oauth.as_ref().zip(door);
+        let challenge = oauth.and_then(|(oauth, door)| oauth.challenge(door, refusal, credential));
+        if let Some(challenge) = challenge {
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+    }
+
+    /// How clients get a token for a door, if they may get in so.
+    pub(crate) fn mcp_metadata(&self, door: &Resource) -> Option<Response<Body>> {
+        let oauth = self.authenticator.oauth.as_ref()?;
+        Some(answer::json(StatusCode::OK, &oauth.metadata(door)))
     }
 
     /// Answers a request to `/mcp/{service}`.

@@ -59,6 +59,10 @@ struct Described {
     /// Whether `Prefer: wait=` keeps it waiting.
     waits: bool,
     body: Option<Value>,
+    /// Whether its body is bytes, whatever they are.
+    bytes: bool,
+    /// What its query may say, what that is, and whether it must.
+    query: Vec<(&'static str, &'static str, bool)>,
     /// What it answers when all goes well.
     answers: Value,
     /// Statuses, and what they mean here.
@@ -82,6 +86,8 @@ impl Described {
             parameter: None,
             waits: false,
             body: None,
+            bytes: false,
+            query: Vec::new(),
             answers,
             besides: Vec::new(),
         }
@@ -149,6 +155,26 @@ fn described(route: &Route) -> Described {
             besides: of_commands(),
             ..Described::agents("Have a command carried out", reference("Success"))
         },
+        Route::Upload => Described {
+            query: vec![
+                (
+                    "command",
+                    "The command, such as `/mcp-minio files upload assets a.mp4 --size 7 --sha256 …`",
+                    true,
+                ),
+                (
+                    "reason",
+                    "Why, for people who may have to approve it",
+                    false,
+                ),
+            ],
+            bytes: true,
+            besides: of_commands(),
+            ..Described::agents(
+                "Have a command carried out that comes with content: the body, read once the command is permitted",
+                reference("Success"),
+            )
+        },
         Route::Rpc => Described {
             waits: true,
             body: Some(reference("Rpc")),
@@ -190,7 +216,7 @@ fn described(route: &Route) -> Described {
             ],
             ..Described::agents("Take a request back", reference("Approval"))
         },
-        Route::Mcp(_) | Route::McpAll => Described::agents(
+        Route::Metadata(_) | Route::Mcp(_) | Route::McpAll => Described::agents(
             "An endpoint of the Model Context Protocol, which describes it",
             json!({}),
         ),
@@ -232,6 +258,12 @@ fn operation(route: &Route, path: &str) -> Value {
     let mut parameters = Vec::new();
     if let Some((name, schema)) = described.parameter {
         parameters.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
+    }
+    for (name, description, required) in described.query {
+        parameters.push(json!({
+            "name": name, "in": "query", "required": required, "schema": {"type": "string"},
+            "description": description,
+        }));
     }
     let mut may = described.besides;
     if !described.open {
@@ -291,6 +323,14 @@ fn operation(route: &Route, path: &str) -> Value {
     }
     if let Some(body) = described.body {
         let content = json!({"application/json": {"schema": body}});
+        put(
+            &mut operation,
+            "requestBody",
+            json!({"required": true, "content": content}),
+        );
+    }
+    if described.bytes {
+        let content = json!({"application/octet-stream": {}});
         put(
             &mut operation,
             "requestBody",
@@ -474,6 +514,7 @@ fn error_data() -> Value {
 fn bodies() -> (Value, Value) {
     let id = json!({"type": ["string", "number", "null"], "description": "Echoed"});
     let reason = json!({"type": "string", "description": "Why, for the people who may be asked"});
+    let database = json!({"type": "string", "description": "Of services that have several: as the argument of this name"});
     let options = json!({"type": ["object", "null"], "properties": {"reason": {"type": "string"}}});
     let arguments = json!({"type": ["object", "array", "null"]});
     let line = only(
@@ -488,7 +529,7 @@ fn bodies() -> (Value, Value) {
         &json!({
             "service": {"type": "string", "examples": ["coolify"]},
             "operation": {"type": "string", "examples": ["list-servers"]},
-            "args": arguments, "arguments": arguments,
+            "args": arguments, "arguments": arguments, "database": database,
             "id": id, "reason": reason, "options": options,
         }),
     );
@@ -502,7 +543,7 @@ fn bodies() -> (Value, Value) {
                 "description": "Of `mcp.execute`: `service`, `operation`, `args`; of `mcp.getCapabilities`: `service`",
                 "properties": {
                     "service": {"type": "string"}, "operation": {"type": "string"},
-                    "args": arguments, "arguments": arguments, "options": options, "reason": reason,
+                    "args": arguments, "arguments": arguments, "database": database, "options": options, "reason": reason,
                 },
                 "additionalProperties": false,
             },
@@ -539,13 +580,14 @@ mod tests {
             Route::Catalog => 4,
             Route::Service(_) => 5,
             Route::Execute => 6,
-            Route::Rpc => 7,
-            Route::Test(_) => 8,
-            Route::Approvals => 9,
-            Route::Approval(_) => 10,
-            Route::Withdraw(_) => 11,
+            Route::Upload => 7,
+            Route::Rpc => 8,
+            Route::Test(_) => 9,
+            Route::Approvals => 10,
+            Route::Approval(_) => 11,
+            Route::Withdraw(_) => 12,
             // The protocol describes them.
-            Route::Mcp(_) | Route::McpAll => usize::MAX,
+            Route::Metadata(_) | Route::Mcp(_) | Route::McpAll => usize::MAX,
         }
     }
 

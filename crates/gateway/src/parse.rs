@@ -174,6 +174,35 @@ fn arguments(members: &mut Map<String, Value>) -> Result<Value, String> {
     }
 }
 
+/// `database` beside `service`, as the system before had it, is one more named argument.
+fn with_database(
+    catalog: &Catalog,
+    (service, operation): (&str, &str),
+    arguments: Value,
+    database: Option<String>,
+) -> Result<Value, String> {
+    let Some(database) = database else {
+        return Ok(arguments);
+    };
+    match catalog.by_name(service, operation, arguments) {
+        Value::Object(mut named) => {
+            if named
+                .insert("database".to_owned(), Value::String(database))
+                .is_some()
+            {
+                return Err("`database` is given twice".to_owned());
+            }
+            Ok(Value::Object(named))
+        }
+        // An object after positions names the rest.
+        Value::Array(mut values) => {
+            values.push(json!({"database": database}));
+            Ok(Value::Array(values))
+        }
+        other => Ok(other),
+    }
+}
+
 /// An `id` that may be echoed: a string or a number.
 fn echoed(members: &Map<String, Value>) -> Option<Value> {
     members
@@ -211,6 +240,7 @@ fn execute_members(
         "operation",
         "args",
         "arguments",
+        "database",
         "id",
         "options",
         "reason",
@@ -241,7 +271,10 @@ fn execute_members(
             "Command is required: send {\"command\": \"/mcp-<service> <command>\"} or {\"service\", \"operation\", \"args\"}",
         ));
     };
-    let arguments = arguments(&mut members).map_err(Refusal::invalid)?;
+    let database = string(&members, "database").map_err(Refusal::invalid)?;
+    let arguments = arguments(&mut members)
+        .and_then(|arguments| with_database(catalog, (&service, &operation), arguments, database))
+        .map_err(Refusal::invalid)?;
     command(catalog.command(&service, &operation, arguments), reason)
 }
 
@@ -309,6 +342,7 @@ fn rpc_members(catalog: &Catalog, mut members: Map<String, Value>) -> Result<Que
                 "operation",
                 "args",
                 "arguments",
+                "database",
                 "options",
                 "reason",
             ];
@@ -318,7 +352,12 @@ fn rpc_members(catalog: &Catalog, mut members: Map<String, Value>) -> Result<Que
             let service = required(&params, "service")?;
             let operation = required(&params, "operation")?;
             let reason = reason(&params).map_err(Refusal::Params)?;
-            let arguments = arguments(&mut params).map_err(Refusal::Params)?;
+            let database = string(&params, "database").map_err(Refusal::Params)?;
+            let arguments = arguments(&mut params)
+                .and_then(|arguments| {
+                    with_database(catalog, (&service, &operation), arguments, database)
+                })
+                .map_err(Refusal::Params)?;
             command(catalog.command(&service, &operation, arguments), reason)
         }
         "mcp.listServices" => Ok(Question::ListServices),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use authz::{AgentId, CommandKey, DecisionId, PolicySetVersion, Timestamp};
+use authz::{AgentId, CommandKey, DecisionId, PolicySetVersion, Risk, Timestamp};
 use contract::approvals::{ApprovalStatus, ApprovalSummary};
 use handlers::{CommandError, HandlerError};
 use http::{HeaderValue, Response, StatusCode, header};
@@ -25,6 +25,15 @@ pub(crate) enum Refusal {
     /// The credential is one agent's and `X-Agent-Id` names another.
     #[error("the credential is not that of the agent that `X-Agent-Id` names")]
     AnotherAgent,
+    /// An access token is believed, and names no agent.
+    #[error("{0}")]
+    NoAgent(String),
+    /// An access token is good for less than what was asked.
+    #[error("the access token does not suffice: this needs the scope `{}`", crate::oauth::scope(*.0))]
+    Scope(Risk),
+    /// Whether an access token is to be believed cannot be known now.
+    #[error("access tokens cannot be checked now: the authorization server is out of reach")]
+    Issuer,
     /// The body is not strict JSON.
     #[error("the body is not valid JSON: {0}")]
     Parse(String),
@@ -433,6 +442,25 @@ impl Refusal {
                 -32004,
                 "another_agent",
                 json!({"outcome": "refused", "retryable": false, "asking_helps": false}),
+            ),
+            Self::NoAgent(_) => shape(
+                StatusCode::FORBIDDEN,
+                -32004,
+                "no_agent",
+                json!({"outcome": "refused", "retryable": false, "asking_helps": false}),
+            ),
+            Self::Scope(risk) => shape(
+                StatusCode::FORBIDDEN,
+                -32004,
+                "insufficient_scope",
+                json!({"outcome": "refused", "retryable": false, "asking_helps": false, "scope": crate::oauth::scope(*risk)}),
+            ),
+            Self::Issuer => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                -32001,
+                "issuer",
+                soon,
+                json!({"service": "authorization server", "retryable": true}),
             ),
             Self::Parse(_) => shape(StatusCode::BAD_REQUEST, -32700, "parse", json!({})),
             Self::Invalid { data, .. } => {

@@ -3,7 +3,10 @@
 use http::{Method, Response, StatusCode, header};
 use serde_json::json;
 
-use crate::answer::{self, Body};
+use crate::{
+    answer::{self, Body},
+    oauth::Resource,
+};
 
 /// What a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,12 +19,17 @@ pub(crate) enum Route {
     Info,
     /// `GET /openapi.json`.
     OpenApi,
+    /// `GET /.well-known/oauth-protected-resource`, and the same before a door's path: how
+    /// clients of MCP get a token, where they need one.
+    Metadata(Resource),
     /// `GET /mcp/catalog`.
     Catalog,
     /// `GET /mcp/service/{name}`.
     Service(String),
     /// `POST /execute` and `POST /mcp/execute`.
     Execute,
+    /// `PUT /execute`: a command that comes with content.
+    Upload,
     /// `POST /mcp/rpc`.
     Rpc,
     /// `POST /mcp/test/{service}`.
@@ -52,8 +60,12 @@ pub(crate) enum Missing {
     },
 }
 
+/// What stands before a door's path where its metadata is: RFC 9728, section 3.
+pub(crate) const METADATA: &str = "/.well-known/oauth-protected-resource";
+
 const GET: &str = "GET, HEAD";
 const POST: &str = "POST";
+const POST_PUT: &str = "POST, PUT";
 const GET_DELETE: &str = "GET, HEAD, DELETE";
 const MCP: &str = "POST, GET, DELETE";
 
@@ -70,11 +82,20 @@ impl Route {
             ["ready"] => (Self::Ready, GET),
             ["info"] => (Self::Info, GET),
             ["openapi.json"] => (Self::OpenApi, GET),
+            [".well-known", "oauth-protected-resource", rest @ ..] => {
+                let door = match rest {
+                    [] => Some(Resource::All),
+                    _ => Resource::of(path.strip_prefix(METADATA).unwrap_or_default()),
+                };
+                (Self::Metadata(door.ok_or(Missing::Path)?), GET)
+            }
             ["mcp", "catalog"] => (Self::Catalog, GET),
             ["mcp", "service", name] if !name.is_empty() => {
                 (Self::Service((*name).to_owned()), GET)
             }
-            ["execute"] | ["mcp", "execute"] => (Self::Execute, POST),
+            ["execute"] if *method == Method::PUT => (Self::Upload, POST_PUT),
+            ["execute"] => (Self::Execute, POST_PUT),
+            ["mcp", "execute"] => (Self::Execute, POST),
             ["mcp", "rpc"] => (Self::Rpc, POST),
             ["mcp", "test", name] if !name.is_empty() => (Self::Test((*name).to_owned()), POST),
             ["approvals"] => (Self::Approvals, GET),
@@ -94,6 +115,7 @@ impl Route {
         let allowed = match allow {
             MCP => matches!(*method, Method::POST | Method::GET | Method::DELETE),
             POST => *method == Method::POST,
+            POST_PUT => matches!(*method, Method::POST | Method::PUT),
             GET_DELETE if *method == Method::DELETE => true,
             _ => *method == Method::GET || *method == Method::HEAD,
         };
@@ -119,6 +141,7 @@ impl Route {
             Self::Catalog,
             Self::Service(name()),
             Self::Execute,
+            Self::Upload,
             Self::Rpc,
             Self::Test(name()),
             Self::Approvals,
@@ -132,10 +155,12 @@ impl Route {
         match self {
             Self::Execute | Self::Rpc | Self::Test(_) | Self::Mcp(_) | Self::McpAll => Method::POST,
             Self::Withdraw(_) => Method::DELETE,
+            Self::Upload => Method::PUT,
             Self::Health
             | Self::Ready
             | Self::Info
             | Self::OpenApi
+            | Self::Metadata(_)
             | Self::Catalog
             | Self::Service(_)
             | Self::Approvals
@@ -158,9 +183,10 @@ impl Route {
             Self::Ready => "/ready",
             Self::Info => "/info",
             Self::OpenApi => "/openapi.json",
+            Self::Metadata(_) => METADATA,
             Self::Catalog => "/mcp/catalog",
             Self::Service(_) => "/mcp/service/{name}",
-            Self::Execute => "/execute",
+            Self::Execute | Self::Upload => "/execute",
             Self::Rpc => "/mcp/rpc",
             Self::Test(_) => "/mcp/test/{service}",
             Self::Approvals => "/approvals",
@@ -216,6 +242,7 @@ mod tests {
         let found = |method: Method, path: &str| Route::find(&method, path);
         assert_eq!(found(Method::POST, "/execute"), Ok(Route::Execute));
         assert_eq!(found(Method::POST, "/mcp/execute"), Ok(Route::Execute));
+        assert_eq!(found(Method::PUT, "/execute"), Ok(Route::Upload));
         assert_eq!(
             found(Method::GET, "/mcp/service/coolify"),
             Ok(Route::Service("coolify".to_owned()))
@@ -229,6 +256,27 @@ mod tests {
             assert_eq!(found(method.clone(), "/mcp"), Ok(Route::McpAll));
             let door = Route::Mcp("everything".to_owned());
             assert_eq!(found(method, "/mcp/everything"), Ok(door));
+        }
+        for (path, door) in [
+            (METADATA.to_owned(), Resource::All),
+            (format!("{METADATA}/mcp"), Resource::All),
+            (
+                format!("{METADATA}/mcp/everything"),
+                Resource::One("everything".parse().unwrap()),
+            ),
+        ] {
+            assert_eq!(found(Method::GET, &path), Ok(Route::Metadata(door)));
+        }
+        for path in [
+            "/",
+            "/mcp/catalog",
+            "/mcp/rpc",
+            "/mcp/a/b",
+            "/execute",
+            "/health",
+        ] {
+            let path = format!("{METADATA}{path}");
+            assert_eq!(found(Method::GET, &path), Err(Missing::Path), "{path}");
         }
         for path in [
             "/",
@@ -244,6 +292,7 @@ mod tests {
         }
         for (method, path) in [
             (Method::GET, "/execute"),
+            (Method::PUT, "/mcp/execute"),
             (Method::POST, "/mcp/catalog"),
             (Method::DELETE, "/mcp/catalog"),
             (Method::POST, "/approvals/apr_1"),

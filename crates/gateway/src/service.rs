@@ -19,16 +19,17 @@ use crate::{
     Gateway,
     answer::Body,
     authenticate::{AgentRequest, Authenticate, X_AGENT_ID, X_MCP_KEY},
+    oauth::Resource,
     openapi,
     refusal::{Answered, Refusal},
-    routes::Route,
+    routes::{METADATA, Missing, Route},
 };
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A body beyond the limit is read on, up to so many bytes, and thrown away: a client that
 /// is still sending would otherwise see a broken connection and not the answer.
-const DRAINED_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const DRAINED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Names one request in logs and answers.
 #[derive(Clone, Debug)]
@@ -62,7 +63,8 @@ where
         .load_shed()
         .concurrency_limit(gateway.config.max_concurrent)
         // No time limit: what an MCP server answers may take as long as it says that it
-        // works. Reading the request and reaching the server have limits of their own.
+        // works, and a body as long as it comes. Reading the request and reaching the server
+        // have limits of their own.
         .layer(Authenticate {
             authenticator: Arc::clone(&gateway.authenticator),
         })
@@ -73,6 +75,7 @@ where
                 match Route::find(request.http.method(), path) {
                     Ok(Route::Mcp(service)) => gateway.mcp(request, &service).await,
                     Ok(Route::McpAll) => gateway.mcp_all(request).await,
+                    Ok(Route::Upload) => gateway.upload(request).await,
                     _ => Err(Refusal::Internal),
                 }
             }
@@ -87,15 +90,24 @@ where
                 Ok(Route::Ready) => Ok(open.ready()),
                 Ok(Route::Info) => Ok(open.info()),
                 Ok(Route::OpenApi) => Ok(openapi::serve()),
+                Ok(Route::Metadata(door)) => {
+                    let path = request.uri().path();
+                    let missing = || Missing::Path.into_response(request.method(), path);
+                    Ok(open.mcp_metadata(&door).unwrap_or_else(missing))
+                }
                 Ok(Route::Mcp(_) | Route::McpAll) => {
                     if let Some(refused) = open.mcp_admits(request.headers()) {
                         return Ok(refused);
                     }
                     let credential = request.headers().contains_key(header::AUTHORIZATION)
                         || request.headers().contains_key(X_MCP_KEY);
+                    let door = Resource::of(request.uri().path());
                     Ok(visited.oneshot(request).await.unwrap_or_else(|error| {
-                        Gateway::mcp_guarded(&refusal_of(error), credential)
+                        open.mcp_stopped(door.as_ref(), &refusal_of(error), credential)
                     }))
+                }
+                Ok(Route::Upload) => {
+                    Ok(visited.oneshot(request).await.unwrap_or_else(answer_error))
                 }
                 Ok(route) => {
                     let stranger =
@@ -104,6 +116,13 @@ where
                         Err(error) if stranger && is_unauthenticated(&error) => open.services(),
                         answered => answered.unwrap_or_else(answer_error),
                     })
+                }
+                // Where there is no OAuth, nothing at all is said of it.
+                Err(Missing::Method { pattern, .. })
+                    if pattern == METADATA && open.authenticator.oauth.is_none() =>
+                {
+                    let (method, path) = (request.method(), request.uri().path());
+                    Ok(Missing::Path.into_response(method, path))
                 }
                 Err(missing) => Ok(missing.into_response(request.method(), request.uri().path())),
             }
@@ -190,7 +209,11 @@ fn refusal_of(error: BoxError) -> Refusal {
     };
     if matches!(
         refusal,
-        Refusal::Unauthenticated(_) | Refusal::AnotherAgent | Refusal::Header(_)
+        Refusal::Unauthenticated(_)
+            | Refusal::AnotherAgent
+            | Refusal::NoAgent(_)
+            | Refusal::Scope(_)
+            | Refusal::Header(_)
     ) {
         tracing::info!(reason = %refusal, "not authenticated");
     }

@@ -106,7 +106,7 @@ impl Gateway {
     ) -> Result<Caller, Refusal> {
         let agent = caller.held.principal.agent().id;
         self.authorizer.facts.invalidate(agent);
-        self.authenticator.caller(headers, peer).await
+        self.authenticator.again(caller, headers, peer).await
     }
 
     /// `GET /approvals`: the open requests of this agent, newest first, for one that lost

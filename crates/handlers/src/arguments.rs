@@ -44,6 +44,8 @@ struct Parameter {
     /// May be given without its name.
     positional: bool,
     default: Option<Value>,
+    /// What may be written instead of a value.
+    synonyms: BTreeMap<String, String>,
     /// Of a tool's, the whole is checked.
     validator: Option<Arc<Validator>>,
 }
@@ -59,7 +61,7 @@ const PATTERN_STEPS: usize = 100_000;
 pub(crate) struct Validators(HashMap<String, Arc<Validator>>);
 
 impl Validators {
-    fn of(&mut self, schema: &Value) -> Result<Arc<Validator>, String> {
+    pub(crate) fn of(&mut self, schema: &Value) -> Result<Arc<Validator>, String> {
         let text = schema.to_string();
         if let Some(known) = self.0.get(&text) {
             return Ok(Arc::clone(known));
@@ -307,7 +309,7 @@ impl ArgumentSet {
 
 impl ArgumentType {
     pub(crate) const fn is_compound(self) -> bool {
-        matches!(self, Self::Array | Self::Object)
+        matches!(self, Self::Array | Self::Object | Self::Any)
     }
 }
 
@@ -363,7 +365,7 @@ impl<'a> Taken<'a> {
     }
 
     fn take(&mut self, parameter: &Parameter, value: Result<Value, String>) {
-        match value {
+        match value.map(|value| parameter.meant(value)) {
             Ok(value) => {
                 if self.values.insert(parameter.name.clone(), value).is_some() {
                     self.problems
@@ -421,6 +423,7 @@ impl Parameter {
             required: argument.required,
             positional: argument.required || argument.positional,
             default,
+            synonyms: argument.synonyms.clone(),
             validator: Some(validator),
         })
     }
@@ -448,10 +451,20 @@ impl Parameter {
                 Ok(Value::Number(number)) => Ok(Value::Number(number)),
                 _ => Err(wrong()),
             },
-            ArgumentType::Array | ArgumentType::Object => match json {
+            ArgumentType::Array | ArgumentType::Object | ArgumentType::Any => match json {
                 Some(value) => Ok(value.clone()),
                 None => strict_json::parse(text.as_bytes()).map_err(|_| wrong()),
             },
+        }
+    }
+
+    /// The value that a synonym stands for; any other is itself. What is decided, recorded
+    /// and carried out has one spelling.
+    fn meant(&self, value: Value) -> Value {
+        let synonym = value.as_str().and_then(|text| self.synonyms.get(text));
+        match synonym {
+            Some(meant) => Value::String(meant.clone()),
+            None => value,
         }
     }
 
@@ -463,6 +476,7 @@ impl Parameter {
             ArgumentType::Boolean => "`true` or `false`",
             ArgumentType::Array => "a JSON array",
             ArgumentType::Object => "a JSON object",
+            ArgumentType::Any => "JSON",
         }
     }
 
@@ -611,6 +625,7 @@ fn parameters(schema: &Value) -> Vec<Parameter> {
                 required,
                 positional: required,
                 default: None,
+                synonyms: BTreeMap::new(),
                 validator: None,
             }
         })

@@ -5,20 +5,21 @@ mod known;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
-use authz::{Command, CommandKey, Permit, Service, ServiceName, Target};
+use authz::{Clock, Command, CommandKey, Permit, Service, ServiceName, Target};
 use serde_json::{Map, Value};
 
 use crate::{
-    Answer, CommandError, Handler, HandlerError, Parsed,
-    description::{self, Description, located},
+    Answer, CommandError, Content, HandlerError, Parsed,
+    description::{self, Description, PostgresTable, located},
     grammar,
     limits::ServiceLimits,
     mcp::McpService,
     nearest::nearest,
+    postgres,
 };
 use handler::{Clients, ServiceHandler};
 pub(crate) use known::{Known, ServiceFacts};
@@ -47,8 +48,10 @@ const BUILT_IN: &[(&str, &str)] = &[
     built_in!("github"),
     built_in!("magicui"),
     built_in!("mem0"),
+    built_in!("minio"),
     built_in!("n8n"),
     built_in!("playwright"),
+    built_in!("postgres"),
     built_in!("shadcn"),
     built_in!("stripe"),
     built_in!("taskmaster"),
@@ -140,6 +143,8 @@ struct Entry {
     limits: Option<ServiceLimits>,
     /// Of a service whose commands do not change.
     known: Option<Arc<Known>>,
+    /// Of kind `postgres`: what its lines begin with.
+    databases: Option<PostgresTable>,
 }
 
 impl Entry {
@@ -184,6 +189,20 @@ fn read<'a>(files: &[(&'a str, &'a str)]) -> Result<Vec<Described<'a>>, String> 
         })
     });
     described.collect()
+}
+
+/// A name and its aliases.
+pub(crate) type Called = (ServiceName, Vec<ServiceName>);
+
+/// What the services are called that come with the binary.
+pub(crate) fn built_in_names() -> Result<&'static [Called], String> {
+    static NAMES: LazyLock<Result<Vec<Called>, String>> = LazyLock::new(|| {
+        let described = read(BUILT_IN)?.into_iter();
+        Ok(described
+            .map(|Described { description, .. }| (description.name().clone(), description.aliases))
+            .collect())
+    });
+    NAMES.as_deref().map_err(Clone::clone)
 }
 
 /// JSON Schema of a description, as it stands in a TOML file. What no schema can say (names
@@ -308,7 +327,10 @@ impl Catalog {
             let handler = ServiceHandler::new(&description, &clients).map_err(error)?;
             let known = match &handler {
                 ServiceHandler::Mcp(_) => None,
-                described @ (ServiceHandler::Http(_) | ServiceHandler::Local(_)) => {
+                described @ (ServiceHandler::Http(_)
+                | ServiceHandler::Local(_)
+                | ServiceHandler::S3(_)
+                | ServiceHandler::Postgres(_)) => {
                     let facts = ServiceFacts::new(&description, described.location());
                     let known = {
                         let problem = described.unavailable();
@@ -323,9 +345,19 @@ impl Catalog {
                 untrusted: description.untrusted,
                 limits: description.limits.take(),
                 known,
+                databases: description.postgres,
             });
         }
         Ok(catalog)
+    }
+
+    /// Gives the time to services that sign with it; without, those are not available.
+    #[must_use]
+    pub fn with_clock(self, clock: &Clock) -> Self {
+        for entry in &self.entries {
+            entry.handler.set_clock(clock);
+        }
+        self
     }
 
     /// Every service, by name, as it is now.
@@ -351,10 +383,11 @@ impl Catalog {
         self.entries.iter().filter_map(|entry| entry.handler.mcp())
     }
 
-    /// Asks MCP servers for their tools, at first and whenever those may have changed, for
-    /// as long as it is polled. Without MCP servers it ends at once.
+    /// Asks MCP servers for their tools, at first and whenever those may have changed, and
+    /// looks at databases, for as long as it is polled. Without either it ends at once.
     pub async fn keep(&self) {
-        futures_util::future::join_all(self.mcp_services().map(|service| service.keep())).await;
+        let kept = self.entries.iter().map(|entry| entry.handler.keep());
+        futures_util::future::join_all(kept).await;
     }
 
     /// Parses a slash command: `/mcp-coolify servers list --tag web`.
@@ -365,6 +398,11 @@ impl Catalog {
     pub fn parse_slash(&self, text: &str) -> Result<Parsed, CommandError> {
         let line = grammar::split(text)?;
         let known = self.named(&line.service)?;
+        let databases = self.databases(&line.service);
+        let line = match databases {
+            Some(databases) => postgres::line(databases, line, text),
+            None => line,
+        };
         let service = &known.info;
         let help = line
             .words
@@ -407,6 +445,7 @@ impl Catalog {
         operation: &str,
         arguments: Value,
     ) -> Result<Parsed, CommandError> {
+        let arguments = self.by_name(service, operation, arguments);
         let known = self.named(service)?;
         if folded(operation.trim()) == "help" && !known.has("help") {
             return Ok(Parsed::Help {
@@ -417,6 +456,40 @@ impl Catalog {
             return Err(known.unknown(operation));
         };
         known.command(index, |set| set.read_value(arguments))
+    }
+
+    /// Whether a command is over when nobody waits for its answer any more: it changes
+    /// nothing, costs its service much, and can be called off there.
+    #[must_use]
+    pub fn ends_with_client(&self, command: &Command) -> bool {
+        let key = &command.target.key;
+        // By what it does, not by what an operator calls its risk.
+        self.of(&key.service)
+            .is_some_and(|entry| entry.databases.is_some())
+            && !postgres::changes(key.name.as_str())
+    }
+
+    /// The database that a command is about, if its service has databases.
+    #[must_use]
+    pub fn database(&self, command: &Command) -> Option<String> {
+        let entry = self.of(&command.target.key.service)?;
+        entry.databases.as_ref()?;
+        let database = command.arguments.values().get("database")?;
+        database.as_str().map(str::to_owned)
+    }
+
+    /// Arguments by position as arguments by name, where a service has another order for
+    /// them than its description; else as they are.
+    #[must_use]
+    pub fn by_name(&self, service: &str, operation: &str, arguments: Value) -> Value {
+        match self.databases(service) {
+            Some(_) => postgres::by_name(operation, arguments),
+            None => arguments,
+        }
+    }
+
+    fn databases(&self, service: &str) -> Option<&PostgresTable> {
+        self.entries.get(self.index(service)?)?.databases.as_ref()
     }
 
     /// The arguments as people and records may see them.
@@ -454,11 +527,33 @@ impl Catalog {
     ///
     /// See [`HandlerError`].
     pub async fn handle(&self, permit: Permit) -> Result<Answer, HandlerError> {
+        self.handle_with(permit, None).await
+    }
+
+    /// Whether a command may come with [`Content`]. What its arguments must say of it then
+    /// is checked when it is carried out.
+    #[must_use]
+    pub fn takes_content(&self, command: &Command) -> bool {
+        let entry = self.of(&command.target.key.service);
+        entry.is_some_and(|entry| entry.handler.takes_content(command))
+    }
+
+    /// As [`Catalog::handle`], of a command that came with content. Nothing of it is read
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// See [`HandlerError`].
+    pub async fn handle_with(
+        &self,
+        permit: Permit,
+        content: Option<Content>,
+    ) -> Result<Answer, HandlerError> {
         let service = &permit.command().target.key.service;
         match self.of(service) {
             Some(entry) => {
                 let untrusted = self.is_untrusted(&permit.command().target.key);
-                let mut answer = entry.handler.handle(permit).await?;
+                let mut answer = entry.handler.handle_with(permit, content).await?;
                 answer.untrusted |= untrusted;
                 Ok(answer)
             }
@@ -551,7 +646,7 @@ impl Catalog {
 }
 
 /// Case, `-` and `_` make no difference in what a command is called.
-fn folded(word: &str) -> String {
+pub(crate) fn folded(word: &str) -> String {
     word.to_ascii_lowercase().replace('_', "-")
 }
 

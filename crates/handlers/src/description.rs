@@ -9,6 +9,8 @@ mod check;
 mod credential;
 mod mcp;
 mod pages;
+mod postgres;
+mod s3;
 pub(crate) mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +25,8 @@ pub(crate) use self::{
     credential::{App, Credential},
     mcp::McpTable,
     pages::{PageBy, Pages},
+    postgres::{DatabaseTable, PostgresTable},
+    s3::{S3Table, Setting},
 };
 use crate::{limits::ServiceLimits, redaction::Redaction};
 
@@ -106,6 +110,10 @@ pub(crate) struct Description {
     pub(crate) mcp: Option<McpTable>,
     /// Of kind `local`, which needs it.
     pub(crate) local: Option<LocalTable>,
+    /// Of kind `s3`, which needs it and has commands of its own.
+    pub(crate) s3: Option<S3Table>,
+    /// Of kind `postgres`, which needs it.
+    pub(crate) postgres: Option<PostgresTable>,
 }
 
 const fn four_mebibytes() -> usize {
@@ -150,6 +158,10 @@ pub(crate) enum Kind {
     Mcp,
     /// A program that the agent's own machine runs: the answer is how.
     Local,
+    /// Objects in buckets, by S3.
+    S3,
+    /// `PostgreSQL` databases.
+    Postgres,
 }
 
 impl Kind {
@@ -158,6 +170,8 @@ impl Kind {
             Self::Http => "http",
             Self::Mcp => "mcp",
             Self::Local => "local",
+            Self::S3 => "s3",
+            Self::Postgres => "postgres",
         }
     }
 }
@@ -246,6 +260,12 @@ pub(crate) struct Command {
     pub(crate) without_credential: bool,
     /// Overrides the service's.
     pub(crate) body_format: Option<BodyFormat>,
+    /// Overrides the service's.
+    pub(crate) timeout_ms: Option<u64>,
+    /// Overrides the service's: longer answers are an error.
+    pub(crate) max_answer_bytes: Option<usize>,
+    /// Overrides the service's: what an agent gets is cut to so many bytes.
+    pub(crate) max_result_bytes: Option<usize>,
     /// The command is about something that must belong to the agent.
     pub(crate) owned: Option<Owned>,
     /// How the list comes in pieces.
@@ -332,6 +352,10 @@ fn method_not_allowed() -> Vec<u16> {
 /// One argument.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key of its own, as people write it"
+)]
 pub(crate) struct Argument {
     /// Its name, here and there.
     pub(crate) name: String,
@@ -360,6 +384,9 @@ pub(crate) struct Argument {
     /// The only values that it may have.
     #[serde(default)]
     pub(crate) options: Vec<String>,
+    /// What agents may also write: what they write = the value that it stands for.
+    #[serde(default)]
+    pub(crate) synonyms: BTreeMap<String, String>,
     pub(crate) minimum: Option<i64>,
     pub(crate) maximum: Option<i64>,
     /// In characters.
@@ -370,6 +397,15 @@ pub(crate) struct Argument {
     pub(crate) pattern: Option<String>,
     /// Of an array: what each item is.
     pub(crate) items: Option<ArgumentType>,
+    /// JSON Schema of what else must hold of the value, or of what is inside it; without `type`
+    /// and references.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub(crate) schema: Option<toml::Table>,
+    /// In a body: it may be null.
+    #[serde(default)]
+    pub(crate) nullable: bool,
+    /// How a list, or an object, stands in a query or a form: `a[0]=x` and `a[b]=x` unless said.
+    pub(crate) written: Option<Written>,
     /// Never shown, logged or recorded in clear.
     #[serde(default)]
     pub(crate) secret: bool,
@@ -385,6 +421,24 @@ pub(crate) enum ArgumentType {
     Boolean,
     Array,
     Object,
+    /// Any JSON: written as such.
+    Any,
+}
+
+/// How a list, or an object, is written where there is only text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Written {
+    /// `a=x&a=y`.
+    Repeated,
+    /// `a=x,y`.
+    Commas,
+    /// `a=x y`.
+    Spaces,
+    /// `a=x|y`.
+    Pipes,
+    /// `a=["x","y"]`.
+    Json,
 }
 
 impl ArgumentType {
@@ -396,6 +450,7 @@ impl ArgumentType {
             Self::Boolean => "boolean",
             Self::Array => "array",
             Self::Object => "object",
+            Self::Any => "any",
         }
     }
 }
@@ -559,6 +614,9 @@ impl Description {
 
     /// Takes from the configuration what arguments have when the agent gives none.
     pub(crate) fn configure(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
+        if let Some(table) = &self.postgres {
+            table.configure(&mut self.commands, variable);
+        }
         for argument in self
             .commands
             .iter_mut()
@@ -656,12 +714,16 @@ impl Argument {
             positional: false,
             default: None,
             options: Vec::new(),
+            synonyms: BTreeMap::new(),
             minimum: None,
             maximum: None,
             max_length: None,
             max_items: None,
             pattern: None,
             items: None,
+            schema: None,
+            nullable: false,
+            written: None,
             secret: false,
         }
     }
@@ -674,10 +736,19 @@ impl Argument {
     /// JSON Schema of its value.
     pub(crate) fn schema(&self) -> Result<Value, String> {
         let mut schema = Map::new();
-        schema.insert("type".to_owned(), json!(self.kind.as_str()));
+        match (self.kind, self.nullable) {
+            (ArgumentType::Any, _) => None,
+            (kind, false) => schema.insert("type".to_owned(), json!(kind.as_str())),
+            (kind, true) => schema.insert("type".to_owned(), json!([kind.as_str(), "null"])),
+        };
         schema.insert("description".to_owned(), json!(self.description));
+        if let Some(Value::Object(further)) = self.schema.as_ref().map(to_json).transpose()? {
+            schema.extend(further);
+        }
         if !self.options.is_empty() {
-            schema.insert("enum".to_owned(), json!(self.options));
+            let null = self.nullable.then_some(Value::Null);
+            let options = self.options.iter().map(|option| json!(option)).chain(null);
+            schema.insert("enum".to_owned(), options.collect());
         }
         if let Some(minimum) = self.minimum {
             schema.insert("minimum".to_owned(), json!(minimum));
@@ -694,10 +765,16 @@ impl Argument {
         if let Some(pattern) = &self.pattern {
             schema.insert("pattern".to_owned(), json!(pattern));
         }
-        if self.place == Some(Place::Path) && self.kind == ArgumentType::String {
-            schema.insert("minLength".to_owned(), json!(1));
+        if self.nullable
+            && self.options.is_empty()
+            && let Some(Value::Array(options)) = schema.get_mut("enum")
+        {
+            options.push(Value::Null);
         }
-        if let Some(items) = self.items {
+        if self.place == Some(Place::Path) && self.kind == ArgumentType::String {
+            schema.entry("minLength").or_insert(json!(1));
+        }
+        if let Some(items) = self.items.filter(|items| *items != ArgumentType::Any) {
             schema.insert("items".to_owned(), json!({"type": items.as_str()}));
         }
         if let Some(default) = &self.default {

@@ -128,3 +128,16 @@ pub enum HandlerError {
         message: String,
     },
 }
+
+impl HandlerError {
+    /// What is wrong with the service itself, in one word; nothing when it answered as it should.
+    pub(crate) const fn trouble(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable { .. } => Some("unreachable"),
+            Self::Timeout { .. } => Some("timeout"),
+            Self::Broken { .. } => Some("broken"),
+            Self::Failed { .. } => Some("failed"),
+            _ => None,
+        }
+    }
+}

@@ -28,6 +28,8 @@ pub(crate) struct Word {
     pub(crate) quoted: bool,
     /// The unquoted JSON array or object that it is, or that follows its `=`.
     pub(crate) json: Option<Value>,
+    /// Where it begins in the line, in bytes.
+    pub(crate) at: usize,
 }
 
 /// Takes `/mcp-<service> …` apart.
@@ -103,8 +105,9 @@ impl Splitter<'_> {
             if self.peek().is_none() {
                 return Ok(words);
             }
+            let at = self.at;
             if let Some(word) = self.word()? {
-                words.push(word);
+                words.push(Word { at, ..word });
             }
         }
     }

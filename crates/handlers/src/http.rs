@@ -5,19 +5,19 @@
 //! Redirects and proxies are not followed, answers are bounded, and what comes back is
 //! cleared of credentials before anyone sees it.
 
-mod answer;
+pub(crate) mod answer;
 mod credential;
-mod failure;
+pub(crate) mod failure;
 mod fields;
-mod mask;
+pub(crate) mod mask;
 mod pages;
 mod preview;
-mod request;
+pub(crate) mod request;
 pub(crate) mod resilience;
-mod scrub;
-mod send;
+pub(crate) mod scrub;
+pub(crate) mod send;
 mod shapes;
-mod size;
+pub(crate) mod size;
 #[cfg(test)]
 mod tests;
 
@@ -62,8 +62,6 @@ pub(crate) struct HttpService {
     name: ServiceName,
     client: reqwest::Client,
     timeout: Duration,
-    max_answer_bytes: usize,
-    max_result_bytes: usize,
     rules: Vec<ErrorRule>,
     failed_when: Option<FailedWhen>,
     address: Address,
@@ -116,6 +114,17 @@ struct HttpCommand {
     answer: AnswerShape,
     constants: Map<String, Value>,
     redaction: Redaction,
+    bounds: Bounds,
+}
+
+/// What one command may take.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    timeout: Duration,
+    /// Longer answers are an error.
+    answer_bytes: usize,
+    /// What an agent gets is cut to so many.
+    result_bytes: usize,
 }
 
 /// The client that every service shares.
@@ -142,9 +151,12 @@ impl HttpService {
             .address
             .as_ref()
             .ok_or_else(|| "kind `http` needs an `address`".to_owned())?;
+        let timeout = description
+            .timeout_ms
+            .map_or(timeout, Duration::from_millis);
         let commands = description.commands.iter().map(|command| {
             let name = command.name.get_ref().clone();
-            let known = HttpCommand::new(description, command)
+            let known = HttpCommand::new(description, command, timeout)
                 .map_err(|message| format!("command `{name}`: {message}"))?;
             Ok((name, known))
         });
@@ -153,11 +165,7 @@ impl HttpService {
         Ok(Self {
             name: description.name().clone(),
             client,
-            timeout: description
-                .timeout_ms
-                .map_or(timeout, Duration::from_millis),
-            max_answer_bytes: description.max_answer_bytes,
-            max_result_bytes: description.max_result_bytes,
+            timeout,
             rules: description.errors.clone(),
             failed_when: description.failed_when.clone(),
             address: address.clone(),
@@ -344,7 +352,12 @@ fn base(given: &str, suffix: &str) -> Result<(String, String), String> {
 }
 
 impl HttpCommand {
-    fn new(description: &Description, command: &description::Command) -> Result<Self, String> {
+    /// `timeout` is for commands that name none.
+    fn new(
+        description: &Description,
+        command: &description::Command,
+        timeout: Duration,
+    ) -> Result<Self, String> {
         let name = command.name.get_ref();
         let mut headers = HeaderMap::new();
         for (name, value) in description.headers.iter().chain(&command.headers) {
@@ -391,6 +404,15 @@ impl HttpCommand {
             answer: command.answer.clone(),
             constants,
             redaction: description.redaction(command),
+            bounds: Bounds {
+                timeout: command.timeout_ms.map_or(timeout, Duration::from_millis),
+                answer_bytes: command
+                    .max_answer_bytes
+                    .unwrap_or(description.max_answer_bytes),
+                result_bytes: command
+                    .max_result_bytes
+                    .unwrap_or(description.max_result_bytes),
+            },
         })
     }
 

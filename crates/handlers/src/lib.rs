@@ -6,6 +6,7 @@
 
 mod arguments;
 pub mod catalog;
+mod content;
 mod description;
 pub mod error;
 pub mod grammar;
@@ -16,11 +17,15 @@ pub mod limits;
 mod local;
 pub mod mcp;
 mod nearest;
+pub mod openapi_import;
+mod postgres;
 mod redaction;
+mod s3;
 pub mod sse;
 pub mod strict_json;
 
 pub use catalog::Catalog;
+pub use content::{Content, ContentError};
 pub use error::{CommandError, HandlerError};
 
 use authz::{Command, Permit};

@@ -1,5 +1,6 @@
 //! The contract with Coolify: every command's example goes through the engine to a Prism
-//! server that knows Coolify's own OpenAPI document, and none may violate it.
+//! server that knows Coolify's own OpenAPI document, and none may violate it; and so does
+//! every command of the description that is imported from the document.
 //!
 //! Runs when `CEDARGATE_COOLIFY_OPENAPI` names the document; Prism comes from
 //! `npm ci --prefix tests/prism`.
@@ -14,16 +15,13 @@
 
 #[path = "permit/everything.rs"]
 mod everything;
-
+#[path = "prism/imported.rs"]
+mod imported;
 #[path = "prism/witness.rs"]
 mod witness;
 
-use std::{io::Write as _, path::Path};
-
-use everything::PermitEverything;
-use handlers::{Catalog, HandlerError, Parsed};
-use serde_json::json;
-use witness::{Exchange, Witness, document_path, start_prism};
+use handlers::Catalog;
+use witness::{Witness, named_document, send_all, start_prism};
 
 /// Where the document has a placeholder for an answer, which the engine rightly refuses.
 const PLACEHOLDERS: &[&str] = &[
@@ -33,15 +31,14 @@ const PLACEHOLDERS: &[&str] = &[
     "list-resources",
 ];
 
+const DOCUMENT: &str = "CEDARGATE_COOLIFY_OPENAPI";
+
 #[tokio::test]
 async fn every_command_fits_coolifys_own_document() {
-    let Some(document) = std::env::var_os("CEDARGATE_COOLIFY_OPENAPI") else {
-        // Past the harness, which keeps what a passing test prints to itself.
-        let skipped = "skipped: CEDARGATE_COOLIFY_OPENAPI does not name Coolify's OpenAPI document";
-        writeln!(std::io::stderr(), "{skipped}").unwrap();
+    let Some(document) = named_document(DOCUMENT) else {
         return;
     };
-    let (_prism, prism) = start_prism(&document_path(Path::new(&document)), true).await;
+    let (_prism, prism) = start_prism(&document, true).await;
     let witness = Witness::start(prism, "/api/v1").await;
     let catalog = Catalog::load(&|name| match name {
         "COOLIFY_API_URL" => Some(format!("http://{}/", witness.address)),
@@ -49,41 +46,30 @@ async fn every_command_fits_coolifys_own_document() {
         _ => None,
     })
     .unwrap();
-    let everything = PermitEverything::new();
 
     let service = catalog.service("coolify").unwrap();
-    let (mut violations, mut not_understood) = (Vec::new(), Vec::new());
-    for command in &service.commands {
-        let parsed = catalog.command("coolify", &command.name, command.example.clone());
-        let Ok(Parsed::Command(parsed)) = parsed else {
-            panic!("{}: {parsed:?}", command.name)
-        };
-        let answer = catalog.handle(everything.permit(parsed)).await;
-        let exchanges = witness.take();
-        assert_eq!(exchanges.len(), 1, "{}: {exchanges:?}", command.name);
-        violations.extend(exchanges.into_iter().filter_map(|exchange| {
-            let Exchange {
-                request,
-                status,
-                violations,
-            } = exchange;
-            (status >= 400 || !violations.is_empty())
-                .then(|| format!("{}: {request}: {status} {violations}", command.name))
-        }));
-        match answer {
-            Ok(answer) => assert_eq!(
-                answer.data["operation"],
-                json!(command.name.replace('-', "_"))
-            ),
-            Err(HandlerError::Failed { message, .. }) => {
-                not_understood.push((command.name.as_str(), message));
-            }
-            // Already among the violations.
-            Err(_) => {}
-        }
-    }
-    assert!(violations.is_empty(), "{}", violations.join("\n"));
-    let names: Vec<&str> = not_understood.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, PLACEHOLDERS, "{not_understood:#?}");
-    println!("{} commands fit", service.commands.len());
+    let examples = service
+        .commands
+        .iter()
+        .map(|command| (command, command.example.clone()));
+    let sent = send_all(&catalog, "coolify", &witness, examples).await;
+    assert!(sent.problems.is_empty(), "{}", sent.problems.join("\n"));
+    let names: Vec<&str> = sent.odd.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, PLACEHOLDERS, "{:#?}", sent.odd);
+    assert_eq!(sent.count, service.commands.len());
+}
+
+#[tokio::test]
+async fn what_is_imported_of_coolifys_document_fits_it() {
+    let Some(document) = named_document(DOCUMENT) else {
+        return;
+    };
+    let imported = imported::Imported::of(&document, "coolify-imported");
+    assert!(imported.report.left_out.is_empty(), "{:?}", imported.report);
+    assert!(imported.report.commands > 250, "{:?}", imported.report);
+    let (sent, without) = imported.sent("/api/v1", usize::MAX, &[], &[]).await;
+    assert!(sent.problems.is_empty(), "{}", sent.problems.join("\n"));
+    assert!(sent.odd.is_empty(), "{:?}", sent.odd);
+    assert!(without.is_empty(), "{without:?}");
+    assert!(sent.count > imported.report.commands, "{}", sent.count);
 }

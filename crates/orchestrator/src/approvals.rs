@@ -32,8 +32,7 @@ pub(crate) use self::{
     opening::Opening,
     text::{MAX_REASON_CHARS, check_text, is_deceptive, visible},
     view::{
-        choices_of, decided, may_reject_of, rejection, summary, takes_step_up, view,
-        view_with_obstacle,
+        Offered, decided, may_reject_of, offered, rejection, summary, view, view_with_obstacle,
     },
 };
 
@@ -342,8 +341,9 @@ pub(crate) async fn approve(
     }
     let duration = match approve.duration_seconds.map(Duration::from_secs) {
         None => {
-            let choices = choices_of(orchestrator, person, &stored);
-            let longest = choices
+            let offered = offered(orchestrator, person, &stored);
+            let longest = offered
+                .choices
                 .iter()
                 .find(|choice| choice.reach == reach)
                 .map(|choice| choice.longest_seconds);

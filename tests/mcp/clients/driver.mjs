@@ -2,7 +2,8 @@
 // line, and answers with one: {"id", "result"} or {"id", "error": {code, message, data}}.
 //
 //   node driver.mjs v1|v2 http URL        CEDARGATE_AGENT_TOKEN is the bearer token,
-//                                         DRIVER_HEADERS is a JSON object of more headers
+//                                         DRIVER_HEADERS is a JSON object of more headers;
+//                                         DRIVER_OAUTH=1: it gets a token by OAuth instead
 //   node driver.mjs v1|v2 stdio PROGRAM ARGUMENT...
 //
 // {"id", "do": "list" | "call" | "read" | "prompt" | "resources" | "prompts" | "cancel" …}
@@ -16,20 +17,83 @@ const headers = {
   ...(token ? { Authorization: `Bearer ${token}` } : {}),
 };
 
-const sdk = await (version === "v1" ? v1() : v2());
-const client = new sdk.Client(
-  { name: `driver-${version}`, version: "1" },
-  {
-    capabilities: { sampling: {}, elicitation: {} },
-    ...(version === "v2" ? { versionNegotiation: { mode: "auto" } } : {}),
+// What a person's browser does, who agrees to everything.
+const CALLBACK = "http://127.0.0.1:9/callback";
+async function visit(url) {
+  const jar = new Map();
+  for (let steps = 0; steps < 10; steps += 1) {
+    const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join("; ");
+    const response = await fetch(url, { redirect: "manual", headers: { cookie } });
+    for (const set of response.headers.getSetCookie()) {
+      const [, name, value] = set.match(/^([^=]+)=([^;]*)/);
+      jar.set(name, value);
+    }
+    const location = response.headers.get("location");
+    if (!location) throw new Error(`${url}: ${response.status}: ${await response.text()}`);
+    url = new URL(location, url);
+    if (url.href.startsWith(CALLBACK)) return url.searchParams;
+  }
+  throw new Error(`it goes round and round: ${url}`);
+}
+
+const kept = { asked: [] };
+const authProvider = process.env.DRIVER_OAUTH && {
+  redirectUrl: CALLBACK,
+  clientMetadata: {
+    client_name: `driver-${version}`,
+    redirect_uris: [CALLBACK],
+    grant_types: ["authorization_code"],
+    response_types: ["code"],
+    token_endpoint_auth_method: "none",
   },
-);
-const transport =
-  kind === "stdio"
-    ? new sdk.Stdio({ command: target[0], args: target.slice(1), env: { ...process.env }, stderr: "inherit" })
-    : new sdk.Http(new URL(target[0]), {
-        requestInit: { headers },
-      });
+  clientInformation: () => kept.client,
+  saveClientInformation: (client) => (kept.client = client),
+  tokens: () => kept.tokens,
+  saveTokens: (tokens) => (kept.tokens = tokens),
+  codeVerifier: () => kept.verifier,
+  saveCodeVerifier: (verifier) => (kept.verifier = verifier),
+  discoveryState: () => kept.discovery,
+  saveDiscoveryState: (discovery) => (kept.discovery = discovery),
+  redirectToAuthorization: async (url) => {
+    kept.asked.push(Object.fromEntries(url.searchParams));
+    kept.returned = await visit(url);
+  },
+};
+
+// Does something, and once more when a person had to be asked meanwhile.
+async function authorized(act) {
+  try {
+    return await act();
+  } catch (error) {
+    const { returned } = kept;
+    if (!returned) throw error;
+    delete kept.returned;
+    await transport.finishAuth(version === "v1" ? returned.get("code") : returned);
+    return authorized(act);
+  }
+}
+
+const sdk = await (version === "v1" ? v1() : v2());
+let client;
+let transport;
+function begin() {
+  client = new sdk.Client(
+    { name: `driver-${version}`, version: "1" },
+    {
+      capabilities: { sampling: {}, elicitation: {} },
+      ...(version === "v2" ? { versionNegotiation: { mode: "auto" } } : {}),
+    },
+  );
+  client.setNotificationHandler(sdk.changed, () => say({ notification: "tools/list_changed" }));
+  transport =
+    kind === "stdio"
+      ? new sdk.Stdio({ command: target[0], args: target.slice(1), env: { ...process.env }, stderr: "inherit" })
+      : new sdk.Http(new URL(target[0]), {
+          requestInit: { headers },
+          ...(authProvider ? { authProvider } : {}),
+        });
+}
+begin();
 
 // Over stdio, older clients keep the version to themselves.
 let negotiated;
@@ -70,6 +134,7 @@ const actions = {
       ? client.callTool(params, undefined, options)
       : client.callTool(params, options);
   },
+  oauth: () => ({ asked: kept.asked, scope: kept.tokens?.scope, client: kept.client?.client_id }),
   cancel: ({ of }) => underway.get(of)?.abort("cancelled by the driver"),
   close: async () => {
     await client.close();
@@ -77,9 +142,14 @@ const actions = {
   },
 };
 
-client.setNotificationHandler(sdk.changed, () => say({ notification: "tools/list_changed" }));
 try {
-  await client.connect(transport);
+  let again = false;
+  await authorized(() => {
+    // One that has failed is not begun anew.
+    if (again) begin();
+    again = true;
+    return client.connect(transport);
+  });
 } catch (error) {
   say({ id: 0, error: { code: error.code, message: String(error.message) } });
   process.exit(1);
@@ -98,7 +168,7 @@ createInterface({ input: process.stdin }).on("line", async (line) => {
   const abort = new AbortController();
   underway.set(id, abort);
   try {
-    const result = await actions[told.do](told, { signal: abort.signal });
+    const result = await authorized(() => actions[told.do](told, { signal: abort.signal }));
     say({ id, result: result ?? null });
   } catch (error) {
     say({ id, error: { code: error.code, message: String(error.message), data: error.data } });

@@ -2,6 +2,8 @@
 
     python driver.py http URL
     python driver.py stdio PROGRAM ARGUMENT...
+
+With DRIVER_OAUTH=1 it gets a token by OAuth.
 """
 
 import asyncio
@@ -9,6 +11,7 @@ import json
 import os
 import sys
 from contextlib import AsyncExitStack
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import mcp
 
@@ -44,7 +47,61 @@ def streams(kind, target):
         import httpx2 as http  # of 2.x
     except ImportError:
         import httpx as http
-    return streamable_http_client(target[0], http_client=http.AsyncClient(headers=HEADERS, timeout=300, trust_env=False))
+    auth = oauth(target[0], http) if os.environ.get("DRIVER_OAUTH") else None
+    return streamable_http_client(
+        target[0], http_client=http.AsyncClient(headers=HEADERS, timeout=300, trust_env=False, auth=auth))
+
+
+CALLBACK = "http://127.0.0.1:9/callback"
+KEPT = {"asked": [], "tokens": None, "client": None}
+
+
+class Storage:
+    async def get_tokens(self):
+        return KEPT["tokens"]
+
+    async def set_tokens(self, tokens):
+        KEPT["tokens"] = tokens
+
+    async def get_client_info(self):
+        return KEPT["client"]
+
+    async def set_client_info(self, client):
+        KEPT["client"] = client
+
+
+def oauth(url, http):
+    from mcp.client.auth import OAuthClientProvider
+    from mcp.shared.auth import OAuthClientMetadata
+
+    async def visit(url):
+        """What a person's browser does, who agrees to everything."""
+        KEPT["asked"].append(dict(parse_qsl(urlsplit(url).query)))
+        async with http.AsyncClient(trust_env=False) as browser:
+            for _ in range(10):
+                response = await browser.get(url)
+                url = urljoin(url, response.headers["location"])
+                if url.startswith(CALLBACK):
+                    KEPT["returned"] = dict(parse_qsl(urlsplit(url).query))
+                    return
+        raise RuntimeError(f"it goes round and round: {url}")
+
+    async def returned():
+        back = KEPT["returned"]
+        try:
+            from mcp.shared.auth import AuthorizationCodeResult  # 2.x
+        except ImportError:
+            return back["code"], back.get("state")
+        return AuthorizationCodeResult(code=back["code"], state=back.get("state"), iss=back.get("iss"))
+
+    metadata = OAuthClientMetadata(
+        client_name="driver-python",
+        redirect_uris=[CALLBACK],
+        grant_types=["authorization_code"],
+        response_types=["code"],
+        token_endpoint_auth_method="none",
+    )
+    return OAuthClientProvider(url, metadata, Storage(), visit, returned)
 
 
 async def connect(stack, kind, target):
@@ -58,14 +115,17 @@ async def connect(stack, kind, target):
     return session, started.protocolVersion
 
 
-async def main():
+def leaves(error):
+    """What is at the bottom of groups of errors: the rest was cancelled because of it."""
+    inner = getattr(error, "exceptions", None)
+    return [leaf for each in inner for leaf in leaves(each)] if inner else [error]
+
+
+async def main(connected):
     kind, *target = sys.argv[1:]
     async with AsyncExitStack() as stack:
-        try:
-            client, version = await connect(stack, kind, target)
-        except BaseException as error:
-            say({"id": 0, "error": {"message": f"{type(error).__name__}: {error}"}})
-            raise
+        client, version = await connect(stack, kind, target)
+        connected.append(version)
         say({"id": 0, "result": {"version": version}})
         underway = {}
 
@@ -90,6 +150,8 @@ async def main():
                 if told.get("progress"):
                     options["progress_callback"] = lambda *said: progress(told, *said)
                 return await client.call_tool(told["name"], given, **options)
+            if do == "oauth":
+                return {"asked": KEPT["asked"], "scope": KEPT["tokens"].scope, "client": KEPT["client"].client_id}
             if do == "cancel":
                 underway[told["of"]].cancel()
                 return None
@@ -120,4 +182,11 @@ async def main():
             task.cancel()
 
 
-asyncio.run(main())
+CONNECTED = []
+try:
+    asyncio.run(main(CONNECTED))
+except BaseException as error:
+    if not CONNECTED:
+        why = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves(error))
+        say({"id": 0, "error": {"message": why}})
+    raise

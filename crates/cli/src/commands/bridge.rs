@@ -28,9 +28,7 @@ pub(super) fn gateway(flag: Option<&str>, environment: &Environment) -> anyhow::
 
 pub(super) async fn run(environment: &Environment, door: &GatewayDoor) -> anyhow::Result<()> {
     let gateway = gateway(door.gateway.as_deref(), environment)?;
-    let token: Option<SecretString> = environment
-        .get_or_file(TOKEN)?
-        .map(|token| token.trim().into());
+    let token: Option<SecretString> = environment.resolve(TOKEN)?.map(|token| token.trim().into());
     let service = door.service.as_ref().map(ToString::to_string);
     let url = address(&gateway, service.as_deref());
     let way = Way::new(url, token.as_ref())?;

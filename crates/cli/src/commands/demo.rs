@@ -159,8 +159,8 @@ fn start_log(path: &Path, environment: &Environment) -> anyhow::Result<()> {
 async fn coolify(
     environment: &Environment,
 ) -> anyhow::Result<(Environment, Option<SampleCoolify>)> {
-    let url = environment.get_or_file("COOLIFY_API_URL")?;
-    let token = environment.get_or_file("COOLIFY_API_TOKEN")?;
+    let url = environment.resolve("COOLIFY_API_URL")?;
+    let token = environment.resolve("COOLIFY_API_TOKEN")?;
     let (url, token, sample) = if let (Some(url), Some(token)) = (url, token) {
         (url, token, None)
     } else {

@@ -253,7 +253,7 @@ fn secret(
     file: Option<&Path>,
 ) -> anyhow::Result<Option<String>> {
     let text = match file {
-        None => environment.get_or_file(variable)?,
+        None => environment.resolve(variable)?,
         Some(file) => {
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("`{}` cannot be read", file.display()))?;

@@ -1,6 +1,9 @@
 //! `cedargate services`: what the descriptions say, with this machine's configuration; or
 //! what gateways told the orchestrator.
 
+mod import;
+mod trial;
+
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use authz::{CommandKey, ServiceName, typed};
@@ -8,10 +11,7 @@ use contract::{
     catalog::ServiceView,
     gateways::{HealthState, ServiceHealth},
 };
-use handlers::{
-    Parsed,
-    catalog::{Catalog, ServiceInfo},
-};
+use handlers::catalog::{Catalog, ServiceInfo};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -47,6 +47,17 @@ pub(super) async fn run(
             context
                 .output
                 .print(&service, |output| live_detail(output, &service))
+        }
+        Services::Import(command) => import::run(global, command).await,
+        Services::Try { command, send, yes } => {
+            let settings = settings(global, environment, BTreeMap::new())?;
+            let catalog = planes::catalog(settings.environment(), settings.services()?.as_deref())?;
+            let trial = trial::Trial {
+                line: command,
+                send: *send,
+                yes: *yes,
+            };
+            trial::run(Output::new(global.json), &catalog, &trial).await
         }
         command => configured(global, environment, command),
     }
@@ -179,14 +190,17 @@ fn configured(global: &Global, environment: Environment, command: &Services) -> 
                 format!("valid: {services} services with {commands} commands")
             })
         }
-        Services::Try { command } => tried(output, &catalog, command),
         Services::Show { name, .. } => {
             let service = known(&catalog, name)?;
             output.print(&as_json(&service), |output| detail(output, &service))
         }
-        // The first is above, as it needs no catalog; the others are the orchestrator's, not
-        // this machine's: see `tools.rs` and `zones.rs`.
-        Services::Format | Services::Tools(_) | Services::Zones(_) => Ok(()),
+        // The first are above; the others are the orchestrator's, not this machine's: see
+        // `tools.rs` and `zones.rs`.
+        Services::Format
+        | Services::Import(_)
+        | Services::Try { .. }
+        | Services::Tools(_)
+        | Services::Zones(_) => Ok(()),
         Services::Schema { name, command } => {
             let service = known(&catalog, name)?;
             let fragments = fragments(&service, command.as_deref())?;
@@ -199,39 +213,6 @@ fn configured(global: &Global, environment: Environment, command: &Services) -> 
             })
         }
     }
-}
-
-/// What a command would send.
-fn tried(output: Output, catalog: &Catalog, line: &str) -> anyhow::Result<()> {
-    let wrong = |message: String| anyhow::Error::from(Usage(message));
-    let command = match catalog.parse_slash(line) {
-        Ok(Parsed::Command(command)) => command,
-        Ok(Parsed::Help { service }) => {
-            let message = format!("which command? `cedargate services show {service}` has them");
-            return Err(wrong(message));
-        }
-        Err(error) => return Err(wrong(error.to_string())),
-    };
-    let preview = catalog.preview(&command).map_err(wrong)?;
-    let Some(preview) = preview else {
-        let message = format!("`{}` sends no request of its own", command.target.key);
-        return Err(wrong(message));
-    };
-    let shown = json!({
-        "command": command.target.key, "risk": command.target.risk,
-        "arguments": catalog.redacted(&command), "request": preview,
-    });
-    output.print(&shown, |_| {
-        let mut text = format!("{} {}\n", preview.method, printable(&preview.url));
-        for (name, value) in &preview.headers {
-            let _ = writeln!(text, "{}: {}", printable(name), printable(value));
-        }
-        if let Some(body) = &preview.body {
-            text.push('\n');
-            text.push_str(&printable(body));
-        }
-        text.trim_end().to_owned()
-    })
 }
 
 fn known(catalog: &Catalog, name: &str) -> anyhow::Result<Arc<ServiceInfo>> {

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
-use super::{ConfigError, Origin};
-
-/// No secret is longer; a file that is longer was named by mistake.
-const MAX_SECRET_BYTES: u64 = 64 * 1024;
+use super::{ConfigError, Origin, secret};
 
 /// A copy of the environment variables, taken once. Tests make their own.
 #[derive(Clone, Default)]
@@ -65,24 +62,40 @@ impl Environment {
         }
     }
 
-    /// A variable's value, or the text of the file that `<name>_FILE` names, or of the
-    /// credential of this name that systemd hands over, without the line feed at its end.
+    /// A variable's value; or the text of the file that `<name>_FILE` names; or what the
+    /// command `<name>_COMMAND` prints; or the credential of this name that systemd hands
+    /// over. Without the line feed at its end.
+    ///
+    /// Runs that command and waits for it, up to ten seconds.
     ///
     /// # Errors
     ///
-    /// When both are set, or the file cannot be read, is empty or is larger than 64 KiB.
-    pub fn get_or_file(&self, name: &str) -> Result<Option<String>, ConfigError> {
-        let file_name = format!("{name}_FILE");
-        match (self.get(name)?, self.get(&file_name)?) {
-            (Some(_), Some(_)) => Err(ConfigError::Missing(format!(
-                "{name} and {file_name} are both set; unset one"
-            ))),
-            (None, Some(path)) => {
-                secret_file(Path::new(&path), &Origin::Variable(file_name)).map(Some)
+    /// When more than one is set; when the file cannot be read or the command fails; when
+    /// what they hold is empty or larger than 64 KiB.
+    pub fn resolve(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        let [file, command] = [format!("{name}_FILE"), format!("{name}_COMMAND")];
+        match (self.get(name)?, self.get(&file)?, self.get(&command)?) {
+            (None, None, None) => self.handed_over(name),
+            (Some(value), None, None) => Ok(Some(value)),
+            (None, Some(path), None) => {
+                secret::of_file(Path::new(&path), &Origin::Variable(file)).map(Some)
             }
-            (Some(value), None) => Ok(Some(value)),
-            (None, None) => self.handed_over(name),
+            (None, None, Some(line)) => {
+                secret::of_command(&line, &Origin::Variable(command)).map(Some)
+            }
+            _ => Err(ConfigError::Missing(format!(
+                "only one of {name}, {file} and {command} may be set; unset the others"
+            ))),
         }
+    }
+
+    /// Whether it takes a command to know what `name` is.
+    #[must_use]
+    pub fn takes_command(&self, name: &str) -> bool {
+        let variable = OsString::from(format!("{name}_COMMAND"));
+        self.variables
+            .get(&variable)
+            .is_some_and(|line| !line.is_empty())
     }
 
     /// The credential that systemd hands over in a file of this name
@@ -95,30 +108,6 @@ impl Environment {
         if !path.is_file() {
             return Ok(None);
         }
-        secret_file(&path, &Origin::Variable(name.to_owned())).map(Some)
+        secret::of_file(&path, &Origin::Variable(name.to_owned())).map(Some)
     }
-}
-
-/// The text of a file that holds a secret.
-pub(super) fn secret_file(path: &Path, origin: &Origin) -> Result<String, ConfigError> {
-    let wrong = |message: String| ConfigError::Value {
-        origin: origin.clone(),
-        message,
-    };
-    let shown = path.display();
-    let size = std::fs::metadata(path)
-        .map_err(|error| wrong(format!("`{shown}` cannot be read: {error}")))?
-        .len();
-    if size > MAX_SECRET_BYTES {
-        return Err(wrong(format!(
-            "`{shown}` is larger than 64 KiB; is it the right file?"
-        )));
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| wrong(format!("`{shown}` cannot be read: {error}")))?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() {
-        return Err(wrong(format!("`{shown}` is empty")));
-    }
-    Ok(text.to_owned())
 }

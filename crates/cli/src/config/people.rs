@@ -82,11 +82,11 @@ fn provider(settings: &Settings) -> Result<Option<oidc::Config>, ConfigError> {
     clippy::unnecessary_wraps,
     reason = "settings are read by what may fail"
 )]
-fn text(text: &str) -> Result<String, String> {
+pub(super) fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn names(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn names(text: &str) -> Result<Vec<String>, String> {
     parsed(text)
 }
 
@@ -100,7 +100,7 @@ fn parsed<L: FromIterator<T>, T: FromStr<Err: Display>>(text: &str) -> Result<L,
 }
 
 /// `group=name`, separated by commas. A group may hold `=`; a name does not.
-fn pairs<T: FromStr<Err: Display>>(text: &str) -> Result<Vec<(String, T)>, String> {
+pub(super) fn pairs<T: FromStr<Err: Display>>(text: &str) -> Result<Vec<(String, T)>, String> {
     text.split(',')
         .map(str::trim)
         .filter(|pair| !pair.is_empty())

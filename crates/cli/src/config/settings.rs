@@ -9,14 +9,15 @@ use std::{
 use secrecy::SecretString;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, Environment, environment::secret_file};
+use super::{ConfigError, Environment, secret};
 
 /// One thing that can be set.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// In the file: `gateway.port`.
     pub key: &'static str,
-    /// In the environment: `PORT`. Of a secret, `<variable>_FILE` names a file that holds it.
+    /// In the environment: `PORT`. Of a secret, `<variable>_FILE` names a file that holds
+    /// it, and `<variable>_COMMAND` a command that prints it.
     pub variable: &'static str,
     /// On the command line: `--port`. A secret has none, as every process may read it there.
     pub flag: Option<&'static str>,
@@ -379,6 +380,55 @@ pub const SETTINGS: &[Setting] = &[
         "a browser's session ends after so long, whatever is done with it",
     ),
     plain(
+        "oauth.issuer",
+        "CEDARGATE_OAUTH_ISSUER",
+        "--oauth-issuer",
+        None,
+        "authorization server whose access tokens MCP clients bring, exactly as it names itself",
+    ),
+    plain(
+        "oauth.url",
+        "CEDARGATE_OAUTH_URL",
+        "--oauth-url",
+        None,
+        "where MCP clients reach the gateway, such as https://gate.example.com; tokens are for <url>/mcp",
+    ),
+    plain(
+        "oauth.audiences",
+        "CEDARGATE_OAUTH_AUDIENCES",
+        "--oauth-audiences",
+        None,
+        "further audiences of tokens for every door of MCP, separated by commas",
+    ),
+    plain(
+        "oauth.algorithms",
+        "CEDARGATE_OAUTH_ALGORITHMS",
+        "--oauth-algorithms",
+        Some("RS256,ES256,PS256,EdDSA"),
+        "how the authorization server may sign, separated by commas",
+    ),
+    plain(
+        "oauth.agent_claim",
+        "CEDARGATE_OAUTH_AGENT_CLAIM",
+        "--oauth-agent-claim",
+        Some("sub"),
+        "which claim of a token names the agent: sub, client_id, azp or another",
+    ),
+    plain(
+        "oauth.agents",
+        "CEDARGATE_OAUTH_AGENTS",
+        "--oauth-agents",
+        None,
+        "which of its values is which agent: value=agent, separated by commas; if not set, the value is an agent's id or name",
+    ),
+    plain(
+        "oauth.scopes",
+        "CEDARGATE_OAUTH_SCOPES",
+        "--oauth-scopes",
+        Some("true"),
+        "a token is good for what its scopes say: cedargate:read, cedargate:write, cedargate:destroy",
+    ),
+    plain(
         "oidc.issuer",
         "CEDARGATE_OIDC_ISSUER",
         "--oidc-issuer",
@@ -605,6 +655,9 @@ impl Settings {
         let names = [
             Some(setting.variable.to_owned()),
             setting.secret.then(|| format!("{}_FILE", setting.variable)),
+            setting
+                .secret
+                .then(|| format!("{}_COMMAND", setting.variable)),
         ];
         for name in names.into_iter().flatten() {
             if let Some(value) = self.environment.get(&name)? {
@@ -664,11 +717,11 @@ impl Settings {
     /// A secret: of the environment, or of the file that the environment or our file names.
     pub(super) fn secret(&self, key: &'static str) -> Result<Option<SecretString>, ConfigError> {
         let setting = Self::setting(key)?;
-        let (value, origin) = if let Some(value) = self.environment.get_or_file(setting.variable)? {
+        let (value, origin) = if let Some(value) = self.environment.resolve(setting.variable)? {
             (value, Origin::Variable(setting.variable.to_owned()))
         } else if let Some((path, origin)) = self.file.get(key) {
             (
-                secret_file(&self.folder.join(path), origin)?,
+                secret::of_file(&self.folder.join(path), origin)?,
                 origin.clone(),
             )
         } else {

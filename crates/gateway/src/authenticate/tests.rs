@@ -18,7 +18,7 @@ async fn who(world: &World, peer: &str, headers: &[(&str, &str)]) -> String {
     match world
         .gateway
         .authenticator
-        .caller(&map, Peer(peer.parse().unwrap()))
+        .caller(&map, Peer(peer.parse().unwrap()), None)
         .await
     {
         Ok(caller) => caller.held.principal.agent().name.to_string(),
@@ -402,4 +402,42 @@ async fn a_trusted_header_is_believed_from_anywhere_but_must_be_there() {
         ),
     ];
     check(&world, cases).await;
+}
+
+/// A client that gets a token after a 401 comes again on the same connection, which must
+/// not end because of what it had not sent yet.
+#[tokio::test]
+async fn what_is_refused_is_read_to_its_end_unless_it_has_none() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tower::ServiceExt;
+
+    let world = World::new().await;
+    for (path, chunks, expects, read) in [
+        ("/mcp", 3, false, 3),
+        ("/execute", 3, false, 3),
+        ("/execute", 100, false, 65),
+        ("/mcp", 3, true, 0),
+    ] {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let frames = (0..chunks).map(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, std::io::Error>(Frame::data(Bytes::from(vec![b' '; 1024])))
+        });
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let mut request = Request::post(path).body(body).unwrap();
+        let peer: SocketAddr = ELSEWHERE.parse().unwrap();
+        request.extensions_mut().insert(Peer(peer));
+        if expects {
+            let value = http::HeaderValue::from_static("100-continue");
+            request.headers_mut().insert(header::EXPECT, value);
+        }
+        let stack = crate::service::stack(&world.gateway);
+        let answered = stack.oneshot(request).await.unwrap();
+        assert_eq!(answered.status(), http::StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(count.load(Ordering::SeqCst), read, "{path} {chunks}");
+    }
 }

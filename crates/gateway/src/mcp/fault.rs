@@ -311,7 +311,11 @@ fn approval(denied: &Denied) -> Value {
 /// Whatever else went wrong, with what `/execute` says of it as well.
 fn other_than_policy(refusal: &Refusal) -> (i64, Value) {
     let code = match refusal {
-        Refusal::Unauthenticated(_) | Refusal::AnotherAgent | Refusal::Header(_) => IDENTITY,
+        Refusal::Unauthenticated(_)
+        | Refusal::AnotherAgent
+        | Refusal::NoAgent(_)
+        | Refusal::Scope(_)
+        | Refusal::Header(_) => IDENTITY,
         Refusal::Overloaded
         | Refusal::Limited(_)
         | Refusal::Handler(HandlerError::TooMany { .. }) => TOO_MANY,

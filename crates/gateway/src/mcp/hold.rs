@@ -208,6 +208,10 @@ impl Waiting {
     }
 
     fn refused(&self, refusal: &Refusal) -> Response<Body> {
+        let step_up = self.gateway.mcp_step_up(&self.caller, &self.id, refusal);
+        if let Some(response) = step_up {
+            return response;
+        }
         let mut response = fault::whole(StatusCode::OK, self.refusal(refusal));
         refusal.put_headers(response.headers_mut());
         response

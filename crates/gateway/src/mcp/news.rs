@@ -332,7 +332,9 @@ impl Listening {
                 () = gateway.mcp.closing.cancelled() => return None,
             }
             let (headers, peer) = (&self.audience.headers, self.audience.peer);
-            let caller = match gateway.authenticator.caller(headers, peer).await {
+            let known = self.audience.known.load_full();
+            let again = gateway.authenticator.again(&known, headers, peer);
+            let caller = match again.await {
                 Ok(caller) if self.audience.admits(&caller) => caller,
                 // Nobody can say: what is open stays so until it is known.
                 Err(Refusal::Orchestrator(_)) => continue,

@@ -25,6 +25,7 @@ mod calls;
 mod http_rules;
 mod lists;
 mod news;
+mod oauth;
 mod streams;
 mod waits;
 

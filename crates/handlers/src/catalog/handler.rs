@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use authz::{AgentId, Command, Permit};
+use authz::{AgentId, Clock, Command, Permit};
 
 use crate::{
-    Answer, Handler, HandlerError,
+    Answer, Content, Handler, HandlerError,
     description::{Description, Kind},
     http::{self, HttpService, Preview},
     local::LocalService,
     mcp::{self, McpService},
+    postgres::PostgresService,
+    s3::S3Service,
 };
 
 use super::{Condition, Health};
@@ -20,6 +22,8 @@ pub(super) enum ServiceHandler {
     Http(Box<HttpService>),
     Mcp(Arc<McpService>),
     Local(LocalService),
+    S3(Arc<S3Service>),
+    Postgres(Box<PostgresService>),
 }
 
 /// What services share.
@@ -56,9 +60,19 @@ impl ServiceHandler {
                 Ok(Self::Http(Box::new(service)))
             }
             Kind::Local => LocalService::new(description).map(Self::Local),
+            Kind::Postgres => {
+                let service = PostgresService::new(description, clients.variable)?;
+                Ok(Self::Postgres(Box::new(service)))
+            }
             Kind::Mcp => {
                 let service = McpService::new(description, &clients.mcp, clients.variable)?;
                 Ok(Self::Mcp(Arc::new(service)))
+            }
+            Kind::S3 => {
+                let client = clients.http.clone();
+                let service =
+                    S3Service::new(description, client, clients.timeout, clients.variable)?;
+                Ok(Self::S3(Arc::new(service)))
             }
         }
     }
@@ -68,7 +82,47 @@ impl ServiceHandler {
         match self {
             Self::Http(service) => service.unavailable(),
             Self::Mcp(service) => service.unavailable(),
+            Self::S3(service) => service.unavailable(),
             Self::Local(_) => None,
+            Self::Postgres(service) => service.unavailable(),
+        }
+    }
+
+    /// For those who need the time.
+    pub(super) fn set_clock(&self, clock: &Clock) {
+        if let Self::S3(service) = self {
+            service.set_clock(clock);
+        }
+    }
+
+    /// Whether a command may come with content.
+    pub(super) fn takes_content(&self, command: &Command) -> bool {
+        match self {
+            Self::S3(_) => S3Service::takes_content(command),
+            Self::Http(_) | Self::Mcp(_) | Self::Local(_) | Self::Postgres(_) => false,
+        }
+    }
+
+    /// Carries out a command that came with content, if it did.
+    pub(super) async fn handle_with(
+        &self,
+        permit: Permit,
+        content: Option<Content>,
+    ) -> Result<Answer, HandlerError> {
+        match (self, content) {
+            (Self::S3(service), content) => {
+                let (agent, command) = (permit.agent(), permit.command());
+                service.carry_out(agent, command, content).await
+            }
+            (_, None) => self.handle(permit).await,
+            (_, Some(_)) => {
+                let command = &permit.command().target.key;
+                Err(HandlerError::Rejected {
+                    service: command.service.to_string(),
+                    status: 400,
+                    message: format!("`{command}` takes no content"),
+                })
+            }
         }
     }
 
@@ -76,7 +130,7 @@ impl ServiceHandler {
     pub(super) fn preview(&self, command: &Command) -> Result<Option<Preview>, String> {
         match self {
             Self::Http(service) => service.preview(AgentId::LOCAL, command).map(Some),
-            Self::Mcp(_) | Self::Local(_) => Ok(None),
+            Self::Mcp(_) | Self::Local(_) | Self::S3(_) | Self::Postgres(_) => Ok(None),
         }
     }
 
@@ -84,6 +138,8 @@ impl ServiceHandler {
     pub(super) fn refresh(&self, variable: &dyn Fn(&str) -> Option<String>) -> bool {
         match self {
             Self::Http(service) => service.refresh(variable),
+            Self::S3(service) => service.refresh(variable),
+            Self::Postgres(service) => service.refresh(variable),
             Self::Mcp(service) => service.refresh_configuration(variable),
             Self::Local(_) => false,
         }
@@ -93,8 +149,10 @@ impl ServiceHandler {
     pub(super) fn health(&self) -> Health {
         match self {
             Self::Http(service) => service.health(),
+            Self::S3(service) => service.health(),
             Self::Mcp(service) => service.health(),
             Self::Local(_) => Health::Well,
+            Self::Postgres(service) => service.health(),
         }
     }
 
@@ -102,15 +160,17 @@ impl ServiceHandler {
     pub(super) fn condition(&self) -> Condition {
         match self {
             Self::Http(service) => service.condition(),
+            Self::S3(service) => service.condition(),
             Self::Mcp(service) => service.condition(),
             Self::Local(_) => Condition::of(self.health()),
+            Self::Postgres(service) => service.condition(),
         }
     }
 
     /// `server`, or `local` when the agent's own machine runs it.
     pub(super) const fn location(&self) -> &'static str {
         match self {
-            Self::Http(_) | Self::Mcp(_) => "server",
+            Self::Http(_) | Self::Mcp(_) | Self::S3(_) | Self::Postgres(_) => "server",
             Self::Local(_) => "local",
         }
     }
@@ -119,7 +179,17 @@ impl ServiceHandler {
     pub(super) const fn mcp(&self) -> Option<&Arc<McpService>> {
         match self {
             Self::Mcp(service) => Some(service),
-            Self::Http(_) | Self::Local(_) => None,
+            Self::Http(_) | Self::Local(_) | Self::S3(_) | Self::Postgres(_) => None,
+        }
+    }
+
+    /// Keeps what is known of the service right, for as long as it is polled. What has
+    /// nothing to keep ends at once.
+    pub(super) async fn keep(&self) {
+        match self {
+            Self::Mcp(service) => service.keep().await,
+            Self::Postgres(service) => service.keep().await,
+            Self::Http(_) | Self::Local(_) | Self::S3(_) => {}
         }
     }
 
@@ -129,6 +199,8 @@ impl ServiceHandler {
             Self::Http(service) => service.carry_out(AgentId::LOCAL, command).await,
             Self::Mcp(service) => service.carry_out(command).await,
             Self::Local(service) => service.instructions(command),
+            Self::S3(service) => service.carry_out(AgentId::LOCAL, command, None).await,
+            Self::Postgres(service) => service.carry_out(command).await,
         }
     }
 }
@@ -139,6 +211,11 @@ impl Handler for ServiceHandler {
             Self::Http(service) => service.handle(permit).await,
             Self::Mcp(service) => service.handle(&permit).await,
             Self::Local(service) => service.instructions(permit.command()),
+            Self::S3(service) => {
+                let (agent, command) = (permit.agent(), permit.command());
+                service.carry_out(agent, command, None).await
+            }
+            Self::Postgres(service) => service.handle(permit).await,
         }
     }
 }

@@ -117,6 +117,54 @@ fn the_operations_of_the_old_gateway_exist() {
             "{name}"
         );
     }
+    for name in ["upload", "list", "getUrl", "delete", "stat", "health"] {
+        let arguments = json!({"bucket": "assets", "fileKey": "a.txt"});
+        let arguments = match name {
+            "list" => json!({"bucket": "assets"}),
+            "health" => json!({}),
+            _ => arguments,
+        };
+        assert!(catalog.command("minio", name, arguments).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_service_of_ones_own_may_leave_commands_out() {
+    let example = include_str!("../../../../docs/s3.md");
+    let example = example.split("```toml\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let variable = |name: &str| {
+        name.starts_with("ARCHIVE_")
+            .then(|| "https://x.example".to_owned())
+    };
+    let load = |text: &str| Catalog::load_with(&[("archive.toml", text)], &variable);
+    let catalog = load(example).unwrap();
+    let service = catalog.service("archive").unwrap();
+    let names: Vec<&str> = service
+        .commands
+        .iter()
+        .map(|command| command.name.as_str())
+        .collect();
+    assert_eq!(names, ["list", "stat", "download", "health"]);
+    for (from, to, part) in [
+        ("\"stat\"", "\"stats\"", "did you mean `stat`?"),
+        ("{ default = \"archive/2026\" }", "{}", "`buckets` needs"),
+        (
+            "[s3]",
+            "[local]\nprogram = \"x\"\n[s3]",
+            "is of the kind of this name",
+        ),
+        (
+            "zones =",
+            "timeout_m = 1\nzones =",
+            "did you mean `timeout_ms`?",
+        ),
+        ("kind = \"s3\"", "kind = \"http\"", "`[s3]` is of the kind"),
+    ] {
+        assert!(example.contains(from), "{from}");
+        let error = load(&example.replace(from, to)).unwrap_err();
+        assert!(error.contains(part), "{to}: {error}");
+    }
 }
 
 #[test]
@@ -144,6 +192,8 @@ fn every_spelling_leads_to_its_own_command() {
             .collect();
         let (last, first) = phrase.split_last().unwrap();
         let verb_first = format!("{last}-{}", first.join("-"));
+        // A phrase may be one word.
+        let verb_first = verb_first.trim_end_matches('-').to_owned();
         for spelling in [
             command.name.clone(),
             command.name.replace('-', "_"),

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use super::{
-    ArgumentType, Command, Description, Kind, Place, RunPart,
+    Argument, Command, Description, Kind, Place, RunPart, S3Table,
+    s3::Commands,
     template::{TemplatePart, template_parts},
 };
 use crate::nearest::nearest;
@@ -22,6 +23,13 @@ impl Description {
             .iter()
             .flat_map(|address| address.others.keys().cloned())
             .collect();
+        let at_name = |message| (Some(self.name.span()), message);
+        self.check_keys().map_err(at_name)?;
+        if self.kind == Kind::S3 {
+            let span = self.name.span();
+            self.take_s3_commands()
+                .map_err(|message| (Some(span), message))?;
+        }
         for command in &mut self.commands {
             let span = Some(command.name.span());
             let mut arguments = Vec::new();
@@ -57,7 +65,16 @@ impl Description {
                 )
             })?;
         }
-        self.check_kind()
+        self.check_kind()?;
+        if let Some(table) = &self.postgres {
+            let at_name = |message| (Some(self.name.span()), message);
+            if !self.commands.is_empty() {
+                let message = "kind `postgres` has commands of its own; see `[postgres.commands]`";
+                return Err(at_name(message.to_owned()));
+            }
+            self.commands = table.commands().map_err(at_name)?;
+        }
+        Ok(())
     }
 
     /// Whether its limits limit something that there is.
@@ -88,6 +105,53 @@ impl Description {
     }
 
     /// Each kind has what it needs and nothing that only another understands.
+    fn check_keys(&self) -> Result<(), String> {
+        let tables = [
+            (Kind::Mcp, self.mcp.is_some()),
+            (Kind::Local, self.local.is_some()),
+            (Kind::Postgres, self.postgres.is_some()),
+            (Kind::S3, self.s3.is_some()),
+        ];
+        for (kind, given) in tables {
+            let name = kind.as_str();
+            if given && kind != self.kind {
+                return Err(format!("`[{name}]` is of the kind of this name"));
+            }
+            if !given && kind == self.kind {
+                return Err(format!("kind `{name}` needs a table `[{name}]`"));
+            }
+        }
+        let fits: &[&str] = match self.kind {
+            Kind::Http => return Ok(()),
+            Kind::Local => &["groups", "commands"],
+            Kind::Mcp => &[],
+            Kind::S3 => &["timeout_ms"],
+            // It says itself where its commands are.
+            Kind::Postgres => &["commands"],
+        };
+        let of_http = [
+            ("address", self.address.is_some()),
+            ("credential", self.credential.is_some()),
+            ("credentials", !self.credentials.is_empty()),
+            ("headers", !self.headers.is_empty()),
+            ("timeout_ms", self.timeout_ms.is_some()),
+            ("errors", !self.errors.is_empty()),
+            ("groups", !self.groups.is_empty()),
+            ("commands", !self.commands.is_empty()),
+        ];
+        match of_http
+            .iter()
+            .find(|(key, given)| *given && !fits.contains(key))
+        {
+            Some((key, _)) => {
+                let own = self.kind.as_str();
+                Err(format!("`{key}` is of kind `http`; see `[{own}]`"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What is in them is as it must be.
     fn check_kind(&self) -> Result<(), (Option<Range<usize>>, String)> {
         let at_name = |message: &str| (Some(self.name.span()), message.to_owned());
         match self.kind {
@@ -101,9 +165,6 @@ impl Description {
                 if self.commands.is_empty() {
                     return Err(at_name("a service without commands"));
                 }
-                if self.mcp.is_some() || self.local.is_some() {
-                    return Err(at_name("`[mcp]` and `[local]` are of kinds of these names"));
-                }
                 for command in &self.commands {
                     let name = command.name.get_ref();
                     if command.request.path.is_empty() || !command.run.is_empty() {
@@ -113,22 +174,6 @@ impl Description {
                 }
             }
             Kind::Local => {
-                let of_http = [
-                    ("address", self.address.is_some()),
-                    ("credential", self.credential.is_some()),
-                    ("credentials", !self.credentials.is_empty()),
-                    ("headers", !self.headers.is_empty()),
-                    ("timeout_ms", self.timeout_ms.is_some()),
-                    ("errors", !self.errors.is_empty()),
-                ];
-                if let Some((key, _)) = of_http.iter().find(|(_, given)| *given) {
-                    return Err(at_name(&format!("`{key}` is of kind `http`")));
-                }
-                if self.local.is_none() || self.mcp.is_some() {
-                    return Err(at_name(
-                        "kind `local` needs a table `[local]`, and no `[mcp]`",
-                    ));
-                }
                 for command in &self.commands {
                     command.check_run().map_err(|message| {
                         let name = command.name.get_ref();
@@ -141,7 +186,7 @@ impl Description {
             }
             Kind::Mcp => {
                 let Some(mcp) = &self.mcp else {
-                    return Err(at_name("kind `mcp` needs a table `[mcp]`"));
+                    return Ok(());
                 };
                 let taken = self.name.get_ref().as_str();
                 if PATHS.contains(&taken) {
@@ -149,22 +194,42 @@ impl Description {
                         "an MCP server cannot be called `{taken}`: agents would reach it at `/mcp/{taken}`, which is the gateway's own; choose another name"
                     )));
                 }
-                let of_http = [
-                    ("address", self.address.is_some()),
-                    ("credential", self.credential.is_some()),
-                    ("credentials", !self.credentials.is_empty()),
-                    ("headers", !self.headers.is_empty()),
-                    ("timeout_ms", self.timeout_ms.is_some()),
-                    ("errors", !self.errors.is_empty()),
-                    ("groups", !self.groups.is_empty()),
-                    ("commands", !self.commands.is_empty()),
-                ];
-                if let Some((key, _)) = of_http.iter().find(|(_, given)| *given) {
-                    return Err(at_name(&format!("`{key}` is of kind `http`; see `[mcp]`")));
-                }
                 mcp.check().map_err(|message| at_name(&message))?;
             }
+            Kind::S3 | Kind::Postgres => {}
         }
+        Ok(())
+    }
+
+    /// The commands of kind `s3` are the same for every service of it.
+    fn take_s3_commands(&mut self) -> Result<(), String> {
+        let Some(s3) = &self.s3 else {
+            return Ok(());
+        };
+        s3.check()?;
+        let Commands {
+            groups,
+            mut commands,
+        } = S3Table::every_command()?;
+        let named = |name: &str| commands.iter().any(|c| c.name.get_ref().as_str() == name);
+        if let Some(unknown) = s3.commands.iter().find(|name| !named(name)) {
+            let near = nearest(
+                unknown,
+                commands
+                    .iter()
+                    .map(|command| command.name.get_ref().as_str()),
+            );
+            let hint = near
+                .map(|name| format!("; did you mean `{name}`?"))
+                .unwrap_or_default();
+            return Err(format!("kind `s3` has no command `{unknown}`{hint}"));
+        }
+        commands.retain(|command| {
+            let name = command.name.get_ref().as_str();
+            s3.commands.is_empty() || s3.commands.iter().any(|other| other == name)
+        });
+        self.groups = groups;
+        self.commands = commands;
         Ok(())
     }
 }
@@ -246,7 +311,10 @@ impl Command {
                     "the pattern of `{name}` is longer than {LONGEST_PATTERN} bytes"
                 ));
             }
-            let scalar = !matches!(argument.kind, ArgumentType::Array | ArgumentType::Object);
+            argument
+                .check_schema()
+                .map_err(|problem| format!("argument `{name}`: {problem}"))?;
+            let scalar = !argument.kind.is_compound();
             if !scalar && matches!(argument.place, Some(Place::Path | Place::Header)) {
                 return Err(format!(
                     "`{name}` is an {}, which only a query or a body can hold",
@@ -383,6 +451,57 @@ impl Command {
     }
 }
 
+/// Words of JSON Schema that lead elsewhere.
+const REFERENCES: [&str; 8] = [
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "$id",
+    "$anchor",
+    "$dynamicAnchor",
+    "$recursiveAnchor",
+    "$schema",
+];
+
+impl Argument {
+    /// What is said beside the keys that descriptions have.
+    fn check_schema(&self) -> Result<(), String> {
+        if self.nullable && self.place != Some(Place::Body) {
+            return Err("only what stands in a body may be `nullable`".to_owned());
+        }
+        if self.written.is_some() && (!self.kind.is_compound() || self.place == Some(Place::Path)) {
+            return Err("`written` is for lists and objects in a query or a form".to_owned());
+        }
+        let Some(schema) = &self.schema else {
+            return Ok(());
+        };
+        if let Some(key) = ["type", "description", "default"]
+            .iter()
+            .find(|key| schema.contains_key(**key))
+        {
+            return Err(format!(
+                "`schema` has `{key}`, which the argument itself has"
+            ));
+        }
+        let mut open: Vec<&toml::Value> = schema.values().collect();
+        let mut keys: Vec<&String> = schema.keys().collect();
+        while let Some(value) = open.pop() {
+            match value {
+                toml::Value::Table(fields) => {
+                    keys.extend(fields.keys());
+                    open.extend(fields.values());
+                }
+                toml::Value::Array(items) => open.extend(items),
+                _ => {}
+            }
+        }
+        match keys.iter().find(|key| REFERENCES.contains(&key.as_str())) {
+            Some(key) => Err(format!("`schema` has `{key}`, and may refer to nothing")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What the texts of a template name.
 fn placeholders(template: &toml::Value, named: &mut BTreeSet<String>) {
     match template {
@@ -494,6 +613,50 @@ answer = { object = "thing" }
             let error = Description::read("sample.toml", &MINIMAL.replace(from, to)).expect_err(to);
             assert!(error.contains(expected), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn an_arguments_schema_refers_to_nothing() {
+        let with = |argument: &str| {
+            let argument = format!(
+                "use = [\"thing\"]\narguments = [{{ name = \"x\", description = \"X\", {argument} }}]"
+            );
+            Description::read(
+                "sample.toml",
+                &MINIMAL.replace("use = [\"thing\"]", &argument),
+            )
+        };
+        let wrong = [
+            ("schema = { type = \"string\" }", "`schema` has `type`"),
+            (
+                "schema = { properties = { a = { \"$ref\" = \"#\" } } }",
+                "may refer to nothing",
+            ),
+            (
+                "schema = { anyOf = [{ \"$dynamicRef\" = \"x\" }] }",
+                "may refer to nothing",
+            ),
+            (
+                "schema = { \"$id\" = \"https://x\" }",
+                "may refer to nothing",
+            ),
+            ("nullable = true", "only what stands in a body"),
+            ("written = \"commas\"", "for lists and objects"),
+            (
+                "type = \"array\", written = \"comas\"",
+                "did you mean `commas`?",
+            ),
+            (
+                "type = \"any\", in = \"header\"",
+                "which only a query or a body can hold",
+            ),
+        ];
+        for (argument, expected) in wrong {
+            let error = with(argument).expect_err(argument);
+            assert!(error.contains(expected), "{argument}: {error}");
+        }
+        let fine = "type = \"array\", written = \"commas\", schema = { minItems = 1, items = { type = \"string\" } }";
+        assert!(with(fine).is_ok());
     }
 
     #[test]

@@ -244,7 +244,7 @@ fn walk_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
 }
 
 /// Addresses of repositories and databases hold passwords, under whatever name.
-fn mask_urls(value: &mut Value) {
+pub(crate) fn mask_urls(value: &mut Value) {
     match value {
         Value::String(text) if text.contains("://") && text.contains('@') => {
             *text = mask::urls(text);

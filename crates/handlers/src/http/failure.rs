@@ -22,15 +22,20 @@ impl HttpService {
         }
     }
 
-    pub(super) fn timed_out(&self) -> HandlerError {
+    pub(super) fn timed_out(&self, after: Duration) -> HandlerError {
         HandlerError::Timeout {
             service: self.name.to_string(),
-            after: self.timeout,
+            after,
         }
     }
 
-    /// No answer came.
-    pub(super) fn transport(&self, error: &reqwest::Error, scrubber: &Scrubber) -> HandlerError {
+    /// No answer came, within `after` at the latest.
+    pub(super) fn transport(
+        &self,
+        error: &reqwest::Error,
+        scrubber: &Scrubber,
+        after: Duration,
+    ) -> HandlerError {
         let service = self.name.to_string();
         if error.is_connect() {
             let cause = scrubber.text(&innermost(error));
@@ -41,7 +46,7 @@ impl HttpService {
             };
         }
         if error.is_timeout() {
-            return self.timed_out();
+            return self.timed_out(after);
         }
         // The URL is left out: it holds arguments.
         let cause = scrubber.text(&innermost(error));
@@ -149,14 +154,15 @@ impl HttpService {
 }
 
 /// When the service wants to be asked again, in seconds.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.trim().parse().ok())?;
     Some(Duration::from_secs(seconds.min(LONGEST_WAIT)))
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+/// The cause behind all others.
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

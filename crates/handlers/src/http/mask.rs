@@ -7,7 +7,7 @@ use authz::redact::{REDACTED, is_secret};
 /// in URLs.
 ///
 /// It finds what is written in the usual ways, no more: who may read logs is for policy.
-pub(super) fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         clean.push_str(&masked_line(line));
@@ -75,7 +75,7 @@ fn mask_value<'a>(text: &'a str, clean: &mut String) -> &'a str {
 }
 
 /// Masks passwords and tokens in the URLs of a text: `https://user:password@host`.
-pub(super) fn urls(text: &str) -> String {
+pub(crate) fn urls(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("://") {

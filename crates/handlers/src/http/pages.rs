@@ -59,7 +59,8 @@ impl Exchange<'_> {
             items.extend(page);
             match &next {
                 Some(next)
-                    if (items.len() as u64) < wanted && bytes < self.service.max_answer_bytes =>
+                    if (items.len() as u64) < wanted
+                        && bytes < self.command.bounds.answer_bytes =>
                 {
                     position = next.clone();
                 }
@@ -73,7 +74,7 @@ impl Exchange<'_> {
             };
             (pages.next_name(), value)
         });
-        let limit = self.service.max_result_bytes;
+        let limit = self.command.bounds.result_bytes;
         Ok(self
             .command
             .list(items, next, arguments, &self.scrubber(), limit))

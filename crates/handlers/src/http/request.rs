@@ -7,10 +7,12 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 
 use super::HttpCommand;
-use crate::description::{Argument, BodyFormat, Piece, Place, RequestLine, template::filled};
+use crate::description::{
+    Argument, BodyFormat, Piece, Place, RequestLine, Written, template::filled,
+};
 
 /// Everything but RFC 3986's unreserved characters.
-pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -88,7 +90,7 @@ impl HttpCommand {
         {
             let (kind, body) = match self.body_format {
                 BodyFormat::Json => ("application/json", body.to_string()),
-                BodyFormat::Form => ("application/x-www-form-urlencoded", form(&body)),
+                BodyFormat::Form => ("application/x-www-form-urlencoded", self.form(&body)?),
             };
             prepared
                 .headers
@@ -101,8 +103,12 @@ impl HttpCommand {
     /// The body, if the command has one.
     fn body(&self, given: Given<'_>) -> Option<Value> {
         if let Some(template) = &self.template {
-            return filled(template, &|name| given.value(name))
-                .or_else(|| Some(Value::Object(Map::new())));
+            let nothing = match template {
+                // All of it is one argument's value.
+                Value::String(_) => None,
+                _ => Some(Value::Object(Map::new())),
+            };
+            return filled(template, &|name| given.value(name)).or(nothing);
         }
         if !self
             .arguments
@@ -118,6 +124,29 @@ impl HttpCommand {
         Some(Value::Object(body))
     }
 
+    /// The body as HTML forms are sent.
+    fn form(&self, body: &Value) -> Result<String, String> {
+        let mut pairs = Vec::new();
+        for (name, value) in body.as_object().into_iter().flatten() {
+            let argument = self
+                .arguments
+                .iter()
+                .find(|argument| argument.place == Some(Place::Body) && argument.wire() == name);
+            match argument {
+                Some(argument) => written(argument, value, &mut pairs)?,
+                None => flatten(name, value, &mut pairs),
+            }
+        }
+        let pairs = pairs.iter().map(|(name, value)| {
+            format!(
+                "{}={}",
+                utf8_percent_encode(name, ENCODED),
+                utf8_percent_encode(value, ENCODED)
+            )
+        });
+        Ok(pairs.collect::<Vec<_>>().join("&"))
+    }
+
     fn query(&self, given: Given<'_>) -> Result<String, String> {
         let mut pairs = Vec::new();
         for (name, template) in &self.query {
@@ -127,7 +156,7 @@ impl HttpCommand {
             }
         }
         for (argument, value) in self.given(Place::Query, given.arguments) {
-            flatten(argument.wire(), value, &mut pairs);
+            written(argument, value, &mut pairs)?;
         }
         pairs.extend_from_slice(given.page);
         let mut query = String::new();
@@ -219,21 +248,48 @@ fn flatten(name: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
     }
 }
 
-fn form(body: &Value) -> String {
-    let mut pairs = Vec::new();
-    if let Value::Object(fields) = body {
-        for (name, value) in fields {
-            flatten(name, value, &mut pairs);
+/// A value as its argument says that it is written.
+fn written(
+    argument: &Argument,
+    value: &Value,
+    pairs: &mut Vec<(String, String)>,
+) -> Result<(), String> {
+    let name = argument.wire();
+    let between = match (argument.written, value) {
+        (Some(Written::Json), value) => {
+            pairs.push((name.to_owned(), value.to_string()));
+            return Ok(());
         }
+        (Some(Written::Repeated), Value::Array(items)) => {
+            for item in items {
+                flatten(name, item, pairs);
+            }
+            return Ok(());
+        }
+        (Some(Written::Commas), Value::Array(_)) => ',',
+        (Some(Written::Spaces), Value::Array(_)) => ' ',
+        (Some(Written::Pipes), Value::Array(_)) => '|',
+        _ => {
+            flatten(name, value, pairs);
+            return Ok(());
+        }
+    };
+    let mut joined = String::new();
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        let item = text(&argument.name, item)?;
+        if item.contains(between) {
+            return Err(format!(
+                "no item of `{}` may contain `{between}`, which stands between them",
+                argument.name
+            ));
+        }
+        if index > 0 {
+            joined.push(between);
+        }
+        joined.push_str(&item);
     }
-    let pairs = pairs.iter().map(|(name, value)| {
-        format!(
-            "{}={}",
-            utf8_percent_encode(name, ENCODED),
-            utf8_percent_encode(value, ENCODED)
-        )
-    });
-    pairs.collect::<Vec<_>>().join("&")
+    pairs.push((name.to_owned(), joined));
+    Ok(())
 }
 
 fn text(name: &str, value: &Value) -> Result<String, String> {

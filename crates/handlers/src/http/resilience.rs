@@ -103,13 +103,8 @@ impl Closed {
 /// What an outcome says of the service: that it answered, whatever it said, or in one word
 /// how it failed.
 pub(crate) fn answered<T>(outcome: &Result<T, HandlerError>) -> Result<(), &'static str> {
-    match outcome {
-        Err(HandlerError::Unreachable { .. }) => Err("unreachable"),
-        Err(HandlerError::Timeout { .. }) => Err("timeout"),
-        Err(HandlerError::Broken { .. }) => Err("broken"),
-        Err(HandlerError::Failed { .. }) => Err("failed"),
-        _ => Ok(()),
-    }
+    let trouble = outcome.as_ref().err().and_then(HandlerError::trouble);
+    trouble.map_or(Ok(()), Err)
 }
 
 impl Gate {

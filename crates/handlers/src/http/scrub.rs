@@ -13,14 +13,14 @@ const SHORTEST: usize = 4;
 /// Replaces known secrets, raw, percent-encoded, in base64 or hexadecimal, or escaped for
 /// JSON; and what has the shape of a well-known service's token, whoever's it is.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scrubber {
+pub(crate) struct Scrubber {
     /// Longest first, so that no part of one is left by replacing another.
     forms: Vec<SecretString>,
 }
 
 impl Scrubber {
     /// This one, and what is secret in one command.
-    pub(super) fn and<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn and<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let mut scrubber = self.clone();
         for secret in secrets {
             scrubber.add(secret);
@@ -29,7 +29,7 @@ impl Scrubber {
     }
 
     /// Takes up a secret, in every form.
-    pub(super) fn add(&mut self, secret: &str) {
+    pub(crate) fn add(&mut self, secret: &str) {
         if secret.len() < SHORTEST {
             return;
         }
@@ -70,7 +70,7 @@ impl Scrubber {
     }
 
     /// The text without secrets.
-    pub(super) fn text(&self, text: &str) -> String {
+    pub(crate) fn text(&self, text: &str) -> String {
         let mut clean = text.to_owned();
         for form in &self.forms {
             if clean.contains(form.expose_secret()) {
@@ -81,7 +81,7 @@ impl Scrubber {
     }
 
     /// The value without secrets, in keys or in text.
-    pub(super) fn value(&self, value: Value) -> Value {
+    pub(crate) fn value(&self, value: Value) -> Value {
         match value {
             Value::String(text) if self.dirty(&text) => Value::String(self.text(&text)),
             Value::Array(items) => {
@@ -102,11 +102,14 @@ impl Scrubber {
         }
     }
 
+    /// Whether a text holds a secret that is known.
+    pub(crate) fn knows(&self, text: &str) -> bool {
+        let mut forms = self.forms.iter();
+        forms.any(|form| text.contains(form.expose_secret()))
+    }
+
     fn dirty(&self, text: &str) -> bool {
-        self.forms
-            .iter()
-            .any(|form| text.contains(form.expose_secret()))
-            || shapes::masked(text).is_some()
+        self.knows(text) || shapes::masked(text).is_some()
     }
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
 use super::{
-    Given, HttpCommand, HttpService, Ready, answer::walk, credential::TokenError,
+    Bounds, Given, HttpCommand, HttpService, Ready, answer::walk, credential::TokenError,
     failure::retry_after, request::Prepared, scrub::Scrubber,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How often a command is sent that may be sent again.
-const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 
 /// Nobody waits longer than this for a service that asks for patience; the agent is told.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -67,7 +67,7 @@ impl<'a> Exchange<'a> {
             return self.pages(pages).await;
         }
         let (_, body) = self.fetch(&[]).await?;
-        let limit = self.service.max_result_bytes;
+        let limit = self.command.bounds.result_bytes;
         self.command
             .answer(&body, self.given.arguments, &self.scrubber(), limit)
             .map_err(|reason| self.not_understood(&reason))
@@ -125,7 +125,7 @@ impl<'a> Exchange<'a> {
             response = self.send(fallback, page).await?;
         }
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = self.service.body(response).await?;
+        let body = self.service.body(response, self.command.bounds).await?;
         // A service that finds a value wrong likes to repeat it.
         let secrets = || {
             self.scrubber()
@@ -210,7 +210,10 @@ impl<'a> Exchange<'a> {
                 }
                 // What it said before tells more than that it says nothing now.
                 Err(error) => {
-                    return answer.ok_or_else(|| service.transport(&error, &self.scrubber()));
+                    let bounds = self.command.bounds;
+                    return answer.ok_or_else(|| {
+                        service.transport(&error, &self.scrubber(), bounds.timeout)
+                    });
                 }
             };
             tracing::debug!(service = %service.name, attempt, "trying again");
@@ -226,7 +229,7 @@ impl<'a> Exchange<'a> {
             .client
             .request(prepared.method.clone(), prepared.url.clone())
             .headers(prepared.headers.clone())
-            .timeout(service.timeout);
+            .timeout(self.command.bounds.timeout);
         if let Some(body) = &prepared.body {
             builder = builder.body(body.clone());
         }
@@ -251,7 +254,7 @@ impl<'a> Exchange<'a> {
                 Ok(None) => {}
                 Ok(Some(token)) => self.learn(&token),
                 Err(TokenError::Transport(error)) => {
-                    return Err(service.transport(&error, &self.scrubber()));
+                    return Err(service.transport(&error, &self.scrubber(), service.timeout));
                 }
                 Err(TokenError::Refused(reason)) => {
                     return Err(HandlerError::Credential {
@@ -274,7 +277,7 @@ impl<'a> Exchange<'a> {
 }
 
 /// How long to wait before it is sent again, if that may help soon.
-fn worth_another(response: &reqwest::Response, attempt: u32) -> Option<Duration> {
+pub(crate) fn worth_another(response: &reqwest::Response, attempt: u32) -> Option<Duration> {
     let asked = retry_after(response.headers());
     match response.status() {
         StatusCode::TOO_MANY_REQUESTS => asked.filter(|pause| *pause <= LONGEST_PAUSE),
@@ -290,8 +293,12 @@ fn worth_another(response: &reqwest::Response, attempt: u32) -> Option<Duration>
 
 impl HttpService {
     /// The whole body, if it is not too long.
-    async fn body(&self, mut response: reqwest::Response) -> Result<Vec<u8>, HandlerError> {
-        let limit = self.max_answer_bytes;
+    async fn body(
+        &self,
+        mut response: reqwest::Response,
+        bounds: Bounds,
+    ) -> Result<Vec<u8>, HandlerError> {
+        let limit = bounds.answer_bytes;
         let too_long = || {
             self.failed(format!(
                 "its answer is longer than {limit} bytes; ask for less"
@@ -313,7 +320,7 @@ impl HttpService {
                 Ok(Some(chunk)) if body.len() + chunk.len() > limit => return Err(too_long()),
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body),
-                Err(error) if error.is_timeout() => return Err(self.timed_out()),
+                Err(error) if error.is_timeout() => return Err(self.timed_out(bounds.timeout)),
                 Err(_) => {
                     return Err(HandlerError::Broken {
                         service: self.name.to_string(),

@@ -11,7 +11,7 @@ const SHORTEST: usize = 512;
 /// Cuts `data` to about `limit` bytes of JSON: items of the list `list` from its end, else
 /// the longest texts. What was cut says so: `truncated`, and the list's count (`count`) is
 /// that of what is there.
-pub(super) fn fit(data: &mut Map<String, Value>, list: Option<(&str, &str)>, limit: usize) -> bool {
+pub(crate) fn fit(data: &mut Map<String, Value>, list: Option<(&str, &str)>, limit: usize) -> bool {
     let mut size = length(data.iter());
     if size <= limit {
         return false;

@@ -1,6 +1,8 @@
-//! Prism, and a witness between it and the engine.
+//! Prism, a witness between it and the engine, and the commands that pass both.
 
 use std::{
+    collections::BTreeSet,
+    io::Write as _,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
@@ -8,19 +10,22 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, extract::State, http::StatusCode};
-use serde_json::{Value, json};
+use handlers::{Catalog, HandlerError, Parsed, catalog::CommandInfo};
+use serde_json::{Map, Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpListener,
     process::{Child, Command as Process},
 };
 
+use crate::everything::PermitEverything;
+
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// As given, or relative to the repository.
-pub(crate) fn document_path(given: &Path) -> PathBuf {
+fn document_path(given: &Path) -> PathBuf {
     let path = if given.exists() {
         given.to_owned()
     } else {
@@ -28,6 +33,17 @@ pub(crate) fn document_path(given: &Path) -> PathBuf {
     };
     path.canonicalize()
         .unwrap_or_else(|error| panic!("{}: {error}", given.display()))
+}
+
+/// The document that a variable names; without it a test is skipped, and says so.
+pub(crate) fn named_document(variable: &str) -> Option<PathBuf> {
+    let document = std::env::var_os(variable);
+    if document.is_none() {
+        // Past the harness, which keeps what a passing test prints to itself.
+        let skipped = format!("skipped: {variable} names no document\n");
+        std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+    }
+    Some(document_path(Path::new(&document?)))
 }
 
 /// Prism, and where it listens. It ends with the value. With `errors` it also refuses to
@@ -130,7 +146,16 @@ impl Witness {
         let told: Vec<Value> = response
             .headers()
             .get("sl-violations")
-            .map(|value| serde_json::from_slice(value.as_bytes()).unwrap())
+            .map(|value| {
+                serde_json::from_slice(value.as_bytes()).unwrap_or_else(|_| {
+                    // Too many to tell; of whose they are the beginning is told.
+                    let text = String::from_utf8_lossy(value.as_bytes());
+                    let whose = ["request", "response"]
+                        .into_iter()
+                        .find(|whose| text.contains(&format!("[\"{whose}\"")));
+                    vec![json!({"location": [whose.unwrap_or("request")], "message": text})]
+                })
+            })
             .unwrap_or_default();
         // Prism also judges its own answers; those are not ours.
         let ours = told
@@ -151,5 +176,120 @@ impl Witness {
 
     pub(crate) fn take(&self) -> Vec<Exchange> {
         std::mem::take(&mut self.exchanges.lock().unwrap())
+    }
+}
+
+/// What came of sending commands.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// How many were sent.
+    pub(crate) count: usize,
+    /// Requests that Prism refused, or found wrong.
+    pub(crate) problems: Vec<String>,
+    /// Commands whose answers the engine did not understand, and why.
+    pub(crate) odd: Vec<(String, String)>,
+}
+
+impl Sent {
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.count += other.count;
+        self.problems.extend(other.problems);
+        self.odd.extend(other.odd);
+    }
+}
+
+/// Sends commands of a service, each with its arguments and through a permit of its own.
+pub(crate) async fn send_all<'a>(
+    catalog: &Catalog,
+    service: &str,
+    witness: &Witness,
+    commands: impl IntoIterator<Item = (&'a CommandInfo, Value)>,
+) -> Sent {
+    let everything = PermitEverything::new();
+    let mut sent = Sent::default();
+    for (command, arguments) in commands {
+        let parsed = catalog.command(service, &command.name, arguments);
+        let Ok(Parsed::Command(parsed)) = parsed else {
+            panic!("{}: {parsed:?}", command.name)
+        };
+        sent.count += 1;
+        let answer = catalog.handle(everything.permit(parsed)).await;
+        let exchanges = witness.take();
+        assert!(!exchanges.is_empty(), "{}: {answer:?}", command.name);
+        sent.problems
+            .extend(exchanges.into_iter().filter_map(|exchange| {
+                let Exchange {
+                    request,
+                    status,
+                    violations,
+                } = exchange;
+                (status >= 400 || !violations.is_empty())
+                    .then(|| format!("{}: {request}: {status} {violations}", command.name))
+            }));
+        match answer {
+            Ok(answer) => assert_eq!(
+                answer.data["operation"],
+                json!(command.name.replace('-', "_"))
+            ),
+            Err(HandlerError::Failed { message, .. }) => {
+                sent.odd.push((command.name.clone(), message));
+            }
+            // Already among the problems.
+            Err(_) => {}
+        }
+    }
+    sent
+}
+
+/// A document with some of its paths, and what they refer to: Prism takes minutes for all
+/// of a large one.
+pub(crate) fn part(document: &Value, wanted: impl Fn(&str) -> bool) -> Value {
+    let paths: Map<String, Value> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(path, _)| wanted(path))
+        .map(|(path, item)| (path.clone(), item.clone()))
+        .collect();
+    let mut small = json!({
+        "openapi": document["openapi"], "info": document["info"], "paths": paths, "components": {},
+    });
+    let mut known = BTreeSet::new();
+    let mut found = references(&small);
+    while let Some(reference) = found.pop_first() {
+        if !known.insert(reference.clone()) {
+            continue;
+        }
+        let parts: Vec<&str> = reference.split('/').skip(1).collect();
+        let target = document[parts[0]][parts[1]][parts[2]].clone();
+        found.extend(references(&target));
+        small[parts[0]][parts[1]][parts[2]] = target;
+    }
+    small
+}
+
+/// `/repos/{}/{}`: what placeholders are called does not matter.
+pub(crate) fn shape(path: &str) -> String {
+    let segments = path.trim_end_matches('"').split('/').map(|segment| {
+        if segment.starts_with('{') {
+            "{}"
+        } else {
+            segment
+        }
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+fn references(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, value)| match value {
+                Value::String(target) if key == "$ref" => BTreeSet::from([target.clone()]),
+                value => references(value),
+            })
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(references).collect(),
+        _ => BTreeSet::new(),
     }
 }

@@ -16,28 +16,37 @@ use store::approvals::{NewApproval, Status, StoredApproval, Verdict};
 
 use crate::{Orchestrator, activation::InForce, authenticate::Person, error::Error, zones};
 
-/// What this person may choose, narrowest first; nothing once it is decided. Who approves
-/// second may narrow what the first chose, and is not offered more.
-pub(crate) fn choices_of(
+/// What a person may choose for a request.
+#[derive(Debug, Default)]
+pub(crate) struct Offered {
+    /// Narrowest first, once they proved a second factor where that is needed.
+    pub(crate) choices: Vec<Choice>,
+    /// Some of it takes a second factor that they have not proved lately.
+    pub(crate) step_up: bool,
+}
+
+/// What this person may choose; nothing once it is decided. Who approves second may narrow
+/// what the first chose, and is not offered more.
+pub(crate) fn offered(
     orchestrator: &Orchestrator,
     person: &Person,
     stored: &StoredApproval,
-) -> Vec<Choice> {
+) -> Offered {
     if stored.status != Status::Pending
         || stored
             .verdicts
             .iter()
             .any(|verdict| verdict.user == person.user.id)
     {
-        return Vec::new();
+        return Offered::default();
     }
-    let mut choices = choices(
-        &orchestrator.in_force().set,
-        &person.user,
-        &zones::placed(&stored.new.ask, &orchestrator.zones()),
-        // What they may once they proved a second factor, where that is needed.
-        person.presence(orchestrator).confirmed_now(),
-    );
+    let in_force = orchestrator.in_force();
+    let zones = orchestrator.zones();
+    let ask = zones::placed(&stored.new.ask, &zones);
+    let may = |presence| choices(&in_force.set, &person.user, &ask, presence);
+    let now = person.presence(orchestrator);
+    let mut choices = may(now.confirmed_now());
+    let step_up = !choices.is_empty() && may(now) != choices;
     if is_service_access(&stored.new.ask.target.key) {
         choices.retain(|choice| choice.reach == Reach::Service);
     }
@@ -47,7 +56,10 @@ pub(crate) fn choices_of(
             choice.longest_seconds = choice.longest_seconds.min(longest.as_secs());
         }
     }
-    choices
+    Offered {
+        step_up: step_up && !choices.is_empty(),
+        choices,
+    }
 }
 
 /// How far and how long those said whose approval counts.
@@ -71,19 +83,6 @@ pub(crate) fn may_reject_of(
         &zones::placed(&stored.new.ask, &orchestrator.zones()),
         person.presence(orchestrator),
     )
-}
-
-/// Whether this person may only say yes once they proved a second factor.
-pub(crate) fn takes_step_up(
-    orchestrator: &Orchestrator,
-    person: &Person,
-    stored: &StoredApproval,
-) -> bool {
-    let now = person.presence(orchestrator);
-    let zones = orchestrator.zones();
-    let ask = zones::placed(&stored.new.ask, &zones);
-    let set = &orchestrator.in_force().set;
-    choices(set, &person.user, &ask, now) != choices(set, &person.user, &ask, now.confirmed_now())
 }
 
 /// Whether this person may take it back: the agent's owner, or on whose behalf it asks.
@@ -182,8 +181,7 @@ pub(crate) fn view(
     person: &Person,
     stored: StoredApproval,
 ) -> ApprovalView {
-    let choices = choices_of(orchestrator, person, &stored);
-    let step_up = !choices.is_empty() && takes_step_up(orchestrator, person, &stored);
+    let Offered { choices, step_up } = offered(orchestrator, person, &stored);
     let withdrawable = may_withdraw_of(person, &stored);
     let summary = summary(&stored);
     let NewApproval {

@@ -1,5 +1,7 @@
 //! What people answer elsewhere: verified, taken once, and then a verdict like any other.
 
+use std::time::Duration;
+
 use authz::{ApprovalRequestId, TargetName};
 use axum::http::HeaderMap;
 use contract::approvals::Approve;
@@ -27,6 +29,14 @@ use crate::{
 
 /// Hosts of Slack's to which answers go.
 const SLACK_HOSTS: [&str; 2] = ["hooks.slack.com", "hooks.slack-gov.com"];
+
+/// Waits before an answer is sent to Slack again, which takes up to five in half an hour.
+const RESPONSE_RETRIES: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+    Duration::from_mins(1),
+    Duration::from_mins(10),
+];
 
 /// Names of accounts elsewhere are at most so long.
 pub(crate) const MAX_ACCOUNT_CHARS: usize = 200;
@@ -287,12 +297,16 @@ impl Respond {
         };
         tokio::spawn(async move {
             let web = &self.orchestrator.inner.notifier.web;
-            let sent = web.post(&url, HeaderMap::new(), body.to_string()).await;
-            if let Err(failure) = sent {
-                tracing::warn!(
-                    error = failure.error,
-                    "a message in Slack could not be brought up to date"
-                );
+            let mut waits = RESPONSE_RETRIES.into_iter();
+            while let Err(failure) = web.post(&url, HeaderMap::new(), body.to_string()).await {
+                let Some(wait) = waits.next().filter(|_| !failure.gone) else {
+                    tracing::warn!(
+                        error = failure.error,
+                        "a message in Slack could not be brought up to date"
+                    );
+                    return;
+                };
+                tokio::time::sleep(wait.max(failure.retry_after.unwrap_or_default())).await;
             }
         });
     }

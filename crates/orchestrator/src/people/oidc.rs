@@ -10,23 +10,21 @@ mod admit;
 mod flow;
 mod id_token;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use authz::{RoleName, TeamName, Timestamp};
-use jsonwebtoken::{Algorithm, jwk::JwkSet};
+pub use issuer::Invalid as InvalidConfig;
+use issuer::{Discovery, Issuer, KNOWN_FOR};
+pub(crate) use issuer::{Failure, Refused, Unavailable};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Url};
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 pub(crate) use self::{
     admit::admit,
     flow::{Flow, Purpose},
-    id_token::{Claims, Refused},
+    id_token::Claims,
 };
 
 /// The provider, and what its word is worth here.
@@ -74,82 +72,18 @@ impl Config {
     ///
     /// See [`InvalidConfig`].
     pub fn check(&self) -> Result<(), InvalidConfig> {
-        self.algorithms().map(drop)
-    }
-
-    /// The ways to sign that are meant.
-    fn algorithms(&self) -> Result<Vec<Algorithm>, InvalidConfig> {
-        // Keys are the provider's to give out: only public ones prove that it signed.
-        let algorithms = self
-            .algorithms
-            .iter()
-            .map(|name| match name.parse() {
-                Ok(Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) | Err(_) => {
-                    Err(InvalidConfig::Algorithm(name.clone()))
-                }
-                Ok(algorithm) => Ok(algorithm),
-            })
-            .collect::<Result<_, _>>()?;
-        let issuer = self.issuer.as_str();
-        if safe(issuer).is_none_or(|url| url.query().is_some() || url.fragment().is_some()) {
-            return Err(InvalidConfig::Issuer(issuer.to_owned()));
-        }
-        Ok(algorithms)
+        issuer::check(&self.issuer, &self.algorithms).map(drop)
     }
 }
-
-/// Why a provider's settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidConfig {
-    /// Not an issuer.
-    #[error("`{0}` is not an issuer: `https://…`, or `http://` on this machine, without query")]
-    Issuer(String),
-    /// Not an algorithm, or one that proves nothing.
-    #[error("`{0}` is not a way to sign that a provider's keys allow, such as RS256 or ES256")]
-    Algorithm(String),
-    /// No HTTP client.
-    #[error("the HTTP client cannot be set up")]
-    Client(#[source] reqwest::Error),
-}
-
-/// Why a provider cannot be used at the moment.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unavailable {
-    #[error("it cannot be reached")]
-    Http(#[source] reqwest::Error),
-    #[error("it answered {0}")]
-    Status(u16),
-    #[error("it answered more than {MAX_ANSWER_BYTES} bytes")]
-    TooLarge,
-    #[error("its {0} is not as it must be: {1}")]
-    Malformed(&'static str, String),
-}
-
-/// An answer of a provider's is at most so long.
-const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// A code is at most so long; ours go into a form, and nothing else.
 const MAX_CODE_BYTES: usize = 4_096;
 
-/// A provider that is slower than this is out of reach.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Discovery and keys are read again after so long.
-const KNOWN_FOR: Duration = Duration::from_hours(1);
-
-/// For a key that is not known, keys are read again, but not more often than this.
-const KEYS_EVERY: Duration = Duration::from_secs(10);
-
-/// After a failure people are told for so long, without another try.
-const FAILED_FOR: Duration = Duration::from_secs(15);
-
 /// What a provider says of itself.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Metadata {
-    issuer: String,
     authorization_endpoint: String,
     token_endpoint: String,
-    jwks_uri: String,
     /// Where a browser logs out there (RP-initiated logout).
     #[serde(default)]
     end_session_endpoint: Option<String>,
@@ -159,14 +93,6 @@ pub(crate) struct Metadata {
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
-/// What is known of a provider.
-#[derive(Debug)]
-struct Known {
-    metadata: Metadata,
-    keys: JwkSet,
-    at: Timestamp,
-}
-
 /// The provider.
 #[derive(Debug)]
 pub(crate) struct Provider {
@@ -174,12 +100,7 @@ pub(crate) struct Provider {
     redirect_uri: String,
     /// Where it sends a browser that logged out there.
     after_logout: String,
-    algorithms: Vec<Algorithm>,
-    http: Client,
-    known: Mutex<Option<Arc<Known>>>,
-    failed: Mutex<Option<Timestamp>>,
-    /// Held while discovery and keys are read, so that many logins are one question.
-    reading: tokio::sync::Mutex<()>,
+    issuer: Arc<Issuer>,
 }
 
 /// What the token endpoint answers.
@@ -196,30 +117,23 @@ struct TokenError {
 
 impl Provider {
     pub(crate) fn new(config: Config, public_url: &str) -> Result<Self, InvalidConfig> {
-        let algorithms = config.algorithms()?;
-        let http = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(PATIENCE)
-            .build()
-            .map_err(InvalidConfig::Client)?;
+        let issuer = Issuer::new(
+            &config.issuer,
+            &config.algorithms,
+            Discovery::OpenId,
+            KNOWN_FOR,
+        )?;
         Ok(Self {
             redirect_uri: format!("{}/login/oidc/callback", public_url.trim_end_matches('/')),
             after_logout: format!("{}/login", public_url.trim_end_matches('/')),
             config,
-            algorithms,
-            http,
-            known: Mutex::new(None),
-            failed: Mutex::new(None),
-            reading: tokio::sync::Mutex::new(()),
+            issuer,
         })
     }
 
     /// Whether it was out of reach a moment ago.
     pub(crate) fn is_down(&self, now: Timestamp) -> bool {
-        self.failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some_and(|failed| now.since(failed) < FAILED_FOR)
+        self.issuer.is_down(now)
     }
 
     /// Where to send a browser.
@@ -228,9 +142,9 @@ impl Provider {
         flow: &Flow,
         now: Timestamp,
     ) -> Result<String, Unavailable> {
-        let known = self.known(now).await?;
-        let endpoint = &known.metadata.authorization_endpoint;
-        let mut url = safe(endpoint).ok_or_else(|| unsafe_url("authorization_endpoint"))?;
+        let metadata = self.metadata(now).await?;
+        let endpoint = &metadata.authorization_endpoint;
+        let mut url = self.issuer.endpoint(endpoint, "authorization_endpoint")?;
         let mut scopes = vec!["openid"];
         scopes.extend(
             self.config
@@ -267,11 +181,11 @@ impl Provider {
     /// does not offer that. Tokens of the provider are not kept here, so it asks whether
     /// that is meant: nobody is logged out by a link on another page.
     pub(crate) async fn logout_url(&self, now: Timestamp) -> Result<Option<String>, Unavailable> {
-        let known = self.known(now).await?;
-        let Some(endpoint) = &known.metadata.end_session_endpoint else {
+        let metadata = self.metadata(now).await?;
+        let Some(endpoint) = &metadata.end_session_endpoint else {
             return Ok(None);
         };
-        let mut url = safe(endpoint).ok_or_else(|| unsafe_url("end_session_endpoint"))?;
+        let mut url = self.issuer.endpoint(endpoint, "end_session_endpoint")?;
         url.query_pairs_mut()
             .append_pair("client_id", &self.config.client_id)
             .append_pair("post_logout_redirect_uri", &self.after_logout);
@@ -293,8 +207,7 @@ impl Provider {
         if code.is_empty() || code.len() > MAX_CODE_BYTES {
             return Err(Refused("no code came").into());
         }
-        let known = self.known(now).await?;
-        let metadata = &known.metadata;
+        let metadata = self.metadata(now).await?;
         // RFC 9207: an answer of another provider's must not be taken to this one.
         match issuer {
             Some(issuer) if issuer != self.config.issuer => {
@@ -305,21 +218,14 @@ impl Provider {
             }
             Some(_) | None => {}
         }
-        let tokens = self.exchange(metadata, flow, code).await?;
-        let key = if let Some(key) = self.key(&known, &tokens.id_token) {
-            key
-        } else {
-            // Perhaps it was made after we looked last.
-            let known = self.read_keys(now, &known).await?;
-            self.key(&known, &tokens.id_token)
-                .ok_or(Refused("no key of the provider signed this"))?
-        };
-        let claims = id_token::verify(&tokens.id_token, &key, self, flow, now)?;
-        Ok(claims)
+        let tokens = self.exchange(&metadata, flow, code).await?;
+        let (_, claims) = self.issuer.signed(&tokens.id_token, now).await?;
+        Ok(id_token::verify(claims, &self.config, flow, now)?)
     }
 
-    fn key(&self, known: &Known, id_token: &str) -> Option<id_token::Key> {
-        id_token::Key::find(id_token, &known.keys, &self.algorithms)
+    /// What the provider says of itself.
+    async fn metadata(&self, now: Timestamp) -> Result<Metadata, Unavailable> {
+        self.issuer.known(now).await?.description()
     }
 
     async fn exchange(
@@ -334,9 +240,10 @@ impl Provider {
             ("redirect_uri", &self.redirect_uri),
             ("code_verifier", &flow.verifier),
         ];
-        let endpoint =
-            safe(&metadata.token_endpoint).ok_or_else(|| unsafe_url("token_endpoint"))?;
-        let mut request = self.http.post(endpoint);
+        let endpoint = self
+            .issuer
+            .endpoint(&metadata.token_endpoint, "token_endpoint")?;
+        let mut request = self.issuer.http().post(endpoint);
         let secret = self
             .config
             .client_secret
@@ -369,7 +276,7 @@ impl Provider {
             .await
             .map_err(|error| Unavailable::Http(error.without_url()))?;
         let status = response.status();
-        let body = limited(response).await?;
+        let body = issuer::limited(response).await?;
         if status.is_client_error() {
             let error = serde_json::from_slice::<TokenError>(&body)
                 .map_or_else(|_| String::new(), |error| error.error);
@@ -392,167 +299,6 @@ impl Provider {
             Unavailable::Malformed("token endpoint's answer", error.to_string()).into()
         })
     }
-
-    async fn known(&self, now: Timestamp) -> Result<Arc<Known>, Unavailable> {
-        let current = || {
-            self.known
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-                .filter(|known| now.since(known.at) < KNOWN_FOR)
-        };
-        if let Some(known) = current() {
-            return Ok(known);
-        }
-        let _reading = self.reading.lock().await;
-        if let Some(known) = current() {
-            return Ok(known);
-        }
-        let read = self.discover(now).await;
-        self.note(read, now)
-    }
-
-    /// The same with keys as they are now, unless they were read a moment ago.
-    async fn read_keys(
-        &self,
-        now: Timestamp,
-        seen: &Arc<Known>,
-    ) -> Result<Arc<Known>, Unavailable> {
-        let _reading = self.reading.lock().await;
-        let current = self
-            .known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if let Some(current) = current
-            && (!Arc::ptr_eq(&current, seen) || now.since(current.at) < KEYS_EVERY)
-        {
-            return Ok(current);
-        }
-        let read = self.discover(now).await;
-        self.note(read, now)
-    }
-
-    fn note(
-        &self,
-        read: Result<Known, Unavailable>,
-        now: Timestamp,
-    ) -> Result<Arc<Known>, Unavailable> {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        match read {
-            Ok(known) => {
-                let known = Arc::new(known);
-                *failed = None;
-                *self.known.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Arc::clone(&known));
-                Ok(known)
-            }
-            Err(error) => {
-                *failed = Some(now);
-                Err(error)
-            }
-        }
-    }
-
-    async fn discover(&self, now: Timestamp) -> Result<Known, Unavailable> {
-        let issuer = self.config.issuer.trim_end_matches('/');
-        let metadata: Metadata = self
-            .read(
-                &format!("{issuer}/.well-known/openid-configuration"),
-                "discovery document",
-            )
-            .await?;
-        if metadata.issuer != self.config.issuer {
-            return Err(Unavailable::Malformed(
-                "discovery document",
-                format!(
-                    "it is of issuer `{:.200}`, not of `{}`",
-                    metadata.issuer, self.config.issuer
-                ),
-            ));
-        }
-        for (name, url) in [
-            ("authorization_endpoint", &metadata.authorization_endpoint),
-            ("token_endpoint", &metadata.token_endpoint),
-        ] {
-            safe(url).ok_or_else(|| unsafe_url(name))?;
-        }
-        let keys = self.read(&metadata.jwks_uri, "set of keys").await?;
-        Ok(Known {
-            metadata,
-            keys,
-            at: now,
-        })
-    }
-
-    async fn read<T: DeserializeOwned>(
-        &self,
-        url: &str,
-        what: &'static str,
-    ) -> Result<T, Unavailable> {
-        let url = safe(url).ok_or_else(|| unsafe_url(what))?;
-        let response = self
-            .http
-            .get(url)
-            .header("accept", "application/json")
-            .send()
-            .await
-            .map_err(Unavailable::Http)?;
-        if !response.status().is_success() {
-            return Err(Unavailable::Status(response.status().as_u16()));
-        }
-        let body = limited(response).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| Unavailable::Malformed(what, error.to_string()))
-    }
-}
-
-/// Why nobody is logged in.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// What came is not believed.
-    Refused(Refused),
-    /// It cannot be known now.
-    Unavailable(Unavailable),
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<Unavailable> for Failure {
-    fn from(unavailable: Unavailable) -> Self {
-        Self::Unavailable(unavailable)
-    }
-}
-
-async fn limited(mut response: reqwest::Response) -> Result<Vec<u8>, Unavailable> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| Unavailable::Http(error.without_url()))?
-    {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(Unavailable::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// A URL to which a secret may go: by TLS, or to this machine.
-fn safe(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    let scheme = url.scheme() == "https" || (url.scheme() == "http" && here);
-    (scheme && url.username().is_empty() && url.password().is_none()).then_some(url)
-}
-
-fn unsafe_url(what: &'static str) -> Unavailable {
-    Unavailable::Malformed(what, "it is no `https:` URL".to_owned())
 }
 
 /// As a form is sent.

@@ -13,7 +13,11 @@ use store::{
 };
 
 use super::moment::{Moment, span};
-use crate::{Orchestrator, approvals, authenticate::Person};
+use crate::{
+    Orchestrator,
+    approvals::{self, Offered},
+    authenticate::Person,
+};
 
 /// A request, and what the person who looks at it may do about it.
 pub(crate) struct Asked {
@@ -74,7 +78,7 @@ impl Asked {
         let new = &stored.new;
         let ask = &new.ask;
         let pending = stored.status == Status::Pending;
-        let choices = approvals::choices_of(orchestrator, person, stored);
+        let Offered { choices, step_up } = approvals::offered(orchestrator, person, stored);
         let may_reject = approvals::may_reject_of(orchestrator, person, stored);
         let rejectable = pending && may_reject.is_ok();
         let why_not = match may_reject {
@@ -109,7 +113,7 @@ impl Asked {
             joined: stored.joined,
             status: word(stored.status),
             mine: pending && ask.approved_by.contains(&person.user.id),
-            step_up: !choices.is_empty() && approvals::takes_step_up(orchestrator, person, stored),
+            step_up,
             offers: offers(stored, &choices),
             rejectable,
             why_not,

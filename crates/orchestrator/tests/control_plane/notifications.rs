@@ -95,7 +95,7 @@ impl Receiver {
         Self { url, got, answers }
     }
 
-    fn answer(&self, status: u16, headers: &[(&'static str, &str)]) {
+    pub(crate) fn answer(&self, status: u16, headers: &[(&'static str, &str)]) {
         let headers = headers
             .iter()
             .map(|(name, value)| {

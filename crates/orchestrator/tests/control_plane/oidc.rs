@@ -304,7 +304,7 @@ async fn new_keys_are_read_when_they_are_used_and_not_for_every_forgery() {
     is(&provider, "dan", json!({})).await;
     let soon = log_in(&plane, &provider).await;
     assert!(
-        soon.body.contains("no key of the provider"),
+        soon.body.contains("no key of the issuer"),
         "read a moment ago: {}",
         soon.body
     );

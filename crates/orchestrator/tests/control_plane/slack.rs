@@ -201,6 +201,20 @@ async fn a_person_rejects_by_a_button() {
     );
 }
 
+/// What Slack could not take is sent again; the verdict stands in any case.
+#[tokio::test]
+async fn a_message_is_brought_up_to_date_at_the_second_try() {
+    let mut chat = Chat::new().await;
+    chat.receiver.answer(503, &[]);
+    assert_eq!(chat.press("UADMIN", "reject").await.status, 200);
+    assert_eq!(chat.status().await, "rejected");
+    let first = chat.answered().await;
+    assert_eq!(chat.answered().await, first);
+    chat.plane.pass(Duration::from_secs(1));
+    chat.press("UADMIN", "reject").await;
+    assert_ne!(chat.answered().await, first, "nothing is sent a third time");
+}
+
 #[tokio::test]
 async fn whoever_is_nobody_here_or_may_not_decides_nothing() {
     let mut chat = Chat::new().await;

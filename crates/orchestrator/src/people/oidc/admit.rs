@@ -56,7 +56,7 @@ async fn linked(
     if !provider.config.link_by_email {
         return Ok(None);
     }
-    let Some(id) = claims.verified_email().and_then(user_id) else {
+    let Some(id) = claims.all.verified_email().and_then(user_id) else {
         return Ok(None);
     };
     let store = orchestrator.store();
@@ -92,9 +92,9 @@ async fn created(
         ));
     }
     let text = if config.user_claim == "email" {
-        claims.verified_email()
+        claims.all.verified_email()
     } else {
-        claims.text(&config.user_claim)
+        claims.all.text(&config.user_claim)
     };
     let id = text.and_then(user_id).ok_or_else(|| {
         Error::LoginRefused(format!(
@@ -103,6 +103,7 @@ async fn created(
         ))
     })?;
     let name: String = claims
+        .all
         .text("name")
         .unwrap_or(id.as_str())
         .chars()
@@ -175,7 +176,7 @@ async fn synchronised(
 fn map(provider: &Provider, claims: &Claims, user: &mut User) {
     let config = &provider.config;
     if let Some(claim) = &config.roles_claim {
-        let groups = claims.texts(claim);
+        let groups = claims.all.texts(claim);
         for (group, role) in &config.roles {
             if !groups.contains(&group.as_str()) {
                 user.roles.remove(role);
@@ -189,7 +190,7 @@ fn map(provider: &Provider, claims: &Claims, user: &mut User) {
         );
     }
     if let Some(claim) = &config.teams_claim {
-        let groups = claims.texts(claim);
+        let groups = claims.all.texts(claim);
         for (group, team) in &config.teams {
             if !groups.contains(&group.as_str()) {
                 user.teams.remove(team);

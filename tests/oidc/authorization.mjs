@@ -1,0 +1,112 @@
+// An authorization server for the tests: panva's oidc-provider, at which clients register by
+// themselves and get signed access tokens for the resource that they name. Its pages log in
+// whoever the test says. Ends when its standard input does.
+//
+//   node authorization.mjs             prints its issuer once it listens
+//
+//   POST /control {"account": "dan"}   who logs in from now on
+//   GET /control                       what clients asked for: {"registered", "tokens": [{…}]}
+
+import { createServer } from 'node:http';
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
+import { Provider } from 'oidc-provider';
+
+const SCOPES = 'cedargate:read cedargate:write cedargate:destroy';
+const told = { registered: 0, tokens: [] };
+let account = 'nobody';
+let provider;
+
+function key() {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  return { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'ES256' };
+}
+
+function begin(issuer) {
+  provider = new Provider(issuer, {
+    clients: [],
+    scopes: SCOPES.split(' '),
+    jwks: { keys: [key()] },
+    cookies: { keys: ['tests'] },
+    pkce: { required: () => true },
+    clientDefaults: { id_token_signed_response_alg: 'ES256' },
+    enabledJWA: { idTokenSigningAlgValues: ['ES256'] },
+    features: {
+      devInteractions: { enabled: false },
+      registration: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: (_, resource) => ({
+          scope: SCOPES,
+          audience: resource,
+          accessTokenTTL: 300,
+          accessTokenFormat: 'jwt',
+          jwt: { sign: { alg: 'ES256' } },
+        }),
+      },
+    },
+    interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
+    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+    // Whoever logs in agrees to everything.
+    loadExistingGrant: async (ctx) => {
+      const { client, session, params } = ctx.oidc;
+      const grant = new provider.Grant({ clientId: client.clientId, accountId: session.accountId });
+      if (params.scope) {
+        grant.addOIDCScope(params.scope);
+        grant.addResourceScope(params.resource, params.scope);
+      }
+      await grant.save();
+      return grant;
+    },
+    ttl: { AuthorizationCode: 60, Interaction: 300, Session: 300, Grant: 300 },
+  });
+  provider.on('registration_create.success', () => (told.registered += 1));
+  provider.on('grant.success', (ctx) => {
+    const { client, params } = ctx.oidc;
+    told.tokens.push({
+      client: client.clientId,
+      resource: params.resource,
+      verifier: Boolean(params.code_verifier),
+      scope: ctx.body.scope,
+    });
+  });
+  provider.on('server_error', (_, error) => console.error(error));
+}
+
+async function body(request) {
+  let text = '';
+  for await (const part of request) text += part;
+  return JSON.parse(text);
+}
+
+const server = createServer(async (request, response) => {
+  try {
+    if (request.url === '/control' && request.method === 'POST') {
+      ({ account } = await body(request));
+      response.end();
+    } else if (request.url === '/reg') {
+      // Clients register with the scope that they need first; here that binds them to nothing.
+      const { scope, ...client } = await body(request);
+      request.body = client;
+      await provider.callback()(request, response);
+    } else if (request.url === '/control') {
+      response.end(JSON.stringify(told));
+    } else if (request.url.startsWith('/interaction/')) {
+      // Of a client on the person's own machine a consent is always asked for.
+      const result = { login: { accountId: account }, consent: {} };
+      await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
+    } else {
+      await provider.callback()(request, response);
+    }
+  } catch (error) {
+    console.error(error);
+    response.statusCode = 500;
+    response.end(String(error));
+  }
+});
+
+server.listen(0, '127.0.0.1', () => {
+  const issuer = `http://127.0.0.1:${server.address().port}`;
+  begin(issuer);
+  console.log(issuer);
+});
+process.stdin.on('end', () => process.exit()).resume();
