@@ -48,6 +48,7 @@ mod mcp_bytes;
 mod mcp_clients;
 mod mcp_conformance;
 mod mcp_oauth;
+mod mcp_pins;
 mod objects;
 mod outage;
 mod people;

@@ -509,6 +509,20 @@ impl World {
         policies: Policies<'_>,
         variables: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
+        Self::start_in(Layout::OneProcess, services, policies, variables).await
+    }
+
+    /// As [`World::start`], in this layout.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::start`].
+    pub async fn start_in(
+        layout: Layout,
+        services: &[(&str, String)],
+        policies: Policies<'_>,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("cedargate-mcp-")?;
         let descriptions = folder.path().join("services");
         std::fs::create_dir(&descriptions)?;
@@ -548,7 +562,7 @@ impl World {
             ("CEDARGATE_POLICIES", rules.as_str()),
         ];
         all.extend(variables);
-        let system = System::start_with(Layout::OneProcess, &all).await?;
+        let system = System::start_with(layout, &all).await?;
         let agent = system
             .create_agent(json!({"name": "mcp-bot", "roles": ["reader"]}))
             .await?;
@@ -561,6 +575,12 @@ impl World {
             reviewer,
             _folder: folder,
         })
+    }
+
+    /// The credential of somebody who may review tools.
+    #[must_use]
+    pub fn reviewer(&self) -> &str {
+        &self.reviewer
     }
 
     /// Where an MCP client reaches a service.

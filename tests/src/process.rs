@@ -174,6 +174,12 @@ impl Process {
         Ok(TICK * ticks)
     }
 
+    /// By what the operating system knows it, until it has ended.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Everything that it said so far.
     #[must_use]
     pub fn log(&self) -> String {

@@ -33,6 +33,10 @@ pub struct Slice {
 
 /// The Cedar side of a slice.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says something else about its policies, and is asked for by itself"
+)]
 pub(crate) struct Prepared {
     policies: Policies,
     /// The command's service and zones.
@@ -49,6 +53,8 @@ pub(crate) struct Prepared {
     declares_session: bool,
     /// What one of the policies may look at of it.
     looks_at_session: Parts,
+    /// Whether one of them looks at the context.
+    looks_at_context: bool,
 }
 
 /// The policies of a slice.
@@ -185,6 +191,17 @@ impl Slice {
         self.cedar
             .as_ref()
             .map_or(Parts::NONE, |cedar| cedar.looks_at_session)
+    }
+
+    /// Whether what these policies say may depend on anything but the agent and the command:
+    /// on when, from where, and how the command is sent. Where none of them looks at the
+    /// context it does not, because nothing else tells them of it, and Cedar's functions give
+    /// the same for the same. True where that is not certain.
+    #[must_use]
+    pub fn looks_at_context(&self) -> bool {
+        self.cedar
+            .as_ref()
+            .map_or(true, |cedar| cedar.looks_at_context)
     }
 
     /// What a decision about this agent evaluates; `about_agent` holds its entity.
@@ -331,6 +348,7 @@ fn prepare(policies: &PolicySet, target: &Target, action: Action) -> Result<Prep
         } else {
             Parts::NONE
         },
+        looks_at_context: candidates.look_at_context(),
         policies: Policies::Candidates {
             count: candidates.len(),
             common: candidates.of(&[])?.into(),

@@ -35,7 +35,7 @@ use crate::{
     refusal::{Asked, Denied, Refusal},
     sessions::Sessions,
     shadow::{self, Difference},
-    zones::{self, Placed, Zones},
+    zones::{Placed, Zones},
 };
 
 /// So often a command is decided again because facts changed while it was decided.
@@ -436,22 +436,4 @@ fn opening(
         ip: Some(at.ip),
         session: Some(at.session),
     }
-}
-
-/// Which commands of a service an agent may see: their places in the list.
-pub(crate) fn listed(
-    (policies, zones): (&Active, &zones::Known),
-    principal: &Principal,
-    commands: &[handlers::catalog::CommandInfo],
-    now: authz::Timestamp,
-) -> Vec<usize> {
-    let may_list = |command: &handlers::catalog::CommandInfo| {
-        let slices = policies.slices(&zones.place(&command.target));
-        decide::may_list(slices.list(), principal, now)
-    };
-    let places = commands.iter().enumerate();
-    places
-        .filter(|(_, command)| may_list(command))
-        .map(|(place, _)| place)
-        .collect()
 }

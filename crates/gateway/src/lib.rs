@@ -33,6 +33,7 @@ mod server;
 mod service;
 mod sessions;
 mod shadow;
+mod sight;
 mod status;
 mod upload;
 mod waiting;
@@ -80,6 +81,7 @@ use crate::{
     routes::Route,
     service::{RequestId, millis},
     sessions::Sessions,
+    sight::Sight,
     waiting::Patience,
     zones::Zones,
 };
@@ -550,14 +552,22 @@ impl Gateway {
         }
     }
 
-    fn listing<'a>(&'a self, caller: &'a Caller) -> Result<Listing<'a>, Refusal> {
+    fn listing(&self, caller: &Caller) -> Result<Listing<'_>, Refusal> {
         Ok(Listing {
             catalog: &self.catalog,
-            policies: self.policies.current().ok_or(Refusal::NoPolicySet)?,
-            zones: self.zones.current().ok_or(Refusal::NoZones)?,
-            principal: &caller.held.principal,
+            sight: self.sight(caller)?,
             now: self.clock.now(),
         })
+    }
+
+    /// What a caller may see.
+    fn sight(&self, caller: &Caller) -> Result<Arc<Sight>, Refusal> {
+        let policies = self.policies.current().ok_or(Refusal::NoPolicySet)?;
+        let zones = self.zones.current().ok_or(Refusal::NoZones)?;
+        Ok(self
+            .mcp
+            .sights
+            .of(&policies, &zones, &caller.held.principal))
     }
 
     /// Takes a command on its journey in a task of its own: a client that hangs up does
@@ -634,9 +644,6 @@ impl Gateway {
                 }
                 charge.settle(&outcome);
                 drop(charge);
-                if outcome.as_ref().is_ok_and(|answer| answer.untrusted) {
-                    self.sessions.taint(subject.agent);
-                }
                 self.metrics
                     .carried_out(&subject.command, outcome.is_ok(), sent.elapsed());
                 close(entry, &outcome);

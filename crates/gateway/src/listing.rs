@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 
-use authz::{Principal, Timestamp};
+use authz::Timestamp;
 use handlers::{
     Catalog,
     catalog::{CommandInfo, ServiceInfo},
 };
 use serde_json::{Map, Value, json};
 
-use crate::{answer::put, authorize::listed, health::Shown, policy::Active, zones};
+use crate::{answer::put, health::Shown, sight::Sight};
 
 /// One agent's view of the catalog.
 pub(crate) struct Listing<'a> {
     pub(crate) catalog: &'a Catalog,
-    pub(crate) policies: Arc<Active>,
-    pub(crate) zones: Arc<zones::Known>,
-    pub(crate) principal: &'a Principal,
+    pub(crate) sight: Arc<Sight>,
     pub(crate) now: Timestamp,
 }
 
@@ -30,12 +28,7 @@ struct Seen {
 
 impl Listing<'_> {
     fn seen(&self, service: Arc<ServiceInfo>) -> Option<Seen> {
-        let commands = listed(
-            (&self.policies, &self.zones),
-            self.principal,
-            &service.commands,
-            self.now,
-        );
+        let commands = self.sight.seen(&service.commands, self.now);
         // A service of which nothing may be seen does not exist for this agent.
         if commands.is_empty() && !service.commands.is_empty() {
             return None;

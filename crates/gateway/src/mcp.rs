@@ -16,6 +16,7 @@ mod filter;
 mod headers;
 mod hold;
 mod method;
+mod news;
 mod session;
 mod stream;
 
@@ -28,7 +29,8 @@ use std::{
     time::Duration,
 };
 
-use authz::{AgentId, Command, Risk, ServiceName, Target, decide};
+use arc_swap::ArcSwap;
+use authz::{AgentId, Command, Risk, ServiceName, Target};
 use bytes::Bytes;
 use handlers::{
     jsonrpc::{self, Kind, Message},
@@ -36,7 +38,7 @@ use handlers::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use moka::sync::Cache;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
@@ -46,6 +48,7 @@ use self::{
     headers::{LAST_EVENT, SESSION},
     hold::Seal,
     method::{ANSWER, CONNECT, Era, Listed, Rule},
+    news::{Audience, Telling},
     session::Bindings,
     stream::{Looked, Plain, Watched},
 };
@@ -58,11 +61,14 @@ use crate::{
     refusal::Refusal,
     service,
     sessions::SessionName,
-    waiting::news_of,
+    sight::Sights,
 };
 
 /// A single event of an upstream's may have so many bytes, where it must be read whole.
 const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Lists of servers' are kept up to so many bytes together, taken apart.
+const MAX_LIST_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The right to a stream that stays open is looked at again so often, even if nothing is
 /// heard of a change.
@@ -107,16 +113,21 @@ impl Default for Settings {
     }
 }
 
-/// A request that waits for people: whose, of which session, and its id.
-type Held = (AgentId, ServiceName, Option<String>, Box<str>);
+/// A request that waits for people: whose, at which server or at all of them, of which
+/// session, and its id.
+type Held = (AgentId, Option<ServiceName>, Option<String>, Box<str>);
 
 /// What the doors remember.
 #[derive(Debug)]
 pub(crate) struct Door {
     sessions: Bindings,
     tasks: Bindings,
+    /// What agents may see; the catalog that they read by other doors is filtered by it, too.
+    pub(crate) sights: Sights,
     /// What policy is told of commands that are no tools.
     reserved: Cache<(ServiceName, &'static str), Arc<Target>>,
+    /// The list that each server told last.
+    lists: Cache<(ServiceName, Listed), Arc<filter::Known>>,
     streams: Arc<Semaphore>,
     /// Clients of one agent without sessions may use one id at a time.
     held: Mutex<HashMap<Held, Vec<(u64, CancellationToken)>>>,
@@ -131,7 +142,14 @@ impl Door {
         Self {
             sessions: Bindings::new(),
             tasks: Bindings::new(),
+            sights: Sights::new(),
             reserved: Cache::new(10_000),
+            lists: Cache::builder()
+                .max_capacity(MAX_LIST_BYTES)
+                .weigher(|_, list: &Arc<filter::Known>| {
+                    u32::try_from(list.bytes()).unwrap_or(u32::MAX)
+                })
+                .build(),
             streams: Arc::new(Semaphore::new(settings.max_streams)),
             held: Mutex::default(),
             held_count: AtomicU64::new(0),
@@ -347,11 +365,8 @@ impl Gateway {
     }
 
     fn mcp_may_list(&self, caller: &Caller, target: &Arc<Target>) -> bool {
-        let (Some(active), Some(zones)) = (self.policies.current(), self.zones.current()) else {
-            return false;
-        };
-        let slices = active.slices(&zones.place(target));
-        decide::may_list(slices.list(), &caller.held.principal, self.clock.now())
+        let sight = self.sight(caller);
+        sight.is_ok_and(|sight| sight.sees(target, self.clock.now()))
     }
 }
 
@@ -449,7 +464,7 @@ impl Visit {
         let Some(id) = message.params.raw("requestId") else {
             return false;
         };
-        let name = self.service.service().name.clone();
+        let name = Some(self.service.service().name.clone());
         let held = (self.agent(), name, session.cloned(), id.into());
         self.gateway.mcp.call_off(&held)
     }
@@ -578,12 +593,7 @@ impl Visit {
             return Ok(response.map(|body| Body::streamed(Plain(body))));
         }
         let visit = Arc::new(self);
-        // A list that was asked for elsewhere may be told again here.
-        let look = ask::look(Arc::clone(&visit), &Listed::ALL, Era::Legacy);
-        Ok(response.map(|body| {
-            let looked = Looked::new(Plain(body), MAX_EVENT_BYTES, look);
-            Body::streamed(Watched::new(looked, visit.revoked(), Some(place)))
-        }))
+        Ok(response.map(|body| visit.open_stream(Plain(body), Telling::Everything, Some(place))))
     }
 
     /// The end of a session.
@@ -616,34 +626,34 @@ impl Visit {
             })
     }
 
-    /// Ready when the agent may not have a stream any more.
-    fn revoked(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
-        let visit = Arc::clone(self);
-        // Before the stream begins, so that no change falls between the two.
-        let mut changes = self.gateway.changes.subscribe();
-        async move {
-            loop {
-                tokio::select! {
-                    () = news_of(visit.agent(), &mut changes) => {}
-                    () = tokio::time::sleep(RECHECK) => {}
-                    () = visit.gateway.mcp.closing.cancelled() => return,
-                }
-                let gateway = &visit.gateway;
-                match gateway
-                    .authenticator
-                    .again(&visit.caller, &visit.headers, visit.peer)
-                    .await
-                {
-                    Ok(caller) if gateway.mcp_may_connect(&caller, &visit.service) => {}
-                    // Nobody can say: what is open stays so until it is known.
-                    Err(Refusal::Orchestrator(_)) => {}
-                    Ok(_) | Err(_) => {
-                        tracing::info!(agent.id = %visit.agent(), service = %visit.service.service().name, "a stream is closed: the agent may not have it any more");
-                        return;
-                    }
-                }
-            }
-        }
+    /// A stream of the server's that stays open.
+    fn open_stream<B>(
+        self: &Arc<Self>,
+        body: B,
+        telling: Telling,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Body
+    where
+        B: http_body::Body<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
+    {
+        let era = match telling {
+            Telling::Everything => Era::Legacy,
+            Telling::Agreed(..) => Era::Modern,
+        };
+        let known = Arc::new(ArcSwap::from_pointee(self.caller.clone()));
+        let audience = Audience {
+            gateway: Arc::clone(&self.gateway),
+            service: Some(Arc::clone(&self.service)),
+            headers: self.headers.clone(),
+            peer: self.peer,
+            telling: telling.clone(),
+            known: Arc::clone(&known),
+        };
+        let news = audience.news();
+        // A list that was asked for elsewhere may be told again here.
+        let look = news::look(Arc::clone(self), known, era, telling);
+        let looked = Looked::new(body, MAX_EVENT_BYTES, look);
+        Body::streamed(Watched::new(looked, news, place))
     }
 }
 

@@ -12,7 +12,7 @@ use authz::{
 };
 use contract::{gateways::GatewayStatus, policy_sets::PolicySetBundle};
 use moka::sync::Cache;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     last_known_good::{LastKnownGood, Unusable},
@@ -35,7 +35,7 @@ pub(crate) struct Active {
 }
 
 impl Active {
-    fn new(set: PolicySet, since: Timestamp) -> Self {
+    pub(crate) fn new(set: PolicySet, since: Timestamp) -> Self {
         Self {
             set: Arc::new(set),
             since,
@@ -46,6 +46,12 @@ impl Active {
     /// Names it.
     pub(crate) fn version(&self) -> &PolicySetVersion {
         self.set.version()
+    }
+
+    /// All of it.
+    #[cfg(test)]
+    pub(crate) fn set(&self) -> &Arc<PolicySet> {
+        &self.set
     }
 
     /// Since when, by this gateway's clock.
@@ -117,6 +123,8 @@ pub(crate) struct Policies {
     last_known_good: LastKnownGood<PolicySetBundle>,
     /// Wakes whoever reports what is in force.
     changed: Notify,
+    /// How often another set was put in force.
+    swaps: watch::Sender<u64>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -165,6 +173,7 @@ impl Policies {
             problems: Mutex::default(),
             last_known_good,
             changed: Notify::new(),
+            swaps: watch::Sender::new(0),
             clock,
             metrics,
         }
@@ -183,6 +192,11 @@ impl Policies {
     /// Whether what is in force is from this gateway's disk, unconfirmed.
     pub(crate) fn is_last_known_good(&self) -> bool {
         self.unconfirmed.load(Ordering::Acquire)
+    }
+
+    /// Tells when another set is in force.
+    pub(crate) fn swaps(&self) -> watch::Receiver<u64> {
+        self.swaps.subscribe()
     }
 
     /// Waits until something about it is to be reported.
@@ -372,6 +386,7 @@ impl Policies {
         self.metrics.policy_set_loaded(&version, policies);
         self.metrics.last_known_good(from_disk);
         tracing::info!(version = version.short(), policies, "policy set in force");
+        self.swaps.send_modify(|count| *count += 1);
         self.report();
     }
 

@@ -19,7 +19,7 @@ use contract::zones::{AssignedZones, GatewayZones};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::last_known_good::{Kept, LastKnownGood, Unusable};
 
@@ -97,6 +97,19 @@ impl Known {
     }
 }
 
+#[cfg(test)]
+impl Known {
+    /// As if the orchestrator had said so.
+    pub(crate) fn of(zones: GatewayZones) -> Arc<Self> {
+        Arc::new(Self {
+            revision: zones.revision,
+            assigned: zones.members.into_iter().collect(),
+            generation: 0,
+            placed: Cache::new(MAX_COMMANDS),
+        })
+    }
+}
+
 /// Zones as they are kept on disk: whoever edits them is noticed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct KeptZones {
@@ -137,6 +150,8 @@ pub(crate) struct Zones {
     placed: Cache<CommandKey, Made>,
     last_known: LastKnownGood<KeptZones>,
     wanted: Notify,
+    /// How often others were put in force.
+    swaps: watch::Sender<u64>,
 }
 
 impl Zones {
@@ -148,12 +163,18 @@ impl Zones {
             placed: Cache::new(MAX_COMMANDS),
             last_known,
             wanted: Notify::new(),
+            swaps: watch::Sender::new(0),
         }
     }
 
     /// What is known.
     pub(crate) fn current(&self) -> Option<Arc<Known>> {
         self.known.load_full()
+    }
+
+    /// Tells when others are in force.
+    pub(crate) fn swaps(&self) -> watch::Receiver<u64> {
+        self.swaps.subscribe()
     }
 
     /// Whether it is from this gateway's disk, unconfirmed.
@@ -261,6 +282,7 @@ impl Zones {
         };
         self.known.store(Some(Arc::new(known)));
         self.unconfirmed.store(from_disk, Ordering::Release);
+        self.swaps.send_modify(|count| *count += 1);
     }
 }
 

@@ -35,7 +35,7 @@ use serde_json::{Map, Value};
 pub use self::preview::Preview;
 use self::{
     request::Given,
-    resilience::{Closed, Condition, Gate},
+    resilience::{Condition, Gate, answered},
     scrub::Scrubber,
     send::Exchange,
 };
@@ -67,7 +67,7 @@ pub(crate) struct HttpService {
     address: Address,
     credentials: Vec<description::Credential>,
     commands: HashMap<CommandName, HttpCommand>,
-    gate: Gate,
+    gate: Arc<Gate>,
     /// What is needed to reach it, or what to set.
     ready: ArcSwap<Result<Ready, String>>,
 }
@@ -239,32 +239,14 @@ impl HttpService {
             .gate
             .enter(self.timeout)
             .await
-            .map_err(|closed| self.closed(closed))?;
+            .map_err(|closed| closed.told(self.name.as_str()))?;
         let exchange = Exchange::new(self, ready, known, agent, command.arguments.values());
         let outcome = exchange.carry_out().await;
-        let trouble = outcome.as_ref().err().and_then(HandlerError::trouble);
-        pass.ended(trouble.map_or(Ok(()), Err));
+        pass.ended(answered(&outcome));
         outcome.map(|data| Answer {
             data,
             untrusted: false,
         })
-    }
-
-    fn closed(&self, closed: Closed) -> HandlerError {
-        let service = self.name.to_string();
-        match closed {
-            Closed::Full => HandlerError::TooMany {
-                service,
-                retry_after: Some(Duration::from_secs(1)),
-            },
-            Closed::Resting(left) => HandlerError::Unreachable {
-                service,
-                reason: format!(
-                    "it failed several times in a row and is tried again in {} s",
-                    left.as_secs() + 1
-                ),
-            },
-        }
     }
 
     /// The variables of its credentials, for messages.

@@ -14,6 +14,7 @@ mod child;
 mod client;
 mod definition;
 mod events;
+mod guarded;
 mod mask;
 mod tools;
 mod upstream;
@@ -38,9 +39,11 @@ pub use upstream::{Body, Passage};
 use crate::{
     Answer, HandlerError,
     catalog::{Condition, Health, Known, ServiceFacts},
-    description::Description,
+    description::{Description, McpTable},
+    http::resilience::{self, Gate, Pass, answered},
 };
 use client::Client;
+use guarded::Guarded;
 use tools::{Rules, Verdict};
 pub(crate) use upstream::Connections;
 use upstream::Upstream;
@@ -54,15 +57,36 @@ const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 /// However often something says that they changed, it is asked no sooner than this.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 
+/// A call waits for others to end, where the server has too many, for at most so long.
+const LONGEST_QUEUE: Duration = Duration::from_secs(5);
+
+/// Before anything was learnt.
+const UNKNOWN: &str = "its tools are not known yet";
+
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// Whether a command is one of the calls of which a server has only so many under way. What a
+/// client answers to a server's question is not: calls wait for it. Nor is a stream that
+/// stays open.
+fn takes_a_place(command: &Command) -> bool {
+    !matches!(
+        command.target.key.name.as_str(),
+        "mcp.answer" | "mcp.listen"
+    )
+}
 
 /// One MCP server.
 #[derive(Debug)]
 pub struct McpService {
     facts: ServiceFacts,
     rules: Rules,
-    upstream: Upstream,
+    upstream: ArcSwap<Upstream>,
+    /// What the upstream is made of, besides what variables hold.
+    table: McpTable,
+    connections: Connections,
+    timeout: Duration,
+    gate: Arc<Gate>,
     client: Client,
     state: ArcSwap<State>,
     /// Held while a new state is made of the one before; never while waiting for anything.
@@ -112,9 +136,7 @@ impl McpService {
         let name = facts.service.name.as_str();
         let client = Client::new(name, timeout, table.max_answer_bytes);
         let upstream = Upstream::new(name, table, timeout, connections, variable)?;
-        let problem = upstream
-            .unavailable()
-            .unwrap_or("its tools are not known yet");
+        let problem = upstream.unavailable().unwrap_or(UNKNOWN);
         let known = Known::of_tools(&facts, &Tools::default(), |_| false, Some(problem), None);
         let state = State {
             tools: Tools::default(),
@@ -124,7 +146,11 @@ impl McpService {
         };
         Ok(Self {
             rules,
-            upstream,
+            upstream: ArcSwap::from_pointee(upstream),
+            table: table.clone(),
+            connections: connections.clone(),
+            timeout,
+            gate: Gate::new(description.max_concurrent),
             client,
             state: ArcSwap::from_pointee(state),
             changing: Mutex::default(),
@@ -135,28 +161,55 @@ impl McpService {
     }
 
     /// What to set, if the server cannot be reached as it is.
-    pub(crate) fn unavailable(&self) -> Option<&str> {
-        self.upstream.unavailable()
+    pub(crate) fn unavailable(&self) -> Option<String> {
+        self.upstream.load().unavailable().map(str::to_owned)
     }
 
-    /// How it is: by whether its tools could be learnt.
+    /// Reads address, credential and environment again. Whether anything changed; then what
+    /// is under way ends as it began, and processes make room for new ones.
+    pub(crate) fn refresh_configuration(&self, variable: &dyn Fn(&str) -> Option<String>) -> bool {
+        let name = self.facts.service.name.as_str();
+        // What its description says was found right when it was read.
+        let made = Upstream::new(name, &self.table, self.timeout, &self.connections, variable);
+        let Ok(made) = made else {
+            return false;
+        };
+        if self.upstream.load().same(&made) {
+            return false;
+        }
+        let problem = made.unavailable().unwrap_or(UNKNOWN).to_owned();
+        self.upstream.store(Arc::new(made));
+        self.client.begin_anew();
+        self.change(|_, state| Some((state.tools.clone(), Some(problem))));
+        self.refresh_soon();
+        true
+    }
+
+    /// How it is: by whether its tools could be learnt, and what came of the last calls.
     pub(crate) fn health(&self) -> Health {
-        match (self.unavailable(), &self.state.load().problem) {
-            (Some(reason), _) => Health::NotConfigured {
-                reason: reason.to_owned(),
-            },
-            (None, Some(_)) => Health::Failing,
-            (None, None) => Health::Well,
+        if let Some(reason) = self.unavailable() {
+            return Health::NotConfigured { reason };
+        }
+        match (self.gate.condition(), &self.state.load().problem) {
+            (resilience::Condition::Resting, _) => Health::Resting,
+            (resilience::Condition::Failing, _) | (_, Some(_)) => Health::Failing,
+            (resilience::Condition::Well, None) => Health::Well,
         }
     }
 
     /// How it is, and what is known of why.
     pub(crate) fn condition(&self) -> Condition {
         let state = self.state.load();
-        let problem = state.problem.clone();
+        let reason = state.problem.clone().or_else(|| self.unavailable());
+        let calls = self.gate.report();
+        if calls.failures > 0 && self.unavailable().is_none() {
+            return Condition { reason, ..calls };
+        }
         Condition {
             lasting: state.since.map(|since| since.elapsed()),
-            reason: problem.or_else(|| self.unavailable().map(str::to_owned)),
+            reason,
+            in_flight: calls.in_flight,
+            breaker: calls.breaker.filter(|_| self.unavailable().is_none()),
             ..Condition::of(self.health())
         }
     }
@@ -266,7 +319,28 @@ impl McpService {
             }
             Passage::Connection(agent) => agent,
         };
-        self.upstream.send(Some(agent), request).await
+        let upstream = self.upstream.load_full();
+        let pass = match passage {
+            Passage::Permitted(permit) if takes_a_place(permit.command()) => {
+                Some(self.enter().await?)
+            }
+            Passage::Permitted(_) | Passage::Connection(_) => None,
+        };
+        let sent = upstream.send(Some(agent), request).await;
+        let Some(pass) = pass else {
+            return sent;
+        };
+        if sent.is_err() {
+            pass.ended(answered(&sent));
+            return sent;
+        }
+        sent.map(|response| response.map(|body| Body::new(Guarded::new(body, pass))))
+    }
+
+    /// A place for one call, unless the server failed too often or has too many.
+    async fn enter(&self) -> Result<Pass, HandlerError> {
+        let entered = self.gate.enter(self.timeout.min(LONGEST_QUEUE)).await;
+        entered.map_err(|closed| closed.told(self.facts.service.name.as_str()))
     }
 
     /// Carries out a permitted command as a call of our own.
@@ -283,15 +357,14 @@ impl McpService {
             });
         }
         let tool = self.tool(name.as_str());
+        let upstream = self.upstream.load_full();
+        let pass = self.enter().await?;
         let result = self
             .client
-            .call(
-                &self.upstream,
-                name,
-                tool.as_deref(),
-                command.arguments.values(),
-            )
-            .await?;
+            .call(&upstream, name, tool.as_deref(), command.arguments.values())
+            .await;
+        pass.ended(answered(&result));
+        let result = result?;
         answer::of(&self.facts.service.name, name, result)
     }
 
@@ -303,11 +376,12 @@ impl McpService {
     /// Asks for tools at the start and whenever they may have changed, for as long as it is
     /// polled.
     pub(crate) async fn keep(&self) {
-        if self.upstream.unavailable().is_some() {
-            return;
-        }
         let mut pause = SHORTEST_REFRESH;
         loop {
+            // Somebody may set what is missing.
+            while self.unavailable().is_some() {
+                self.wanted.notified().await;
+            }
             let next = match self.refresh().await {
                 Ok(()) => {
                     pause = SHORTEST_REFRESH;
@@ -327,7 +401,8 @@ impl McpService {
 
     /// Asks the upstream for its tools, all of them.
     pub(crate) async fn refresh(&self) -> Result<(), HandlerError> {
-        let listed = self.client.list(&self.upstream).await?;
+        let upstream = self.upstream.load_full();
+        let listed = self.client.list(&upstream).await?;
         let names = listed
             .iter()
             .map(|tool| (tool.name.as_str(), tool.written.get()));

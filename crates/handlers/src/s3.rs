@@ -58,7 +58,7 @@ pub(crate) struct S3Service {
     max_answer_bytes: usize,
     max_result_bytes: usize,
     table: S3Table,
-    gate: Gate,
+    gate: Arc<Gate>,
     uploads: Semaphore,
     /// Signatures have a time in them.
     clock: OnceLock<Clock>,

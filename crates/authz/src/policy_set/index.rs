@@ -75,6 +75,8 @@ struct ByPrincipal {
     has_loose_permits: bool,
     /// What one of them may look at of the session.
     looks_at_session: Parts,
+    /// Whether one of them looks at the context.
+    looks_at_context: bool,
 }
 
 /// What matters of a policy to those who decide.
@@ -83,6 +85,7 @@ struct Kind {
     is_wall: bool,
     is_loose: bool,
     looks_at_session: Parts,
+    looks_at_context: bool,
 }
 
 impl Index {
@@ -106,6 +109,7 @@ impl Index {
                     is_wall: looks && forbids,
                     is_loose: looks && !forbids && !read.syntax.needs_own_grant(),
                     looks_at_session: read.syntax.looks_at_session(),
+                    looks_at_context: read.syntax.looks_at_context(),
                 }
             })
             .collect();
@@ -141,6 +145,7 @@ impl Index {
                     place.has_walls |= kind.is_wall;
                     place.has_loose_permits |= kind.is_loose;
                     place.looks_at_session = place.looks_at_session.and(kind.looks_at_session);
+                    place.looks_at_context |= kind.looks_at_context;
                 }
             }
             by_action.insert(action, index);
@@ -246,6 +251,11 @@ impl Candidates<'_> {
     pub(crate) fn look_at_session(&self) -> Parts {
         let looks = self.parts.iter().map(|part| part.looks_at_session);
         looks.fold(Parts::NONE, Parts::and)
+    }
+
+    /// Whether one of them looks at the context, whoever acts.
+    pub(crate) fn look_at_context(&self) -> bool {
+        self.parts.iter().any(|part| part.looks_at_context)
     }
 
     fn positions(&self) -> impl Iterator<Item = &usize> {

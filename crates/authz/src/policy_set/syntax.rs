@@ -68,6 +68,11 @@ impl Syntax {
             .fold(Parts::NONE, Parts::and)
     }
 
+    /// Whether it looks at the context at all.
+    pub(super) fn looks_at_context(&self) -> bool {
+        self.any(&|expression| matches!(expression, Expr::Var(Var::Context)))
+    }
+
     /// Whether it cannot apply without a grant under one of the command's own keys: a
     /// `when` demands one.
     pub(super) fn needs_own_grant(&self) -> bool {

@@ -125,7 +125,14 @@ proptest! {
                 let told = answer(&slice, slice.looks_at_session());
                 let of_session = if action == Action::List { Parts::NONE } else { Parts::ALL };
                 let all = answer(&whole, of_session);
-                prop_assert_eq!(told, all, "{:?} {:?}", risk, action);
+                prop_assert_eq!(&told, &all, "{:?} {:?}", risk, action);
+                if !slice.looks_at_context() {
+                    // Then it is the same at another time, from elsewhere, in another session.
+                    let elsewhere = Circumstances::new(NOON.plus(std::time::Duration::from_hours(7)), "192.0.2.7".parse().unwrap());
+                    let call = Call::new(&command, elsewhere, of_session).unwrap();
+                    let again = call.evaluate(&slice, bot.uid(), &bot.entity().unwrap());
+                    prop_assert_eq!(again, told, "{:?} {:?}", risk, action);
+                }
             }
         }
     }

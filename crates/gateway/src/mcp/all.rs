@@ -2,32 +2,37 @@
 //! `service__command`.
 //!
 //! A call goes the way of `POST /execute`: the same parsing, decision, journal and approval
-//! request. There are no sessions and no streams, so either era is answered at once.
+//! request, and waits for people as at the door of one server. There are no sessions; the
+//! stream that a client may open says when the list is another.
 
-use authz::Risk;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use authz::{Command, Risk};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use handlers::{
     Answer, CommandError, Parsed,
     catalog::{CommandInfo, ServiceInfo},
     jsonrpc::{self, Kind, Message},
     strict_json,
 };
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 use tower::BoxError;
 
 use super::{
     META_REASON, accepted,
     fault::{self, Fault, INVALID_PARAMS, Shape},
     headers,
+    hold::{Turn, Waiting},
     method::{Era, LEGACY_VERSIONS, MODERN_VERSIONS},
+    news::{self, Audience, Telling, Wanted},
 };
 use crate::{
     Gateway,
     answer::{Body, put},
     authenticate::{AgentRequest, Caller, Peer},
-    authorize::listed,
     parse,
     refusal::Refusal,
     service,
@@ -55,8 +60,16 @@ impl Gateway {
         if self.policies.current().is_none() {
             return Err(Refusal::NoPolicySet);
         }
-        if *http.method() != Method::POST {
-            return Ok(Fault::not_allowed().into_response(None));
+        match *http.method() {
+            Method::POST => {}
+            Method::GET => {
+                if let Err(refusal) = self.admits(&caller) {
+                    return Ok(fault::limited(Era::Legacy, None, &refusal));
+                }
+                let listened = self.listen_to_all(caller, http.headers(), peer);
+                return Ok(listened.unwrap_or_else(|fault| fault.into_response(None)));
+            }
+            _ => return Ok(Fault::not_allowed().into_response(None)),
         }
         let reading = service::read_body(http, self.config.max_body_bytes);
         let read = tokio::time::timeout(self.config.deadline, reading).await;
@@ -70,21 +83,28 @@ impl Gateway {
             Ok(message) => message,
             Err(error) => return Ok(Fault::scan(&error).into_response(None)),
         };
-        let answered = self.message(caller, &headers, &message).await;
+        let answered = self.message((caller, &headers, peer), &message).await;
         Ok(answered.unwrap_or_else(|fault| fault.into_response(message.id)))
     }
 
     async fn message(
         self: Arc<Self>,
-        caller: Caller,
-        headers: &http::HeaderMap,
+        (caller, headers, peer): (Caller, &HeaderMap, Peer),
         message: &Message<'_>,
     ) -> Result<Response<Body>, Fault> {
         let era = headers::era(headers, message)?;
         let method = match &message.kind {
             Kind::Request { method, .. } => &**method,
-            // Nothing is ever asked of a client here, and nothing is under way to cancel.
-            Kind::Notification { .. } => return Ok(accepted()),
+            Kind::Notification { method } => {
+                if method == "notifications/cancelled"
+                    && let Some(id) = message.params.raw("requestId")
+                {
+                    let agent = caller.held.principal.agent().id;
+                    self.mcp.call_off(&(agent, None, None, id.into()));
+                }
+                return Ok(accepted());
+            }
+            // Nothing is ever asked of a client here.
             Kind::Response { .. } => {
                 return Err(Fault::http(
                     StatusCode::BAD_REQUEST,
@@ -107,7 +127,14 @@ impl Gateway {
             (Era::Legacy, "ping") => json!({}),
             (Era::Modern, "server/discover") => discovered(),
             (_, "tools/list") => self.tools(&caller, era, message)?,
-            (_, "tools/call") => return self.call(caller, era, id, message).await,
+            (_, "tools/call") => {
+                return self.call((caller, headers, peer), era, message).await;
+            }
+            (Era::Modern, "subscriptions/listen") => {
+                let wanted = Wanted::read(message.params.raw("notifications")).tools_only();
+                let telling = Telling::of(era, id);
+                return self.stream_of_all((caller, headers, peer), telling, wanted);
+            }
             _ => return Err(Fault::unknown_method(era, method)),
         };
         let body = fault::reply(Some(id), "result", &result);
@@ -119,17 +146,10 @@ impl Gateway {
         if message.params.get("cursor").is_some() {
             return Err(invalid("the list has one page"));
         }
-        let policies = self.policies.current().ok_or_else(not_ready)?;
-        let zones = self.zones.current().ok_or_else(not_ready)?;
-        let principal = &caller.held.principal;
+        let sight = self.sight(caller).map_err(|_| not_ready())?;
         let mut tools = Vec::new();
         for service in self.catalog.services() {
-            let seen = listed(
-                (&policies, &zones),
-                principal,
-                &service.commands,
-                self.clock.now(),
-            );
+            let seen = sight.seen(&service.commands, self.clock.now());
             let commands = seen
                 .into_iter()
                 .filter_map(|place| service.commands.get(place));
@@ -173,13 +193,53 @@ impl Gateway {
         tool
     }
 
-    async fn call(
+    /// The stream on which clients of the older protocol hear that the list is another. It
+    /// needs no session: nothing else is said on it.
+    fn listen_to_all(
         self: Arc<Self>,
         caller: Caller,
+        headers: &HeaderMap,
+        peer: Peer,
+    ) -> Result<Response<Body>, Fault> {
+        headers::legacy_only(headers)?;
+        headers::accepts(headers, &["text/event-stream"])?;
+        let wanted = Wanted::read(None);
+        self.stream_of_all((caller, headers, peer), Telling::Everything, wanted)
+    }
+
+    fn stream_of_all(
+        self: Arc<Self>,
+        (caller, headers, peer): (Caller, &HeaderMap, Peer),
+        telling: Telling,
+        wanted: Wanted,
+    ) -> Result<Response<Body>, Fault> {
+        let place = Arc::clone(&self.mcp.streams)
+            .try_acquire_owned()
+            .map_err(|_| super::too_many_streams())?;
+        let first = telling.agree(wanted);
+        let audience = Audience {
+            gateway: self,
+            service: None,
+            headers: headers.clone(),
+            peer,
+            telling,
+            known: Arc::new(ArcSwap::from_pointee(caller)),
+        };
+        let mut response = Response::new(news::alone(first, audience, place));
+        let headers = response.headers_mut();
+        let events = HeaderValue::from_static("text/event-stream");
+        headers.insert(header::CONTENT_TYPE, events);
+        super::dress(headers);
+        Ok(response)
+    }
+
+    async fn call(
+        self: Arc<Self>,
+        (caller, headers, peer): (Caller, &HeaderMap, Peer),
         era: Era,
-        id: &str,
         message: &Message<'_>,
     ) -> Result<Response<Body>, Fault> {
+        let id = message.id.unwrap_or("null");
         let name = message
             .params
             .text("name")
@@ -195,49 +255,72 @@ impl Gateway {
             return Err(invalid("`params.arguments` must be an object"));
         }
         let (service, command) = self.named(&name).ok_or_else(|| unknown(&name))?;
-        let answered = match self.catalog.command(&service, &command, arguments) {
-            Ok(Parsed::Command(command)) => {
-                let reason = message.meta.raw(META_REASON).and_then(jsonrpc::string);
-                let reason = reason
-                    .map(|reason| parse::readable(&reason))
-                    .unwrap_or_default();
-                let carried_out = self.carry_out(caller.clone(), command, reason).await;
-                if let Err(refusal) = &carried_out
-                    && let Some(response) = self.mcp_step_up(&caller, id, refusal)
-                {
-                    return Ok(response);
-                }
-                carried_out
-            }
+        let command = match self.catalog.command(&service, &command, arguments) {
+            Ok(Parsed::Command(command)) => command,
             Err(CommandError::UnknownCommand { .. } | CommandError::UnknownService { .. })
             | Ok(Parsed::Help { .. }) => return Err(unknown(&name)),
-            Err(error) => Err(Refusal::Command(error)),
-        };
-        let mut limited = None;
-        let body = match answered {
-            Ok((decision, answer)) => {
-                let mut result = result(answer);
-                if era == Era::Modern {
-                    complete(&mut result);
-                }
-                put(
-                    &mut result,
-                    "_meta",
-                    json!({"dev.cedargate/decision": {"id": decision}}),
-                );
-                fault::reply(Some(id), "result", &result)
-            }
-            Err(refusal) => {
+            Err(error) => {
+                let refusal = Refusal::Command(error);
                 let body = fault::refused(era, Shape::Result, id, &refusal);
-                limited = Some(refusal);
-                body
+                return Ok(fault::whole(StatusCode::OK, body));
             }
         };
-        let mut response = fault::whole(StatusCode::OK, body);
-        if let Some(refusal) = limited {
-            refusal.put_headers(response.headers_mut());
+        let reason = message.meta.raw(META_REASON).and_then(jsonrpc::string);
+        let reason = reason
+            .map(|reason| parse::readable(&reason))
+            .unwrap_or_default();
+        let agent = caller.held.principal.agent().id;
+        let (turn, _) = Turn::of(&self, era, &message.params, agent, &command);
+        let request = Waiting {
+            service: None,
+            session: None,
+            era,
+            shape: Shape::Result,
+            id: id.into(),
+            token: message.progress_token().map(Into::into),
+            command: command.clone(),
+            turn,
+            may_come_again: era == Era::Modern,
+            caller: caller.clone(),
+            headers: headers.clone(),
+            peer,
+            gateway: Arc::clone(&self),
+        };
+        // Before the first look, so that no change falls between the two.
+        let changes = self.changes.subscribe();
+        let id: Box<str> = id.into();
+        let attempt = move |caller: Caller| {
+            let gateway = Arc::clone(&self);
+            let (id, command, reason) = (id.clone(), command.clone(), reason.clone());
+            async move { gateway.called(caller, command, reason, era, &id).await }.boxed()
+        };
+        Ok(match attempt(caller).await {
+            Ok(response) => response,
+            Err(refusal) => request.refused_or_held(refusal, changes, Box::new(attempt)),
+        })
+    }
+
+    /// Has a command decided, and carried out if it is permitted.
+    async fn called(
+        self: Arc<Self>,
+        caller: Caller,
+        command: Command,
+        reason: String,
+        era: Era,
+        id: &str,
+    ) -> Result<Response<Body>, Refusal> {
+        let (decision, answer) = self.carry_out(caller, command, reason).await?;
+        let mut result = result(answer);
+        if era == Era::Modern {
+            complete(&mut result);
         }
-        Ok(response)
+        put(
+            &mut result,
+            "_meta",
+            json!({"dev.cedargate/decision": {"id": decision}}),
+        );
+        let body = fault::reply(Some(id), "result", &result);
+        Ok(fault::whole(StatusCode::OK, body))
     }
 
     /// Which service and command a tool's name means.
@@ -280,7 +363,7 @@ fn initialized(message: &Message<'_>) -> Value {
     let version = known.or_else(|| LEGACY_VERSIONS.iter().max());
     json!({
         "protocolVersion": version,
-        "capabilities": {"tools": {}},
+        "capabilities": {"tools": {"listChanged": true}},
         "serverInfo": server_info(),
         "instructions": INSTRUCTIONS,
     })
@@ -294,7 +377,7 @@ fn discovered() -> Value {
     json!({
         "resultType": "complete",
         "supportedVersions": MODERN_VERSIONS,
-        "capabilities": {"tools": {}},
+        "capabilities": {"tools": {"listChanged": true}},
         "instructions": INSTRUCTIONS,
         "ttlMs": LIST_TTL_MS,
         "cacheScope": "private",

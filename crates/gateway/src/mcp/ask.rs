@@ -2,8 +2,9 @@
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
-use authz::{AgentId, Command, Risk, Target, decide};
+use authz::{AgentId, Command, Risk, Target, Timestamp};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use handlers::{
     jsonrpc::{self, META_CAPABILITIES, Message, without},
     mcp::{McpService, Passage},
@@ -14,19 +15,18 @@ use http_body_util::BodyExt;
 use tracing::Instrument;
 
 use super::{
-    Held, MAX_EVENT_BYTES, META_REASON, Visit,
+    MAX_EVENT_BYTES, META_REASON, Visit,
     fault::{self, Fault, INVALID_PARAMS, Shape},
-    filter::{self, Caching, Filtered, Sight},
+    filter::{self, Caching, Filtered, Known, Sight},
     headers,
-    hold::{self, Turn},
+    hold::{Turn, Waiting},
     is_events, is_type,
     method::{self, ANSWER, Era, Listed, NoArguments, Rule},
+    news::Telling,
     onward,
-    stream::{Event, Look, Looked, Plain, Record, Recorded, Watched},
+    stream::{Event, Look, Looked, Plain, Record, Recorded},
 };
-use crate::{
-    answer::Body, authenticate::Caller, parse, policy::Active, refusal::Refusal, zones::Known,
-};
+use crate::{answer::Body, authenticate::Caller, parse, refusal::Refusal, sight};
 
 /// A request that policy decides as a command.
 pub(super) struct Ask {
@@ -179,58 +179,41 @@ impl Ask {
             Ok(response) => return response,
             Err(refusal) => refusal,
         };
-        let wait = self.wait();
-        match refusal {
-            Refusal::Denied(denied) if denied.pending().is_some() && !wait.is_zero() => {
-                match gateway.patient(wait) {
-                    Some(patience) => hold::held(self, denied, patience, changes),
-                    None => self.refused(&Refusal::Denied(denied)),
-                }
-            }
-            refusal => self.refused(&refusal),
+        let request = self.request();
+        let attempt = move |caller: Caller| {
+            let ask = Arc::clone(&self);
+            async move { ask.attempt(caller).await }.boxed()
+        };
+        request.refused_or_held(refusal, changes, Box::new(attempt))
+    }
+
+    /// What of it matters to who waits.
+    fn request(&self) -> Waiting {
+        let visit = &self.visit;
+        let name = self.command.target.key.name.as_str();
+        let may_come_again = self.era == Era::Modern
+            && (self.shape == Shape::Result
+                || matches!(name, "mcp.resources.read" | "mcp.prompts.get"));
+        Waiting {
+            gateway: Arc::clone(&visit.gateway),
+            service: Some(visit.service.service().name.clone()),
+            session: self.session.clone(),
+            era: self.era,
+            shape: self.shape,
+            id: self.id.clone(),
+            token: self.token.clone(),
+            command: self.command.clone(),
+            turn: self.turn,
+            may_come_again,
+            caller: visit.caller.clone(),
+            headers: visit.headers.clone(),
+            peer: visit.peer,
         }
     }
 
     /// Tries once, whatever comes of it.
     pub(super) async fn once(self: &Arc<Self>) -> Result<Response<Body>, Refusal> {
         self.attempt(self.visit.caller.clone()).await
-    }
-
-    /// Why it is not carried out, as an answer.
-    fn refused(&self, refusal: &Refusal) -> Response<Body> {
-        let Visit {
-            gateway, caller, ..
-        } = &self.visit;
-        if let Some(response) = gateway.mcp_step_up(caller, &self.id, refusal) {
-            return response;
-        }
-        let mut response = fault::whole(StatusCode::OK, self.refusal(refusal));
-        refusal.put_headers(response.headers_mut());
-        response
-    }
-
-    /// The same, as a message.
-    pub(super) fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
-        fault::refused(self.era, self.shape, &self.id, refusal)
-    }
-
-    /// Whether the newer protocol lets it be asked again with a state of ours.
-    pub(super) fn may_come_again(&self) -> bool {
-        let name = self.command.target.key.name.as_str();
-        self.era == Era::Modern
-            && (self.shape == Shape::Result
-                || matches!(name, "mcp.resources.read" | "mcp.prompts.get"))
-    }
-
-    /// By what a client calls it off.
-    pub(super) fn held(&self) -> Held {
-        let name = self.visit.service.service().name.clone();
-        (
-            self.visit.agent(),
-            name,
-            self.session.clone(),
-            self.id.clone(),
-        )
     }
 
     /// Has it decided, and carried out if it is permitted.
@@ -327,10 +310,10 @@ impl Ask {
         response: Response<Recorded>,
     ) -> Result<Response<Body>, Refusal> {
         let events = is_events(response.headers());
-        if self.stays_open {
-            let place = None;
-            let revoked = Visit::watching(self);
-            return Ok(response.map(|body| Body::streamed(Watched::new(body, revoked, place))));
+        if self.stays_open && events {
+            let visit = Arc::new(self.visit.copy());
+            let telling = Telling::of(self.era, &self.id);
+            return Ok(response.map(|body| visit.open_stream(body, telling, None)));
         }
         if !self.makes_tasks {
             return Ok(response.map(Body::streamed));
@@ -387,55 +370,49 @@ impl Visit {
         command: &Command,
         body: &Bytes,
     ) -> (Turn, Bytes) {
-        let state = params.get("requestState").filter(|_| era == Era::Modern);
-        let ours = state.and_then(|member| {
-            let text = jsonrpc::string(member.value)?;
-            hold::is_ours(&text).then_some((member, text))
-        });
-        let Some((member, text)) = ours else {
-            return (Turn::first(), body.clone());
+        let (turn, member) = Turn::of(&self.gateway, era, params, self.agent(), command);
+        let Some(member) = member else {
+            return (turn, body.clone());
         };
         let body = jsonrpc::utf8(body).map_or_else(
             |_| body.clone(),
             |whole| without(whole, member).into_bytes().into(),
         );
-        let now = self.gateway.clock.now();
-        let turn = self
-            .gateway
-            .mcp
-            .seal
-            .open(&text, self.agent(), command, now);
         (turn, body)
     }
 
-    /// As [`Visit::revoked`], for a request.
-    fn watching(ask: &Arc<Ask>) -> impl Future<Output = ()> + Send + use<> {
-        let visit = Arc::new(Visit {
-            gateway: Arc::clone(&ask.visit.gateway),
-            service: Arc::clone(&ask.visit.service),
-            caller: ask.visit.caller.clone(),
-            peer: ask.visit.peer,
-            headers: ask.visit.headers.clone(),
-        });
-        visit.revoked()
+    /// The same, for what outlives the request.
+    fn copy(&self) -> Self {
+        Self {
+            gateway: Arc::clone(&self.gateway),
+            service: Arc::clone(&self.service),
+            caller: self.caller.clone(),
+            peer: self.peer,
+            headers: self.headers.clone(),
+        }
     }
 }
 
 /// What an agent may see of lists.
-struct AgentSight {
+pub(super) struct AgentSight {
     visit: Arc<Visit>,
-    policies: Option<Arc<Active>>,
-    zones: Option<Arc<Known>>,
+    sight: Option<Arc<sight::Sight>>,
+    now: Timestamp,
 }
 
 impl AgentSight {
+    /// Of whoever made the visit, as it is known now.
+    pub(super) fn new(visit: &Arc<Visit>, caller: &Caller) -> Self {
+        Self {
+            sight: visit.gateway.sight(caller).ok(),
+            now: visit.gateway.clock.now(),
+            visit: Arc::clone(visit),
+        }
+    }
+
     fn may_list(&self, target: &Arc<Target>) -> bool {
-        let (gateway, caller) = (&self.visit.gateway, &self.visit.caller);
-        let (Some(active), Some(zones)) = (&self.policies, &self.zones) else {
-            return false;
-        };
-        let slices = active.slices(&zones.place(target));
-        decide::may_list(slices.list(), &caller.held.principal, gateway.clock.now())
+        let sight = self.sight.as_ref();
+        sight.is_some_and(|sight| sight.sees(target, self.now))
     }
 }
 
@@ -471,6 +448,17 @@ impl Sight for AgentSight {
             self.visit.service.observe(tools);
         }
     }
+
+    fn known(&self, listed: Listed) -> Option<Arc<Known>> {
+        let name = self.visit.service.service().name.clone();
+        self.visit.gateway.mcp.lists.get(&(name, listed))
+    }
+
+    fn keep(&mut self, listed: Listed, list: Known) {
+        let name = self.visit.service.service().name.clone();
+        let lists = &self.visit.gateway.mcp.lists;
+        lists.insert((name, listed), Arc::new(list));
+    }
 }
 
 fn caching(visit: &Visit, era: Era) -> Caching {
@@ -485,33 +473,40 @@ fn caching(visit: &Visit, era: Era) -> Caching {
 }
 
 /// Looks at events for lists, and takes out of them what the agent may not see.
-pub(super) fn look(visit: Arc<Visit>, listed: &'static [Listed], era: Era) -> Look {
-    Box::new(move |event| {
-        let Some(data) = sse::data(event) else {
-            return Event::Same;
-        };
-        match filtered(&visit, &data, listed, era) {
-            Ok(Filtered::Same) => Event::Same,
-            Ok(Filtered::Other(text)) => Event::Other(sse::with_data(event, text.as_bytes())),
-            Err(_) if data.iter().all(u8::is_ascii_whitespace) => Event::Same,
-            Err(error) => Event::Broken(format!("a message of the server's is refused: {error}")),
+fn look(visit: Arc<Visit>, listed: &'static [Listed], era: Era) -> Look {
+    Box::new(move |event| match sse::data(event) {
+        Some(data) => {
+            let sight = AgentSight::new(&visit, &visit.caller);
+            listed_in(sight, (event, &data), listed, era)
         }
+        None => Event::Same,
     })
 }
 
+/// An event and its data, which may be a list.
+pub(super) fn listed_in(
+    sight: AgentSight,
+    (event, data): (&[u8], &[u8]),
+    listed: &[Listed],
+    era: Era,
+) -> Event {
+    match filtered(sight, data, listed, era) {
+        Ok(Filtered::Same) => Event::Same,
+        Ok(Filtered::Other(text)) => Event::Other(sse::with_data(event, text.as_bytes())),
+        Err(_) if data.iter().all(u8::is_ascii_whitespace) => Event::Same,
+        Err(error) => Event::Broken(format!("a message of the server's is refused: {error}")),
+    }
+}
+
 fn filtered(
-    visit: &Arc<Visit>,
+    mut sight: AgentSight,
     data: &[u8],
     listed: &[Listed],
     era: Era,
 ) -> Result<Filtered, jsonrpc::ScanError> {
-    let mut sight = AgentSight {
-        visit: Arc::clone(visit),
-        policies: visit.gateway.policies.current(),
-        zones: visit.gateway.zones.current(),
-    };
     let text = jsonrpc::utf8(data)?;
-    filter::message(text, listed, caching(visit, era), &mut sight)
+    let caching = caching(&sight.visit, era);
+    filter::message(text, listed, caching, &mut sight)
 }
 
 /// Every list, alone; and what `server/discover` tells, which is none.
@@ -565,7 +560,8 @@ pub(super) async fn listed(
             Ok(Response::from_parts(parts, Body::new(bytes)))
         };
     }
-    let found = filtered(&visit, &bytes, own, era).map_err(|error| broken(&error.to_string()))?;
+    let sight = AgentSight::new(&visit, &visit.caller);
+    let found = filtered(sight, &bytes, own, era).map_err(|error| broken(&error.to_string()))?;
     let bytes = match found {
         Filtered::Same => bytes,
         Filtered::Other(text) => text.into_bytes().into(),

@@ -1,6 +1,6 @@
 //! Lists, without what an agent may not see. What stays is the upstream's own text.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use handlers::jsonrpc::{self, Members, ScanError};
 
@@ -22,6 +22,52 @@ pub(crate) trait Sight {
 
     /// What there is, before any of it is hidden: names, and the exact texts.
     fn observe(&mut self, listed: Listed, items: &[(Cow<'_, str>, &str)]);
+
+    /// A list of this kind that was taken apart before.
+    fn known(&self, listed: Listed) -> Option<Arc<Known>>;
+
+    /// Keeps a list that was taken apart, should it come again.
+    fn keep(&mut self, listed: Listed, list: Known);
+}
+
+/// Shorter lists are taken apart anew, and longer ones are not kept.
+const KEPT_BYTES: Range<usize> = 2 * 1024..4 * 1024 * 1024;
+
+/// A list as a server wrote it, taken apart: servers tell the same one time after time.
+#[derive(Debug)]
+pub(crate) struct Known {
+    text: Box<str>,
+    /// What each of its items is called that has a name, and where it stands.
+    items: Vec<(Box<str>, Range<usize>)>,
+    /// How many there are, also without a name.
+    count: usize,
+}
+
+impl Known {
+    /// How much memory it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len() + self.items.len() * 64
+    }
+
+    /// A message that holds this very list, with `[]` in its place, and where that is.
+    ///
+    /// To put one array in the place of another changes nothing about how the rest is read,
+    /// so what is learnt of the shorter message holds for the whole one: if the `[]` is the
+    /// list of its result, the list is the list of the result.
+    fn cut_out_of(&self, text: &str) -> Option<(String, usize)> {
+        const BEGINNING: usize = 64;
+        const TRIES: usize = 4;
+        let own = self.text.as_bytes();
+        let beginning = own.get(..BEGINNING)?;
+        let at = memchr::memmem::find_iter(text.as_bytes(), beginning)
+            .take(TRIES)
+            .find(|&at| {
+                let rest = text.as_bytes().get(at..).unwrap_or_default();
+                rest.starts_with(own)
+            })?;
+        let (before, after) = (text.get(..at)?, text.get(at + own.len()..)?);
+        Some(([before, "[]", after].concat(), at))
+    }
 }
 
 /// How a result may be kept by whoever receives it.
@@ -61,6 +107,13 @@ pub(crate) fn message(
     caching: Caching,
     sight: &mut impl Sight,
 ) -> Result<Filtered, ScanError> {
+    if let &[one] = listed
+        && let Some(known) = sight.known(one)
+        && let Some((short, at)) = known.cut_out_of(text)
+        && let Some(filtered) = around((&short, at), one, &known, caching, sight)
+    {
+        return Ok(filtered);
+    }
     let message = jsonrpc::members(text)?;
     let Some(result) = message.raw("result").filter(|raw| raw.starts_with('{')) else {
         return Ok(Filtered::Same);
@@ -97,6 +150,47 @@ pub(crate) fn message(
     })
 }
 
+/// As [`message`], for one whose list is known and was cut out; none if that is not the list
+/// of its result, or the rest cannot be read.
+fn around(
+    (text, at): (&str, usize),
+    listed: Listed,
+    known: &Known,
+    caching: Caching,
+    sight: &mut impl Sight,
+) -> Option<Filtered> {
+    let message = jsonrpc::members(text).ok()?;
+    let result = message.raw("result").filter(|raw| raw.starts_with('{'))?;
+    let base = offset(text, result);
+    let members = jsonrpc::members(result).ok()?;
+    let list = members.raw(listed.member())?;
+    if base + offset(result, list) != at || list != "[]" || members.raw("content").is_some() {
+        return None;
+    }
+    let item = |range: &Range<usize>| known.text.get(range.clone()).unwrap_or_default();
+    let named: Vec<_> = known
+        .items
+        .iter()
+        .map(|(name, range)| (Cow::Borrowed(&**name), item(range)))
+        .collect();
+    sight.observe(listed, &named);
+    let kept = kept(&named, known.count, listed, sight);
+    let all = kept.is_none();
+    let mut edits = vec![Edit {
+        from: at,
+        to: at + list.len(),
+        with: kept.unwrap_or_else(|| known.text.to_string()),
+    }];
+    if let Caching::Private { at_most } = caching {
+        private(&members, base, result, at_most, &mut edits);
+    }
+    Some(if all && edits.len() == 1 {
+        Filtered::Same
+    } else {
+        Filtered::Other(edited(text, edits))
+    })
+}
+
 /// The list without what is not seen; none if all of it is.
 fn items(list: &str, listed: Listed, sight: &mut impl Sight) -> Result<Option<String>, ScanError> {
     let items = jsonrpc::elements(list)?;
@@ -108,9 +202,36 @@ fn items(list: &str, listed: Listed, sight: &mut impl Sight) -> Result<Option<St
         }
     }
     sight.observe(listed, &named);
+    if KEPT_BYTES.contains(&list.len()) {
+        let place = |item: &str| {
+            let start = offset(list, item);
+            start..start + item.len()
+        };
+        let items_of = named.iter().map(|(name, item)| (&**name, *item));
+        sight.keep(
+            listed,
+            Known {
+                text: list.into(),
+                items: items_of
+                    .map(|(name, item)| (name.into(), place(item)))
+                    .collect(),
+                count: items.len(),
+            },
+        );
+    }
+    Ok(kept(&named, items.len(), listed, sight))
+}
+
+/// The list of what is seen; none if that is all of `count`.
+fn kept(
+    named: &[(Cow<'_, str>, &str)],
+    count: usize,
+    listed: Listed,
+    sight: &mut impl Sight,
+) -> Option<String> {
     let seen = named.iter().filter(|(name, _)| sight.sees(listed, name));
     let kept: Vec<&str> = seen.map(|(_, item)| *item).collect();
-    Ok((kept.len() < items.len()).then(|| format!("[{}]", kept.join(","))))
+    (kept.len() < count).then(|| format!("[{}]", kept.join(",")))
 }
 
 fn private(members: &Members<'_>, base: usize, result: &str, at_most: u64, edits: &mut Vec<Edit>) {
@@ -196,6 +317,113 @@ mod tests {
         fn observe(&mut self, _: Listed, items: &[(Cow<'_, str>, &str)]) {
             self.1 += items.len();
         }
+
+        fn known(&self, _: Listed) -> Option<Arc<Known>> {
+            None
+        }
+
+        fn keep(&mut self, _: Listed, _: Known) {}
+    }
+
+    /// Sees every other one, and remembers the last list.
+    #[derive(Default)]
+    struct Remembering {
+        known: Option<Arc<Known>>,
+        asked: Vec<String>,
+        observed: Vec<(String, String)>,
+    }
+
+    impl Sight for Remembering {
+        fn sees(&mut self, _: Listed, name: &str) -> bool {
+            self.asked.push(name.to_owned());
+            name.ends_with(['0', '2', '4', '6', '8'])
+        }
+
+        fn observe(&mut self, _: Listed, items: &[(Cow<'_, str>, &str)]) {
+            let items = items.iter();
+            self.observed = items
+                .map(|(name, item)| (name.to_string(), (*item).to_owned()))
+                .collect();
+        }
+
+        fn known(&self, _: Listed) -> Option<Arc<Known>> {
+            self.known.clone()
+        }
+
+        fn keep(&mut self, _: Listed, list: Known) {
+            self.known = Some(Arc::new(list));
+        }
+    }
+
+    /// A list that is known is found again, and nothing else is taken for it: with a memory
+    /// the same comes out as without, whatever the message.
+    #[test]
+    fn a_known_list_changes_nothing_but_the_effort() {
+        use std::fmt::Write;
+
+        let list = |count: usize, named: &str| {
+            let mut list = String::from("[");
+            for n in 0..count {
+                let comma = if n == 0 { "" } else { " ,\n" };
+                let _ = write!(
+                    list,
+                    r#"{comma}{{"{named}":"tool-{n}","description":"Does \u0061 thing, 1.10 times."}}"#
+                );
+            }
+            list + "]"
+        };
+        let long = list(60, "name");
+        assert!(KEPT_BYTES.contains(&long.len()));
+        let others = [
+            list(61, "name"),
+            list(60, "title"),
+            format!("[{{\"name\":\"tool-0\",\"tools\":{long}}}]"),
+            long.replace("tool-31", "tool-32"),
+            "[]".to_owned(),
+        ];
+        let mut messages = Vec::new();
+        for list in others.iter().chain([&long]) {
+            messages.extend([
+                format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":{list}}}}}"#),
+                format!(r#"{{"id":"[]","result": {{"a":[], "tools": {list} ,"ttlMs":1,"cacheScope":"private"}} }}"#),
+                format!(r#"{{"id":1,"result":{{"other":{list}}}}}"#),
+                format!(r#"{{"id":1,"result":{{"other":{list},"tools":[]}}}}"#),
+                format!(r#"{{"id":1,"result":{{"tools":[],"other":{list}}}}}"#),
+                format!(r#"{{"id":1,"result":{{"tools":{list},"tools":[]}}}}"#),
+                format!(r#"{{"id":1,"result":{{"tools":{list},"Tools":[]}}}}"#),
+                format!(r#"{{"id":1,"result":{{"content":[],"tools":{list}}}}}"#),
+                format!(r#"{{"id":1,"error":{{"tools":{list}}}}}"#),
+                format!(r#"{{"id":1,"tools":{list},"result":{{}}}}"#),
+                format!(r#"{{"id":1,"result":{list}}}"#),
+                format!(r#"{{"id":1,"result":{{"tools":{list}}}"#),
+                format!(r#"{{"id":1,"result":{{"tools":{list}x}}}}"#),
+                format!(r#"{{"id":1,"result":{{"tools":{list}}},"result":{{}}}}"#),
+                format!(r#"[{{"id":1,"result":{{"tools":{list}}}}}]"#),
+            ]);
+        }
+        let caching = [Caching::Unsaid, Caching::Private { at_most: 5_000 }];
+        let mut found = 0;
+        for (message_of, caching) in messages
+            .iter()
+            .flat_map(|one| caching.map(|how| (one, how)))
+        {
+            let mut without = Remembering::default();
+            let expected = message(message_of, &[Listed::Tools], caching, &mut without);
+            // The list is known from another message.
+            let mut with = Remembering::default();
+            let first = format!(r#"{{"id":0,"result":{{"tools":{long}}}}}"#);
+            message(&first, &[Listed::Tools], Caching::Unsaid, &mut with).unwrap();
+            (with.asked, with.observed) = Default::default();
+            let known = with.known.clone().unwrap();
+            found += usize::from(known.cut_out_of(message_of).is_some());
+            let told = message(message_of, &[Listed::Tools], caching, &mut with);
+            assert_eq!(told, expected, "{message_of}");
+            assert_eq!(with.asked, without.asked, "{message_of}");
+            if expected.is_ok() {
+                assert_eq!(with.observed, without.observed, "{message_of}");
+            }
+        }
+        assert!(found >= 30, "{found}");
     }
 
     fn filtered(text: &str, listed: Listed, caching: Caching) -> Result<Filtered, ScanError> {

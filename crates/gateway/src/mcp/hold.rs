@@ -6,13 +6,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use authz::{AgentId, Command, Timestamp};
+use authz::{AgentId, Command, ServiceName, Timestamp};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use contract::{approvals::ApprovalStatus, feed::Change};
-use handlers::{jsonrpc, sse};
+use futures_util::future::BoxFuture;
+use handlers::{
+    jsonrpc::{self, Member, Members},
+    sse,
+};
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
@@ -26,13 +30,17 @@ use tracing::Instrument;
 
 use super::{
     MAX_EVENT_BYTES,
-    ask::{Ask, is_json},
-    dress, fault, is_events,
+    ask::is_json,
+    dress,
+    fault::{self, Shape},
+    is_events,
     method::Era,
     stream::{Event, Looked},
 };
 use crate::{
+    Gateway,
     answer::Body,
+    authenticate::{Caller, Peer},
     refusal::{Denied, Refusal},
     waiting::{Patience, preferred_wait},
 };
@@ -64,18 +72,35 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) const fn first() -> Self {
+    const fn first() -> Self {
         Self { round: Some(0) }
     }
 
     pub(super) const fn none() -> Self {
         Self { round: None }
     }
-}
 
-/// Whether a state is one of ours, whoever wrote it.
-pub(super) fn is_ours(state: &str) -> bool {
-    state.starts_with(OURS)
+    /// Which time a request comes, by its state; and the member of its parameters that holds
+    /// that, if the state is of our kind, whoever wrote it.
+    pub(super) fn of<'p, 'a>(
+        gateway: &Gateway,
+        era: Era,
+        params: &'p Members<'a>,
+        agent: AgentId,
+        command: &Command,
+    ) -> (Self, Option<&'p Member<'a>>) {
+        let state = params.get("requestState").filter(|_| era == Era::Modern);
+        let ours = state.and_then(|member| {
+            let text = jsonrpc::string(member.value)?;
+            text.starts_with(OURS).then_some((member, text))
+        });
+        let Some((member, text)) = ours else {
+            return (Self::first(), None);
+        };
+        let now = gateway.clock.now();
+        let turn = gateway.mcp.seal.open(&text, agent, command, now);
+        (turn, Some(member))
+    }
 }
 
 /// Seals the states that clients carry. They give no right: a request that comes again is
@@ -136,15 +161,74 @@ impl Seal {
     }
 }
 
-impl Ask {
-    /// How long this request may wait now; zero when it may not.
-    pub(super) fn wait(&self) -> Duration {
+/// Has a request decided again, and carried out if it is permitted now.
+pub(super) type Attempt =
+    Box<dyn Fn(Caller) -> BoxFuture<'static, Result<Response<Body>, Refusal>> + Send + Sync>;
+
+/// A request that may be kept waiting, whichever door it came through.
+pub(super) struct Waiting {
+    pub(super) gateway: Arc<Gateway>,
+    /// None: at the door to all services.
+    pub(super) service: Option<ServiceName>,
+    pub(super) session: Option<String>,
+    pub(super) era: Era,
+    pub(super) shape: Shape,
+    /// The exact text of its id.
+    pub(super) id: Box<str>,
+    /// Under what the client wants to hear of progress.
+    pub(super) token: Option<Box<str>>,
+    pub(super) command: Command,
+    pub(super) turn: Turn,
+    /// Whether the newer protocol lets it be asked again with a state of ours.
+    pub(super) may_come_again: bool,
+    pub(super) caller: Caller,
+    pub(super) headers: HeaderMap,
+    pub(super) peer: Peer,
+}
+
+impl Waiting {
+    /// Its answer: that it is refused, or a stream that begins now, if people can lift that
+    /// and there is time for it. `changes` must have been subscribed to before it was decided.
+    pub(super) fn refused_or_held(
+        self,
+        refusal: Refusal,
+        changes: broadcast::Receiver<Change>,
+        attempt: Attempt,
+    ) -> Response<Body> {
+        let wait = self.wait();
+        match refusal {
+            Refusal::Denied(denied) if denied.pending().is_some() && !wait.is_zero() => {
+                match self.gateway.patient(wait) {
+                    Some(patience) => self.held(denied, patience, changes, attempt),
+                    None => self.refused(&Refusal::Denied(denied)),
+                }
+            }
+            refusal => self.refused(&refusal),
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Response<Body> {
+        let step_up = self.gateway.mcp_step_up(&self.caller, &self.id, refusal);
+        if let Some(response) = step_up {
+            return response;
+        }
+        let mut response = fault::whole(StatusCode::OK, self.refusal(refusal));
+        refusal.put_headers(response.headers_mut());
+        response
+    }
+
+    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
+        fault::refused(self.era, self.shape, &self.id, refusal)
+    }
+
+    /// How long it may wait now; zero when it may not.
+    fn wait(&self) -> Duration {
         let Some(round) = self.turn.round else {
             return Duration::ZERO;
         };
         let wanted = self.wanted();
-        if self.may_come_again() {
-            let length = self.visit.gateway.config.mcp.round;
+        if self.may_come_again {
+            let length = self.gateway.config.mcp.round;
             let left = wanted
                 .min(length * u32::from(ROUNDS))
                 .saturating_sub(length * u32::from(round));
@@ -159,62 +243,71 @@ impl Ask {
 
     /// How long its client, or else the operator, wants it to wait in all.
     fn wanted(&self) -> Duration {
-        let settings = &self.visit.gateway.config.mcp;
-        preferred_wait(&self.visit.headers).unwrap_or(settings.hold)
+        let settings = &self.gateway.config.mcp;
+        preferred_wait(&self.headers).unwrap_or(settings.hold)
     }
 
     /// Whether a client may come again after this round.
     fn next_round(&self) -> Option<u8> {
         let round = self.turn.round? + 1;
-        let more = self.may_come_again()
+        let more = self.may_come_again
             && round < ROUNDS
-            && self.wanted() > self.visit.gateway.config.mcp.round * u32::from(round);
+            && self.wanted() > self.gateway.config.mcp.round * u32::from(round);
         more.then_some(round)
     }
-}
 
-/// The answer of a request that waits: a stream that begins now.
-pub(super) fn held(
-    ask: Arc<Ask>,
-    denied: Box<Denied>,
-    patience: Patience,
-    changes: broadcast::Receiver<Change>,
-) -> Response<Body> {
-    let (sender, mut receiver) = mpsc::channel(1);
-    let held = ask.held();
-    let (place, called_off) = ask.visit.gateway.mcp.hold(held.clone());
-    let waiting = async move {
-        let gateway = Arc::clone(&ask.visit.gateway);
-        let mut waiting = Waiting {
-            out: sender.clone(),
-            told: 0,
-            ask,
+    /// The answer of a request that waits: a stream that begins now.
+    fn held(
+        self,
+        denied: Box<Denied>,
+        patience: Patience,
+        changes: broadcast::Receiver<Change>,
+        attempt: Attempt,
+    ) -> Response<Body> {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let held = (
+            denied.agent,
+            self.service.clone(),
+            self.session.clone(),
+            self.id.clone(),
+        );
+        let (place, called_off) = self.gateway.mcp.hold(held.clone());
+        let waiting = async move {
+            let gateway = Arc::clone(&self.gateway);
+            let mut wait = Wait {
+                out: sender.clone(),
+                told: 0,
+                request: self,
+                attempt,
+            };
+            tokio::select! {
+                // The client left: what it asked for is not asked for any more.
+                () = sender.closed() => {}
+                () = called_off.cancelled() => {}
+                () = wait.run(denied, patience, changes) => {}
+            }
+            gateway.mcp.let_go(&held, place);
         };
-        tokio::select! {
-            // The client left: what it asked for is not asked for any more.
-            () = sender.closed() => {}
-            () = called_off.cancelled() => {}
-            () = waiting.run(denied, patience, changes) => {}
-        }
-        gateway.mcp.let_go(&held, place);
-    };
-    tokio::spawn(waiting.instrument(tracing::Span::current()));
-    let frames = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
-    let mut response = Response::new(Body::streamed(Unpinned(Box::pin(StreamBody::new(frames)))));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
-    dress(headers);
-    response
+        tokio::spawn(waiting.instrument(tracing::Span::current()));
+        let frames = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+        let mut response =
+            Response::new(Body::streamed(Unpinned(Box::pin(StreamBody::new(frames)))));
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        );
+        dress(headers);
+        response
+    }
 }
 
 type Out = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
 
-/// One request that waits.
-struct Waiting {
-    ask: Arc<Ask>,
+/// A request while it waits.
+struct Wait {
+    request: Waiting,
+    attempt: Attempt,
     out: Out,
     /// How often the client was told that it waits, where it asked to be told of progress.
     told: u32,
@@ -223,17 +316,16 @@ struct Waiting {
 /// The client is gone.
 struct Gone;
 
-impl Waiting {
+impl Wait {
     async fn run(
         &mut self,
         mut denied: Box<Denied>,
         patience: Patience,
         mut changes: broadcast::Receiver<Change>,
     ) {
-        let ask = Arc::clone(&self.ask);
-        let gateway = &ask.visit.gateway;
+        let gateway = Arc::clone(&self.request.gateway);
         let agent = denied.agent;
-        let mut caller = ask.visit.caller.clone();
+        let mut caller = self.request.caller.clone();
         loop {
             let Some(pending) = denied.pending() else {
                 return self.end(&Refusal::Denied(denied)).await;
@@ -264,13 +356,13 @@ impl Waiting {
             }
             // The credential may be gone by now, and the grant is there.
             caller = match gateway
-                .caller_now(&caller, &ask.visit.headers, ask.visit.peer)
+                .caller_now(&caller, &self.request.headers, self.request.peer)
                 .await
             {
                 Ok(caller) => caller,
                 Err(refusal) => return self.end(&refusal).await,
             };
-            match ask.attempt(caller.clone()).await {
+            match (self.attempt)(caller.clone()).await {
                 Ok(response) => return self.relay(response).await,
                 Err(Refusal::Denied(again)) if Instant::now() < patience.until() => denied = again,
                 Err(refusal) => return self.end(&refusal).await,
@@ -289,7 +381,7 @@ impl Waiting {
             .approval()
             .map(|id| id.to_string())
             .unwrap_or_default();
-        let Some(token) = &self.ask.token else {
+        let Some(token) = &self.request.token else {
             return self
                 .send(format!(": waiting for approval {what}\n\n"))
                 .await;
@@ -311,32 +403,34 @@ impl Waiting {
 
     /// Nobody decided in time, or people said no.
     async fn stop(&mut self, denied: Box<Denied>) {
-        let again = self.ask.next_round().filter(|_| denied.pending().is_some());
+        let again = self
+            .request
+            .next_round()
+            .filter(|_| denied.pending().is_some());
         let Some(round) = again else {
             return self.end(&Refusal::Denied(denied)).await;
         };
-        let ask = &self.ask;
-        let gateway = &ask.visit.gateway;
-        let now = gateway.clock.now();
-        let state = gateway
-            .mcp
-            .seal
-            .close(denied.agent, &ask.command, round, now);
+        let request = &self.request;
+        let now = request.gateway.clock.now();
+        let seal = &request.gateway.mcp.seal;
+        let state = seal.close(denied.agent, &request.command, round, now);
         let result = json!({"resultType": "input_required", "requestState": state});
-        let reply = fault::reply(Some(&ask.id), "result", &result);
+        let reply = fault::reply(Some(&request.id), "result", &result);
         let _ = self.send(sse::message(&reply)).await;
     }
 
     /// The last thing that the client hears.
     async fn end(&self, refusal: &Refusal) {
-        let _ = self.send(sse::message(&self.ask.refusal(refusal))).await;
+        let _ = self
+            .send(sse::message(&self.request.refusal(refusal)))
+            .await;
     }
 
     /// Passes on what the server answers, in the stream that is open.
     async fn relay(&self, response: Response<Body>) {
         let (parts, body) = response.into_parts();
         if is_events(&parts.headers) {
-            let mut body = match (&self.ask.token, self.told) {
+            let mut body = match (&self.request.token, self.told) {
                 (Some(token), told @ 1..) => {
                     let look = lesser_progress_is_gone(token, f64::from(told) * STEP);
                     let looked = Looked::new(body, MAX_EVENT_BYTES, Box::new(look));
@@ -357,7 +451,7 @@ impl Waiting {
         } else {
             let message = format!("the server answered with HTTP status {}", parts.status);
             let error = json!({"code": fault::UPSTREAM, "message": message});
-            let reply = fault::reply(Some(&self.ask.id), "error", &error);
+            let reply = fault::reply(Some(&self.request.id), "error", &error);
             let _ = self.send(sse::message(&reply)).await;
         }
     }

@@ -35,7 +35,7 @@ const GET_PROMPT: &str = "mcp.prompts.get";
 const GET_TASK: &str = "mcp.tasks.get";
 
 /// What a list is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Listed {
     Tools,
     Prompts,

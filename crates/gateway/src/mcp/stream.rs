@@ -9,7 +9,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use handlers::{HandlerError, sse::Splitter};
+use futures_util::Stream;
+use handlers::{
+    HandlerError, jsonrpc,
+    sse::{self, Splitter},
+};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
@@ -32,6 +36,8 @@ pub(crate) struct Recorded {
     inner: Option<handlers::mcp::Body>,
     record: Option<Record>,
     reads_on: bool,
+    /// What came last: there a tool says whether it failed.
+    last: Bytes,
 }
 
 /// What is recorded when an answer ends.
@@ -50,7 +56,44 @@ pub(crate) struct Record {
     pub(crate) place: OwnedSemaphorePermit,
 }
 
+/// Whether what came last of an answer, the whole of it or its last event, is a tool's result
+/// that says that it failed. An answer that ends in several pieces is not put together for it.
+fn tool_failed(last: &[u8]) -> bool {
+    let says = |message: &[u8]| {
+        let text = jsonrpc::utf8(message).ok()?;
+        let result = jsonrpc::members(text).ok()?.raw("result")?;
+        Some(jsonrpc::members(result).ok()?.raw("isError")? == "true")
+    };
+    // Seldom said, and found at a glance.
+    if memchr::memmem::find(last, b"isError").is_none() {
+        return false;
+    }
+    if last.starts_with(b"{") {
+        return says(last).unwrap_or(false);
+    }
+    let mut splitter = Splitter::new(last.len());
+    splitter.push(last);
+    let events = std::iter::from_fn(|| splitter.event().ok().flatten());
+    let last = events.last();
+    last.and_then(|event| says(&sse::data(&event)?))
+        .unwrap_or(false)
+}
+
 impl Record {
+    /// Records that it ended well; `last` is what came last of the answer.
+    fn whole(self, last: &[u8]) {
+        let outcome = if tool_failed(last) {
+            Err(HandlerError::Rejected {
+                service: self.subject.command.service.to_string(),
+                status: 400,
+                message: "the tool says that it failed".to_owned(),
+            })
+        } else {
+            Ok(())
+        };
+        self.end(outcome);
+    }
+
     /// Records how it ended.
     pub(crate) fn end(mut self, outcome: Result<(), HandlerError>) {
         self.charge.settle(&outcome);
@@ -78,6 +121,14 @@ impl Recorded {
             inner: Some(inner),
             record: Some(record),
             reads_on,
+            last: Bytes::new(),
+        }
+    }
+
+    /// The answer is whole.
+    fn whole(&mut self) {
+        if let Some(record) = self.record.take() {
+            record.whole(&self.last);
         }
     }
 
@@ -102,8 +153,10 @@ impl HttpBody for Recorded {
         let polled = std::task::ready!(Pin::new(inner).poll_frame(context));
         Poll::Ready(match polled {
             Some(Ok(frame)) => {
-                if let (Some(record), Some(data)) = (&mut self.record, frame.data_ref()) {
+                let this = &mut *self;
+                if let (Some(record), Some(data)) = (&mut this.record, frame.data_ref()) {
                     record.charge.saw(data.len());
+                    this.last = data.clone();
                 }
                 Some(Ok(frame))
             }
@@ -113,7 +166,7 @@ impl HttpBody for Recorded {
                 Some(Err(shown.into()))
             }
             None => {
-                self.end(Ok(()));
+                self.whole();
                 None
             }
         })
@@ -138,24 +191,25 @@ impl Drop for Recorded {
         };
         let rest = self.inner.take();
         if rest.as_ref().is_none_or(HttpBody::is_end_stream) {
-            record.end(Ok(()));
+            record.whole(&self.last);
         } else if self.reads_on
             && let Some(mut rest) = rest
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let tracker = record.gateway.under_way.clone();
+            let mut last = std::mem::take(&mut self.last);
             let reading = async move {
-                let mut outcome = Ok(());
                 while let Some(frame) = rest.frame().await {
-                    match frame {
-                        Ok(frame) => record.charge.saw(frame.data_ref().map_or(0, Bytes::len)),
-                        Err(error) => {
-                            outcome = Err(error);
-                            break;
+                    match frame.map(Frame::into_data) {
+                        Ok(Ok(data)) => {
+                            record.charge.saw(data.len());
+                            last = data;
                         }
+                        Ok(Err(_)) => {}
+                        Err(error) => return record.end(Err(error)),
                     }
                 }
-                record.end(outcome);
+                record.whole(&last);
             };
             tracker.spawn_on(reading, &runtime);
         }
@@ -286,21 +340,22 @@ where
 
 /// A stream that stays open, until the agent may not have it any more.
 pub(crate) struct Watched<B> {
-    inner: B,
-    /// Ready when the agent may not.
-    revoked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Gives whole events in each frame, so that there is room for others between them.
+    inner: Looked<B>,
+    /// What is said besides; over when the agent may not have the stream.
+    news: Option<Pin<Box<dyn Stream<Item = Bytes> + Send>>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl<B> Watched<B> {
     pub(crate) fn new(
-        inner: B,
-        revoked: impl Future<Output = ()> + Send + 'static,
+        inner: Looked<B>,
+        news: impl Stream<Item = Bytes> + Send + 'static,
         place: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Self {
             inner,
-            revoked: Some(Box::pin(revoked)),
+            news: Some(Box::pin(news)),
             _place: place,
         }
     }
@@ -318,14 +373,17 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let pending = |revoked: &mut Pin<Box<dyn Future<Output = ()> + Send>>| {
-            revoked.as_mut().poll(context).is_pending()
+        let Some(news) = &mut this.news else {
+            return Poll::Ready(None);
         };
-        if this.revoked.as_mut().is_some_and(pending) {
-            return Pin::new(&mut this.inner).poll_frame(context);
+        match news.as_mut().poll_next(context) {
+            Poll::Pending => Pin::new(&mut this.inner).poll_frame(context),
+            Poll::Ready(Some(said)) => Poll::Ready(Some(Ok(Frame::data(said)))),
+            Poll::Ready(None) => {
+                this.news = None;
+                Poll::Ready(None)
+            }
         }
-        this.revoked = None;
-        Poll::Ready(None)
     }
 }
 

@@ -1,9 +1,30 @@
 //! The door between clients and a server that does as a test tells it.
+//!
+//! What the protocol demands of whoever stands between, and the test that is named for it:
+//!
+//! | the protocol | test |
+//! |---|---|
+//! | `Origin`, `Host`, `Accept` | `http_rules::{origin_and_host_are_validated, accept_and_content_type_must_be_those_of_the_protocol}` |
+//! | one message, no batch, no response since 2026-07-28 | `http_rules::a_body_is_exactly_one_message` |
+//! | a notification gets 202 and no body | `http_rules::a_notification_is_accepted_without_a_body` |
+//! | the version in header and body, -32020, -32022 | `http_rules::the_version_header_equals_the_body_and_is_one_that_there_is` |
+//! | `Mcp-Method` and `Mcp-Name` equal the body | `http_rules::method_and_name_headers_equal_the_body` |
+//! | a closed stream cancels since 2026-07-28, and not before | `streams::{closing_the_stream_cancels_in_the_newer_protocol, an_older_client_that_leaves_does_not_stop_what_it_asked_for}` |
+//! | streams pass unbuffered, and are kept alive while they wait | `streams::a_stream_passes_frame_by_frame_before_it_ends`, `waits` |
+//! | the era of each request; GET and DELETE | `http_rules::{a_session_means_nothing_in_the_newer_protocol, get_and_delete_are_of_the_older_protocol_only}` |
+//! | sessions, and 404 for those that are not there | `http_rules::{a_session_is_of_the_agent_that_made_it, a_deleted_session_is_gone}` |
+//! | no discovery without OAuth; no token in the query | `http_rules::a_token_alone_is_enough_and_no_discovery_is_offered` |
+//! | the client's token is not passed on | `http_rules::the_token_of_the_client_never_reaches_the_server` |
+//! | unknown `Mcp-Param-*` are passed on, known ones compared | `http_rules::parameter_headers_that_a_schema_wants_equal_the_arguments_and_others_are_passed_on` |
+//! | lists of a shared cache are nobody else's | `lists::lists_and_discovery_of_the_newer_protocol_are_private_and_no_older_than_facts` |
+//! | lists stay in order, and are not written anew | `lists::a_list_that_is_all_visible_passes_unchanged_but_for_what_is_hidden` |
+//! | an unknown method | `http_rules::an_unknown_method_is_refused_before_anything_is_sent` |
 
 mod all;
 mod calls;
 mod http_rules;
 mod lists;
+mod news;
 mod oauth;
 mod streams;
 mod waits;

@@ -81,7 +81,7 @@ impl ServiceHandler {
     pub(super) fn unavailable(&self) -> Option<String> {
         match self {
             Self::Http(service) => service.unavailable(),
-            Self::Mcp(service) => service.unavailable().map(str::to_owned),
+            Self::Mcp(service) => service.unavailable(),
             Self::S3(service) => service.unavailable(),
             Self::Local(_) => None,
             Self::Postgres(service) => service.unavailable(),
@@ -140,8 +140,8 @@ impl ServiceHandler {
             Self::Http(service) => service.refresh(variable),
             Self::S3(service) => service.refresh(variable),
             Self::Postgres(service) => service.refresh(variable),
-            // What a process was started with, it keeps.
-            Self::Mcp(_) | Self::Local(_) => false,
+            Self::Mcp(service) => service.refresh_configuration(variable),
+            Self::Local(_) => false,
         }
     }
 

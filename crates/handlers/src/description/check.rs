@@ -9,6 +9,9 @@ use super::{
 };
 use crate::nearest::nearest;
 
+/// What stands at `/mcp/…` and is no MCP server.
+const PATHS: [&str; 3] = ["catalog", "execute", "rpc"];
+
 /// Longer patterns are programs, not formats; in bytes.
 const LONGEST_PATTERN: usize = 512;
 
@@ -185,6 +188,12 @@ impl Description {
                 let Some(mcp) = &self.mcp else {
                     return Ok(());
                 };
+                let taken = self.name.get_ref().as_str();
+                if PATHS.contains(&taken) {
+                    return Err(at_name(&format!(
+                        "an MCP server cannot be called `{taken}`: agents would reach it at `/mcp/{taken}`, which is the gateway's own; choose another name"
+                    )));
+                }
                 mcp.check().map_err(|message| at_name(&message))?;
             }
             Kind::S3 | Kind::Postgres => {}

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::Address;
 
 /// The table `[mcp]`.
-#[derive(Debug, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct McpTable {
     /// Of a server over Streamable HTTP: `https://example.com/mcp`.
@@ -49,7 +49,7 @@ pub(crate) struct McpTable {
 }
 
 /// How the gateway proves itself to a server over HTTP.
-#[derive(Debug, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct McpCredential {
     /// The environment variable that holds it.
@@ -73,7 +73,7 @@ const fn write() -> Risk {
 }
 
 /// The table `[mcp.tools.<name>]`.
-#[derive(Debug, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ToolTable {
     #[schemars(with = "Option<super::RiskName>")]

@@ -1,14 +1,18 @@
 //! Resilience: how many requests may be under way, and when a service is left alone.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use crate::catalog::{Breaker as BreakerState, State};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
+};
+
+use crate::{
+    HandlerError,
+    catalog::{Breaker as BreakerState, State},
 };
 
 /// So many failures in a row, and the service is left alone.
@@ -23,7 +27,7 @@ const LONGEST_REST: Duration = Duration::from_mins(1);
 /// Stands before a service.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     capacity: usize,
     breaker: Mutex<Breaker>,
 }
@@ -69,36 +73,63 @@ pub(crate) enum Condition {
 
 /// A command's place; what becomes of it must be told, or it counts as nothing.
 #[derive(Debug)]
-pub(crate) struct Pass<'a> {
-    gate: &'a Gate,
-    _place: SemaphorePermit<'a>,
+pub(crate) struct Pass {
+    gate: Arc<Gate>,
+    _place: OwnedSemaphorePermit,
     probe: bool,
     told: bool,
 }
 
+impl Closed {
+    /// What the agent is told.
+    pub(crate) fn told(self, service: &str) -> HandlerError {
+        let service = service.to_owned();
+        match self {
+            Self::Full => HandlerError::TooMany {
+                service,
+                retry_after: Some(Duration::from_secs(1)),
+            },
+            Self::Resting(left) => HandlerError::Unreachable {
+                service,
+                reason: format!(
+                    "it failed several times in a row and is tried again in {} s",
+                    left.as_secs() + 1
+                ),
+            },
+        }
+    }
+}
+
+/// What an outcome says of the service: that it answered, whatever it said, or in one word
+/// how it failed.
+pub(crate) fn answered<T>(outcome: &Result<T, HandlerError>) -> Result<(), &'static str> {
+    let trouble = outcome.as_ref().err().and_then(HandlerError::trouble);
+    trouble.map_or(Ok(()), Err)
+}
+
 impl Gate {
-    pub(crate) fn new(max_concurrent: usize) -> Self {
+    pub(crate) fn new(max_concurrent: usize) -> Arc<Self> {
         let capacity = max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            places: Semaphore::new(capacity),
+        Arc::new(Self {
+            places: Arc::new(Semaphore::new(capacity)),
             capacity,
             breaker: Mutex::default(),
-        }
+        })
     }
 
     /// A place, waited for no longer than `patience`.
-    pub(crate) async fn enter(&self, patience: Duration) -> Result<Pass<'_>, Closed> {
+    pub(crate) async fn enter(self: &Arc<Self>, patience: Duration) -> Result<Pass, Closed> {
         // Before and after the wait: a queue in front of a broken service is let go.
         self.breaker(|breaker| breaker.rest_left(Instant::now()))
             .map_or(Ok(()), |left| Err(Closed::Resting(left)))?;
-        let place = tokio::time::timeout(patience, self.places.acquire())
+        let place = tokio::time::timeout(patience, Arc::clone(&self.places).acquire_owned())
             .await
             .ok()
             .and_then(Result::ok)
             .ok_or(Closed::Full)?;
         let probe = self.breaker(|breaker| breaker.begin(Instant::now()))?;
         Ok(Pass {
-            gate: self,
+            gate: Arc::clone(self),
             _place: place,
             probe,
             told: false,
@@ -221,7 +252,7 @@ impl Breaker {
     }
 }
 
-impl Pass<'_> {
+impl Pass {
     /// Whether the service answered, whatever it said; if not, what went wrong in one word.
     pub(crate) fn ended(mut self, outcome: Result<(), &'static str>) {
         self.told = true;
@@ -230,7 +261,7 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Pass {
     fn drop(&mut self) {
         // A probe that was given up found nothing out; the next may.
         if self.probe && !self.told {

@@ -132,6 +132,11 @@ impl Children {
         })
     }
 
+    /// Whether both start the same, in the same environment.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.program.environment == other.program.environment
+    }
+
     /// Answers one request as a server over HTTP would.
     pub(super) async fn send(
         &self,

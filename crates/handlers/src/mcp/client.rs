@@ -247,6 +247,11 @@ impl Client {
         }
     }
 
+    /// Forgets how the upstream was spoken to: it may be another one.
+    pub(super) fn begin_anew(&self) {
+        self.connection.store(None);
+    }
+
     fn leave(&self, connection: &Arc<Connection>) {
         let current = self.connection.load_full();
         if current.is_some_and(|current| Arc::ptr_eq(&current, connection)) {

@@ -691,3 +691,128 @@ fn a_description_says_where_the_server_is_and_nothing_of_another_kind() {
         "no tool is called so"
     );
 }
+
+/// Five in a row, and the server is left alone; nothing reaches it then.
+#[tokio::test]
+async fn a_server_that_fails_is_left_alone() {
+    let (address, server) = serve(|headers, message| {
+        if message["method"] == "tools/call" {
+            return response(502, "text/html", "no");
+        }
+        modern(headers, message)
+    })
+    .await;
+    let catalog = catalog(address, "");
+    let service = catalog.mcp("files").unwrap();
+    service.refresh().await.unwrap();
+    let read = command(&catalog, "/mcp-files read /a");
+    for _ in 0..5 {
+        let error = catalog.carry_out(&read).await.unwrap_err();
+        assert!(matches!(error, HandlerError::Failed { .. }), "{error}");
+    }
+    let error = catalog.carry_out(&read).await.unwrap_err();
+    assert!(error.to_string().contains("tried again in"), "{error}");
+    let calls = server.methods().into_iter();
+    assert_eq!(calls.filter(|method| method == "tools/call").count(), 5);
+    assert_eq!(service.health(), crate::catalog::Health::Resting);
+    let condition = service.condition();
+    assert_eq!((condition.failures, condition.in_flight), (5, Some(0)));
+    // What it offers can still be asked for.
+    service.refresh().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_is_no_failure_of_it() {
+    let (address, _) = serve(|headers, message| {
+        if message["method"] == "tools/call" {
+            return error_of(200, message, -32602);
+        }
+        modern(headers, message)
+    })
+    .await;
+    let catalog = catalog(address, "");
+    catalog.mcp("files").unwrap().refresh().await.unwrap();
+    let read = command(&catalog, "/mcp-files read /a");
+    for _ in 0..7 {
+        let error = catalog.carry_out(&read).await.unwrap_err();
+        assert!(matches!(error, HandlerError::Rejected { .. }), "{error}");
+    }
+}
+
+/// What a variable holds anew is used from then on, and what was missing makes it usable.
+#[tokio::test]
+async fn another_credential_is_used_without_a_restart() {
+    let (address, server) = serve(modern).await;
+    let text = format!(
+        "name = \"files\"\nversion = \"1\"\nkind = \"mcp\"\ndescription = \"x\"\n[mcp]\nurl = \"http://{address}/\"\n{CREDENTIAL}\n"
+    );
+    let catalog = Catalog::from_descriptions(&[("files.toml", &text)], &|_| None).unwrap();
+    let service = catalog.mcp("files").unwrap();
+    assert_eq!(service.unavailable().unwrap(), "set `FILES_TOKEN`");
+    let holding = |value: &'static str| move |_: &str| Some(value.to_owned());
+    assert!(catalog.refresh(&|_| None).is_empty(), "it is the same");
+    for token in ["first-token", "second-token"] {
+        assert_eq!(catalog.refresh(&holding(token)).len(), 1);
+        assert!(catalog.refresh(&holding(token)).is_empty());
+        service.refresh().await.unwrap();
+        let (_, headers, _) = server.last();
+        assert_eq!(headers["authorization"], format!("Bearer {token}"));
+    }
+    assert_eq!(catalog.refresh(&|_| None).len(), 1);
+    assert!(matches!(
+        service.refresh().await,
+        Err(HandlerError::NotConfigured { .. })
+    ));
+}
+
+/// Below `/mcp/` the gateway has paths of its own.
+#[test]
+fn a_server_is_not_called_as_a_path_of_the_gateway() {
+    for name in ["catalog", "execute", "rpc"] {
+        let text = format!(
+            "name = \"{name}\"\nversion = \"1\"\nkind = \"mcp\"\ndescription = \"x\"\n[mcp]\nurl = \"http://x/\"\n"
+        );
+        let error = Catalog::from_descriptions(&[("x.toml", &text)], &|_| None).unwrap_err();
+        assert!(error.contains("choose another name"), "{error}");
+    }
+}
+
+/// Of what a server answers only the first answer to this very request counts.
+#[tokio::test]
+async fn an_answer_to_another_request_or_a_second_one_is_not_taken() {
+    let other =
+        |message: &Value| message.as_object().is_some() && message["method"] == "tools/call";
+    let (address, _) = serve(move |headers, message| {
+        if other(message) {
+            return json_of(&json!({"id": "another"}), &json!({"content": []}));
+        }
+        modern(headers, message)
+    })
+    .await;
+    let one = catalog(address, "");
+    one.mcp("files").unwrap().refresh().await.unwrap();
+    let read = command(&one, "/mcp-files read /a");
+    let error = one.carry_out(&read).await.unwrap_err();
+    assert!(error.to_string().contains("another request"), "{error}");
+
+    let (address, _) = serve(move |headers, message| {
+        if !other(message) {
+            return modern(headers, message);
+        }
+        let said = |id: &Value, text: &str| {
+            let result = json!({"content": [{"type": "text", "text": text}]});
+            format!(
+                "data: {}\n\n",
+                json!({"jsonrpc": "2.0", "id": id, "result": result})
+            )
+        };
+        let id = &message["id"];
+        let events = said(&json!("another"), "no") + &said(id, "yes") + &said(id, "again");
+        response(200, "text/event-stream", events)
+    })
+    .await;
+    let two = catalog(address, "");
+    two.mcp("files").unwrap().refresh().await.unwrap();
+    let answer = two.carry_out(&read).await.unwrap().data;
+    assert_eq!(answer["content"][0]["text"], "yes");
+}

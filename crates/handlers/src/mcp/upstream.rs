@@ -125,6 +125,18 @@ impl Upstream {
         }
     }
 
+    /// Whether both reach the same server in the same way.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Http(one), Self::Http(other)) => one.same(other),
+            (Self::Child(one), Self::Child(other)) => one.same(other),
+            (Self::Unconfigured { reason, .. }, Self::Unconfigured { reason: others, .. }) => {
+                reason == others
+            }
+            _ => false,
+        }
+    }
+
     /// Why nothing can be sent, if so.
     pub(super) fn unavailable(&self) -> Option<&str> {
         match self {

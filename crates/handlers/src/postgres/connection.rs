@@ -37,7 +37,7 @@ const RESET: Duration = Duration::from_secs(2);
 pub(super) struct Access {
     pub(super) role: Role,
     pub(super) limits: Limits,
-    gate: Gate,
+    gate: Arc<Gate>,
     max_connections: usize,
     address: ArcSwap<Result<Address, String>>,
     idle: Mutex<Vec<Idle>>,
@@ -158,7 +158,7 @@ impl Access {
     }
 
     /// A command's place, waited for no longer than a statement may run.
-    pub(super) async fn enter(&self) -> Result<Pass<'_>, Closed> {
+    pub(super) async fn enter(&self) -> Result<Pass, Closed> {
         let _counted = Counted::new(&self.waiting);
         self.gate.enter(self.limits.statement).await
     }

@@ -85,12 +85,11 @@ async fn either_era_connects_and_nothing_else_is_offered() {
             "{method}"
         );
     }
-    let get = all(House::request(
-        Method::GET,
-        &[("x-agent-id", BOT), ("accept", BOTH)],
-        "",
-    ));
-    assert_eq!(house.send(get).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    let delete = all(House::request(Method::DELETE, &[("x-agent-id", BOT)], ""));
+    assert_eq!(
+        house.send(delete).await.status,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
     let batch = post(&house, BOT, "[]").await;
     assert_eq!(
         (batch.status, batch.code()),
@@ -131,7 +130,7 @@ async fn a_call_goes_the_way_of_every_command() {
     }
 }
 
-/// The same call through three doors: one decision, one approval request.
+/// The same call through three doors: one decision, one digest, one approval request.
 #[tokio::test]
 async fn three_doors_lead_to_one_approval_request() {
     let house = House::new().await;
@@ -164,6 +163,70 @@ async fn three_doors_lead_to_one_approval_request() {
         !house.reached().contains(&"tools/call".to_owned()),
         "nothing left"
     );
+    let journal = house.world.end().await;
+    let refusals = journal.iter().filter(|line| line["kind"] == "refusal");
+    let told: Vec<_> = refusals
+        .map(|line| {
+            [
+                "agent",
+                "command",
+                "risk",
+                "digest",
+                "arguments",
+                "reason",
+                "outcome",
+                "policies",
+                "permitted_by_approval",
+                "policy_set",
+                "approval",
+            ]
+            .map(|member| line[member].clone())
+        })
+        .collect();
+    assert_eq!(told.len(), 3);
+    assert!(
+        told[0][3].is_string() && told[0][10].is_string(),
+        "{told:?}"
+    );
+    assert!(told.iter().all(|line| *line == told[0]), "{told:#?}");
+}
+
+/// And so when it is permitted.
+#[tokio::test]
+async fn three_doors_lead_to_one_permit() {
+    let house = House::new().await;
+    let arguments = r#"{"at":"x"}"#;
+    house.call("local", "look", arguments).await;
+    post(&house, "local", &call("everything__look", arguments)).await;
+    let mut execute = House::request(
+        Method::POST,
+        &[
+            ("content-type", "application/json"),
+            ("x-agent-id", "local"),
+        ],
+        r#"{"command": "/mcp-everything look --at x"}"#,
+    );
+    *execute.uri_mut() = "/execute".parse().unwrap();
+    house.send(execute).await;
+    let journal = house.world.end().await;
+    let intents = journal.iter().filter(|line| line["kind"] == "intent");
+    let told: Vec<_> = intents
+        .map(|line| {
+            [
+                "agent",
+                "command",
+                "risk",
+                "digest",
+                "arguments",
+                "policies",
+                "policy_set",
+            ]
+            .map(|member| line[member].clone())
+        })
+        .collect();
+    assert_eq!(told.len(), 3);
+    assert!(told[0][3].is_string(), "{told:?}");
+    assert!(told.iter().all(|line| *line == told[0]), "{told:#?}");
 }
 
 #[tokio::test]

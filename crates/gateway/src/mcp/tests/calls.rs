@@ -463,3 +463,59 @@ async fn what_streams_through_is_taken_from_a_budget_of_bytes() {
     assert_eq!(house.seen().len(), 1);
     house.world.end().await;
 }
+
+/// What a tool says of itself is in the record: that it was sent and answered is not all.
+#[tokio::test]
+async fn a_tool_that_says_that_it_failed_is_recorded_so() {
+    const FAILED: &str =
+        r#"{"content":[{"type":"text","text":"no such file: secret"}],"isError":true}"#;
+    const QUOTED: &str =
+        r#"{"content":[{"type":"text","text":"{\"isError\":true}"}],"isError":false}"#;
+    for (answered, events, status) in [
+        (FAILED, false, "error"),
+        (FAILED, true, "error"),
+        (QUOTED, false, "success"),
+        (QUOTED, true, "success"),
+    ] {
+        let house = House::new().await;
+        house.script(move |seen| {
+            if !events {
+                return Some(result(seen, answered));
+            }
+            let id = &seen.json()["id"];
+            let message = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{answered}}}"#);
+            let text = format!(": isError\n\ndata: {message}\n\n");
+            Some(ok("text/event-stream", text))
+        });
+        let seen = house.call("local", "look", "{}").await;
+        assert!(seen.text().contains(answered), "{}", seen.text());
+        let journal = house.world.end().await;
+        let outcome = journal.last().unwrap();
+        assert_eq!(outcome["status"], status, "{answered} {outcome}");
+        assert!(!outcome.to_string().contains("secret"), "{outcome}");
+    }
+}
+
+/// Whatever door the calls come through, a server that fails is left alone.
+#[tokio::test]
+async fn a_server_that_fails_is_left_alone_for_a_while() {
+    let house = House::new().await;
+    house.script(|seen| {
+        (seen.name() == "tools/call")
+            .then(|| (StatusCode::INTERNAL_SERVER_ERROR, "broken").into_response())
+    });
+    for _ in 0..5 {
+        let answered = house.call("local", "look", "{}").await;
+        assert!(answered.tool_text().contains("failed"), "{answered:?}");
+    }
+    let answered = house.call("local", "look", "{}").await;
+    assert!(
+        answered.tool_text().contains("tried again in"),
+        "{answered:?}"
+    );
+    assert_eq!(house.reached().len(), 5);
+    // Its lists are still asked for.
+    house.script(|_| None);
+    let listed = house.post("local", &ask("tools/list", "{}")).await;
+    assert!(listed.text().contains("look"), "{listed:?}");
+}

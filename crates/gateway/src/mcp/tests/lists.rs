@@ -87,6 +87,7 @@ async fn lists_of_other_things_are_filtered_and_never_an_error() {
 #[tokio::test]
 async fn a_list_in_a_stream_is_filtered_and_the_stream_is_otherwise_unchanged() {
     let house = House::new().await;
+    house.review(r#"[{"name":"delete"},{"name":"look"}]"#);
     hide(&house).await;
     house.script(|seen| {
         let id = &seen.json()["id"];

@@ -143,6 +143,7 @@ fn listening(session: &str, agent: &str) -> Request<Full<Bytes>> {
 #[tokio::test]
 async fn the_stream_of_a_session_passes_and_shows_no_more_than_a_list_would() {
     let house = House::new().await;
+    house.review(r#"[{"name":"secret"},{"name":"look"}]"#);
     let answered = house.post(BOT, &ask("initialize", "{}")).await;
     let session = answered.headers["mcp-session-id"]
         .to_str()

@@ -17,6 +17,21 @@ async fn patient(hold: Duration) -> House {
     .await
 }
 
+/// The same call through the door of its server, and through that of all.
+const DOORS: [(&str, &str); 2] = [("/mcp/everything", "look"), ("/mcp", "everything__look")];
+
+fn through(path: &str, mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    *request.uri_mut() = path.parse().unwrap();
+    request
+}
+
+/// What reached the server of calls, whoever made them.
+fn calls(house: &House) -> Vec<Seen> {
+    let seen = house.server.seen.lock().unwrap();
+    let calls = seen.iter().filter(|seen| seen.name() == "tools/call");
+    calls.cloned().collect()
+}
+
 const LONG: Duration = Duration::from_secs(50);
 
 fn opened(house: &House) -> authz::ApprovalRequestId {
@@ -88,9 +103,15 @@ async fn nobody_waits_unless_it_is_wanted() {
 
 #[tokio::test]
 async fn an_approval_while_it_waits_goes_on_in_the_same_stream() {
+    for (path, tool) in DOORS {
+        approved_while_it_waits(path, tool).await;
+    }
+}
+
+async fn approved_while_it_waits(path: &str, tool: &str) {
     let house = patient(LONG).await;
     let mut body = house
-        .open(House::legacy(BOT, &[], &call("look", "{}")))
+        .open(through(path, House::legacy(BOT, &[], &call(tool, "{}"))))
         .await
         .into_body();
     assert!(
@@ -105,7 +126,7 @@ async fn an_approval_while_it_waits_goes_on_in_the_same_stream() {
     assert_eq!(answers.len(), 1, "{text}");
     assert_eq!(answers[0]["result"]["content"][0]["text"], "done");
     assert_eq!(answers[0]["id"], 7);
-    assert_eq!(house.reached(), ["tools/call"]);
+    assert_eq!(calls(&house).len(), 1);
     let journal = house.world.end().await;
     let kinds: Vec<_> = journal
         .iter()
@@ -145,9 +166,15 @@ async fn progress_grows_also_when_the_servers_own_begins() {
 
 #[tokio::test]
 async fn a_no_while_it_waits_is_heard() {
+    for (path, tool) in DOORS {
+        rejected_while_it_waits(path, tool).await;
+    }
+}
+
+async fn rejected_while_it_waits(path: &str, tool: &str) {
     let house = patient(LONG).await;
     let mut body = house
-        .open(House::legacy(BOT, &[], &call("look", "{}")))
+        .open(through(path, House::legacy(BOT, &[], &call(tool, "{}"))))
         .await
         .into_body();
     first(&mut body).await;
@@ -172,13 +199,13 @@ async fn a_no_while_it_waits_is_heard() {
 #[tokio::test]
 async fn when_nobody_decides_in_time_it_says_where_it_stands() {
     let house = patient(Duration::from_millis(50)).await;
-    let answered = house
-        .send(House::legacy(BOT, &[], &call("look", "{}")))
-        .await;
-    let answers = answered.events();
-    assert_eq!(answers.len(), 1, "{answered:?}");
-    let text = answers[0]["result"]["content"][0]["text"].as_str().unwrap();
-    assert!(text.contains("NEEDS APPROVAL"), "{text}");
+    for (path, tool) in DOORS {
+        let request = through(path, House::legacy(BOT, &[], &call(tool, "{}")));
+        let answers = house.send(request).await.events();
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        let text = answers[0]["result"]["content"][0]["text"].as_str().unwrap();
+        assert!(text.contains("NEEDS APPROVAL"), "{text}");
+    }
     // So does a read, as an error.
     let answered = house
         .send(House::legacy(
@@ -192,10 +219,13 @@ async fn when_nobody_decides_in_time_it_says_where_it_stands() {
 
 #[tokio::test]
 async fn who_leaves_or_calls_it_off_while_waiting_has_nothing_executed() {
-    for cancels in [false, true] {
+    for ((path, tool), cancels) in DOORS
+        .into_iter()
+        .flat_map(|door| [(door, false), (door, true)])
+    {
         let house = patient(LONG).await;
         let mut body = house
-            .open(House::legacy(BOT, &[], &call("look", "{}")))
+            .open(through(path, House::legacy(BOT, &[], &call(tool, "{}"))))
             .await
             .into_body();
         first(&mut body).await;
@@ -206,11 +236,11 @@ async fn who_leaves_or_calls_it_off_while_waiting_has_nothing_executed() {
                 )
             };
             // Another agent's is another request.
-            let answered = house.post("local", &cancel("7")).await;
-            assert_eq!(answered.status, StatusCode::ACCEPTED);
-            assert_eq!(house.reached(), ["notifications/cancelled"]);
-            let answered = house.post(BOT, &cancel("7")).await;
-            assert_eq!(answered.status, StatusCode::ACCEPTED);
+            for agent in ["local", BOT] {
+                assert_eq!(house.world.gateway.mcp.waiting(), 1, "{agent} may");
+                let cancel = through(path, House::legacy(agent, &[], &cancel("7")));
+                assert_eq!(house.send(cancel).await.status, StatusCode::ACCEPTED);
+            }
             rest(body).await;
         } else {
             drop(body);
@@ -221,7 +251,7 @@ async fn who_leaves_or_calls_it_off_while_waiting_has_nothing_executed() {
                 house.world.gateway.mcp.waiting() == 0
             })
             .await;
-        let before = house.seen().len();
+        assert!(calls(&house).is_empty());
         approve(&house);
         house
             .world
@@ -238,12 +268,18 @@ async fn who_leaves_or_calls_it_off_while_waiting_has_nothing_executed() {
             ))
             .await;
         assert_eq!(answered.tool_text(), "done", "{answered:?}");
-        assert_eq!(house.seen().len(), before + 1);
+        assert_eq!(calls(&house).len(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_newer_client_comes_again_with_a_state_that_the_server_never_sees() {
+    for (path, tool) in DOORS {
+        comes_again(path, tool).await;
+    }
+}
+
+async fn comes_again(path: &str, tool: &str) {
     let house = patient(Duration::from_hours(1)).await;
     let gateway = &house.world.gateway;
     let agent = BOT.parse().unwrap();
@@ -259,12 +295,8 @@ async fn a_newer_client_comes_again_with_a_state_that_the_server_never_sees() {
             .close(agent, &command, round, gateway.clock.now())
     };
     let again = |state: &str| {
-        House::modern(
-            "bot",
-            "tools/call",
-            json!({"name": "look", "requestState": state, "arguments": {}}),
-            &[],
-        )
+        let params = json!({"name": tool, "requestState": state, "arguments": {}});
+        through(path, House::modern("bot", "tools/call", params, &[]))
     };
     // In the middle of eight rounds it waits; after the last, or with a state of somebody
     // else's making, it does not.
@@ -288,35 +320,39 @@ async fn a_newer_client_comes_again_with_a_state_that_the_server_never_sees() {
         answers.last().unwrap()["result"]["content"][0]["text"],
         "done"
     );
-    let sent = house.seen()[0].json();
+    let sent = calls(&house)[0].json();
     assert!(sent["params"].get("requestState").is_none(), "{sent}");
     assert_eq!(sent["params"]["name"], "look");
 }
 
 #[tokio::test]
 async fn a_round_that_ends_tells_a_newer_client_to_come_again() {
+    for (path, tool) in DOORS {
+        round_ends(path, tool).await;
+    }
+}
+
+async fn round_ends(path: &str, tool: &str) {
     let house = House::with(|config| {
         config.mcp.hold = Duration::from_millis(90);
         config.mcp.round = Duration::from_millis(60);
     })
     .await;
-    let request = House::modern(
-        "bot",
-        "tools/call",
-        json!({"name": "look", "arguments": {}}),
-        &[],
-    );
-    let answered = house.send(request).await;
+    let send = |params: Value| {
+        house.send(through(
+            path,
+            House::modern("bot", "tools/call", params, &[]),
+        ))
+    };
+    let answered = send(json!({"name": tool, "arguments": {}})).await;
     let answers = answered.events();
     let result = &answers.last().unwrap()["result"];
     assert_eq!(result["resultType"], "input_required", "{answered:?}");
     let state = result["requestState"].as_str().unwrap();
     assert!(state.starts_with("gw1.1."), "{state}");
     // Half a round is left; then it says where it stands.
-    let params = json!({"name": "look", "arguments": {}, "requestState": state});
-    let answered = house
-        .send(House::modern("bot", "tools/call", params, &[]))
-        .await;
+    let params = json!({"name": tool, "arguments": {}, "requestState": state});
+    let answered = send(params).await;
     let answers = answered.events();
     let result = &answers.last().unwrap()["result"];
     assert_eq!(result["isError"], true, "{answered:?}");

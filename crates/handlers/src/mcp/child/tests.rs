@@ -33,6 +33,10 @@ while IFS= read -r line; do
     *'"fork"'*) sleep 1000 & say '{"jsonrpc":"2.0","id":'"$id"',"result":{"pid":'"$!"'}}' ;;
     *'"stubborn"'*) trap '' TERM; say '{"jsonrpc":"2.0","id":'"$id"',"result":{"pid":'"$$"'}}'; while :; do sleep 1; done ;;
     *'"flood"'*) i=0; while [ $i -lt 5000 ]; do echo "noise $i $API_TOKEN" >&2; i=$((i+1)); done; say '{"jsonrpc":"2.0","id":'"$id"',"result":{}}' ;;
+    *'"twice"'*)
+      say '{"jsonrpc":"2.0","id":999999,"result":{"whose":"nobody"}}'
+      say '{"jsonrpc":"2.0","id":'"$id"',"result":{"time":1}}'
+      say '{"jsonrpc":"2.0","id":'"$id"',"result":{"time":2}}' ;;
     *'"never"'*) : ;;
     *'"half"'*) say '{"jsonrpc":"2.0","method":"notifications/message","params":{}}'; exit 3 ;;
     *'"die"'*) exit 3 ;;
@@ -357,4 +361,25 @@ async fn an_agent_has_so_many_sessions_and_no_more() {
         StatusCode::NOT_FOUND,
         "the oldest made room"
     );
+}
+
+/// What answers nothing that was asked, or answers it again, reaches nobody.
+#[tokio::test]
+async fn an_answer_too_many_is_nobodys() {
+    let children = children();
+    let session = begin(&children, BOT).await;
+    for session in [Some(session.as_str()), None] {
+        let asked = |id: u32, method: &str| match session {
+            Some(_) => call(id, method),
+            None => modern(id, method),
+        };
+        let first = post(&children, BOT, session, &asked(1, "twice")).await;
+        assert_eq!(read(first.unwrap()).await["result"], json!({"time": 1}));
+        let next = post(&children, BOT, session, &asked(2, "pid")).await;
+        let next = read(next.unwrap()).await;
+        assert!(
+            next["id"] == 2 && next["result"]["pid"].is_number(),
+            "{next}"
+        );
+    }
 }

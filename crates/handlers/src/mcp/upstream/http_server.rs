@@ -41,8 +41,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 type Pool = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// The connections that every service shares; made when the first needs them.
-#[derive(Debug, Default)]
-pub(crate) struct Connections(OnceLock<Pool>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connections(Arc<OnceLock<Pool>>);
 
 impl Connections {
     fn pool(&self) -> Result<Pool, String> {
@@ -196,6 +196,11 @@ impl HttpServer {
             })
         };
         Ok(ready())
+    }
+
+    /// Whether both send the same to the same.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.address == other.address && self.headers == other.headers
     }
 
     pub(super) async fn send(
