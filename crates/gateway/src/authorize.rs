@@ -184,13 +184,9 @@ impl Authorizer {
                     );
                     self.metrics.decided("refuse", began.elapsed());
                     if held.asked_since(fresh_since) || decided_by_a_wall(&refused, &escalation) {
-                        let fate = match &escalation {
-                            Escalation::Hard { .. } => Fate::Refuse,
-                            Escalation::Liftable { .. } => Fate::Escalate,
-                        };
                         seen.difference = self.compare(
                             &active,
-                            fate,
+                            shadow::fate(&escalation),
                             &held.principal,
                             (&refused.command, &placed),
                             at,

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use authz::{
     Circumstances, Command, PolicySetVersion, Principal,
+    approval::Escalation,
     shadow::{Fate, preview},
 };
 
@@ -18,6 +19,14 @@ pub(crate) struct Difference {
     pub(crate) decision: &'static str,
     /// The policies that would have decided.
     pub(crate) policies: Vec<String>,
+}
+
+/// What a refusal is, as a fate.
+pub(crate) const fn fate(refused: &Escalation) -> Fate {
+    match refused {
+        Escalation::Hard { .. } => Fate::Refuse,
+        Escalation::Liftable { .. } => Fate::Escalate,
+    }
 }
 
 /// What the shadow would have decided, if that is something else. On the same facts, at
