@@ -248,7 +248,7 @@ async fn compare(
         for (place, target) in targets.iter().enumerate() {
             let before = cpu(target.process)?;
             counts[place] += load(target, message, length).await?;
-            used[place] += cpu(target.process)? - before;
+            used[place] += cpu(target.process)?.saturating_sub(before);
         }
     }
     let each = |place: usize| used[place].as_secs_f64() * 1e6 / f64::from(counts[place].max(1));

@@ -56,6 +56,17 @@ fn tools(count: usize) -> String {
     list
 }
 
+/// What it looks at of a request.
+#[derive(serde::Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<&'a str>,
+    #[serde(default)]
+    params: Value,
+}
+
 async fn answer(
     tools: Arc<String>,
     request: Request<Incoming>,
@@ -64,15 +75,6 @@ async fn answer(
         Ok(body) => body.to_bytes(),
         Err(_) => Bytes::new(),
     };
-    #[derive(serde::Deserialize)]
-    struct Message<'a> {
-        #[serde(borrow)]
-        id: Option<&'a RawValue>,
-        #[serde(borrow)]
-        method: Option<&'a str>,
-        #[serde(default)]
-        params: Value,
-    }
     let Ok(message) = serde_json::from_slice::<Message<'_>>(&body) else {
         return Ok(status(http::StatusCode::BAD_REQUEST));
     };

@@ -89,19 +89,13 @@ struct Server {
 }
 
 impl Server {
-    async fn answer(
-        State(server): State<Self>,
-        method: Method,
-        uri: Uri,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> String {
-        server.seen.lock().unwrap().push(Seen {
+    fn answer(&self, method: &Method, uri: &Uri, headers: HeaderMap, body: &Bytes) -> String {
+        self.seen.lock().unwrap().push(Seen {
             line: format!("{method} {uri}"),
             headers,
             body: String::from_utf8(body.to_vec()).unwrap(),
         });
-        match server.answers.lock().unwrap().pop_front() {
+        match self.answers.lock().unwrap().pop_front() {
             Some(Value::String(text)) => text,
             Some(answer) => answer.to_string(),
             None => panic!("a request too many: {method} {uri}"),
@@ -143,7 +137,13 @@ async fn all_of(service: &str, vendor: &Vendor) -> usize {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let app = Router::new()
-        .fallback(Server::answer)
+        .fallback(
+            |State(server): State<Server>,
+             method: Method,
+             uri: Uri,
+             headers: HeaderMap,
+             body: Bytes| async move { server.answer(&method, &uri, headers, &body) },
+        )
         .with_state(server.clone());
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
 

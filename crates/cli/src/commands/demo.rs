@@ -89,7 +89,7 @@ async fn play(
         planes,
         data,
         moved,
-    } = start(folder, &services).await?;
+    } = Box::pin(start(folder, &services)).await?;
     let (Some(gateway), Some(orchestrator)) = (&planes.gateway, &planes.orchestrator) else {
         anyhow::bail!("a plane did not start");
     };

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 
-fn document(paths: Value) -> Value {
+fn document(paths: &Value) -> Value {
     json!({
         "openapi": "3.1.0", "info": {"title": "Pet Store", "version": "2"},
         "servers": [{"url": "https://pets.example.com/v1"}],
@@ -28,21 +28,22 @@ fn refused_with(document: &Value, options: &Options) -> String {
 
 /// The one command of a document with one operation.
 fn command(method: &str, path: &str, operation: &Value) -> Value {
-    let (table, _) = imported(&document(json!({path: {method: operation}})));
+    let (table, _) = imported(&document(&json!({path: {method: operation}})));
     table["commands"][0].clone()
 }
 
 /// Why the one operation of a document is left out.
 fn left_out(method: &str, path: &str, operation: &Value) -> String {
     refused_with(
-        &document(json!({path: {method: operation}})),
+        &document(&json!({path: {method: operation}})),
         &Options::default(),
     )
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn a_document_becomes_a_description() {
-    let mut document = document(json!({
+    let mut document = document(&json!({
         "/pets": {
             "parameters": [{"name": "X-Tenant", "in": "header", "schema": {"type": "string"}}],
             "get": {
@@ -189,7 +190,7 @@ fn what_is_no_document_is_refused_and_says_why() {
     let bomb = std::iter::once("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned())
         .chain((1..12).map(|n| {
             let alias = format!("*a{}", n - 1);
-            format!("a{n}: &a{n} [{}]\n", vec![alias.as_str(); 10].join(", "))
+            format!("a{n}: &a{n} [{}]\n", [alias.as_str(); 10].join(", "))
         }))
         .collect::<String>();
     let error = import(&bomb, &Options::default()).unwrap_err().to_string();
@@ -208,6 +209,7 @@ fn yaml_with_numbers_as_keys_is_read() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn what_cannot_be_a_command_is_left_out_and_says_why() {
     let json_body = |schema: Value| json!({"requestBody": {"required": true, "content": {"application/json": {"schema": schema}}}});
     let cases = [
@@ -326,7 +328,7 @@ fn what_cannot_be_a_command_is_left_out_and_says_why() {
     for (error, expected) in cases {
         assert!(error.contains(expected), "{expected}: {error}");
     }
-    let whole = document(json!({"/a": {"$ref": "https://example.com/a.yaml"}, "/b": {"get": {}}}));
+    let whole = document(&json!({"/a": {"$ref": "https://example.com/a.yaml"}, "/b": {"get": {}}}));
     let (_, report) = imported(&whole);
     assert_eq!(report.left_out[0].operations, ["/a"]);
 }
@@ -352,7 +354,7 @@ fn references_that_go_round_end() {
     let (table, _) = imported(&cyclic);
     let arguments = table["commands"][0]["arguments"].as_array().unwrap();
     assert_eq!(arguments.len(), 2);
-    let path = document(json!({"/a": {"$ref": "#/paths/~1a"}, "/b": {"get": {}}}));
+    let path = document(&json!({"/a": {"$ref": "#/paths/~1a"}, "/b": {"get": {}}}));
     let (_, report) = imported(&path);
     assert_eq!(report.left_out[0].why, "refers to itself");
 }
@@ -511,7 +513,7 @@ fn what_no_engine_can_use_is_not_checked() {
 #[test]
 fn credentials_follow_from_the_security_schemes() {
     let with = |schemes: Value, security: Value| {
-        let mut document = document(json!({"/a": {"get": {}}}));
+        let mut document = document(&json!({"/a": {"get": {}}}));
         document["components"]["securitySchemes"] = schemes;
         document["security"] = security;
         imported(&document)
@@ -564,7 +566,7 @@ fn credentials_follow_from_the_security_schemes() {
 
 #[test]
 fn operations_with_another_credential_are_left_out_and_open_ones_go_without() {
-    let mut document = document(json!({
+    let mut document = document(&json!({
         "/a": {"get": {}}, "/b": {"get": {}},
         "/admin": {"get": {"security": [{"admin": []}]}},
         "/open": {"get": {"security": []}},
@@ -599,7 +601,7 @@ fn operations_with_another_credential_are_left_out_and_open_ones_go_without() {
 #[test]
 fn addresses_follow_from_the_servers() {
     let with = |servers: Value, origin: Option<&str>| {
-        let mut document = document(json!({
+        let mut document = document(&json!({
             "/a": {"get": {}},
             "/b": {"servers": [{"url": "https://x.example.com/other"}], "get": {}},
         }));
@@ -696,7 +698,7 @@ fn pages_follow_from_parameters_and_answers() {
 
 #[test]
 fn only_what_is_asked_for() {
-    let document = document(json!({
+    let document = document(&json!({
         "/teams": {"get": {"operationId": "listTeams", "tags": ["Teams"]}},
         "/teams/{id}": {
             "parameters": [{"name": "id", "in": "path", "required": true}],
@@ -810,7 +812,7 @@ fn only_what_is_asked_for() {
 
 #[test]
 fn no_built_in_service_is_replaced_by_mistake() {
-    let mut document = document(json!({"/a": {"get": {}}}));
+    let mut document = document(&json!({"/a": {"get": {}}}));
     document["info"]["title"] = json!("GitHub API");
     let (table, report) = imported(&document);
     assert_eq!(table["name"], "github-api");
@@ -846,115 +848,119 @@ fn the_gateway_makes_keys_where_every_post_takes_one() {
     ));
     assert_eq!(table["idempotency_key"], "Idempotency-Key");
     assert_eq!(table["commands"][0].get("arguments"), None);
-    let (table, _) = imported(&document(json!({"/a": {"post": key}, "/b": {"post": {}}})));
+    let (table, _) = imported(&document(&json!({"/a": {"post": key}, "/b": {"post": {}}})));
     assert_eq!(table.get("idempotency_key"), None);
     assert_eq!(table["commands"][0]["arguments"][0]["in"], "header");
 }
 
+/// Keys that documents are made of.
+const WORDS: &[&str] = &[
+    "$ref",
+    "type",
+    "properties",
+    "items",
+    "required",
+    "allOf",
+    "oneOf",
+    "anyOf",
+    "enum",
+    "const",
+    "nullable",
+    "pattern",
+    "minimum",
+    "maximum",
+    "maxLength",
+    "minLength",
+    "exclusiveMinimum",
+    "multipleOf",
+    "format",
+    "default",
+    "example",
+    "examples",
+    "schema",
+    "content",
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "parameters",
+    "name",
+    "in",
+    "style",
+    "explode",
+    "requestBody",
+    "responses",
+    "200",
+    "default",
+    "204",
+    "security",
+    "servers",
+    "url",
+    "variables",
+    "operationId",
+    "summary",
+    "description",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "additionalProperties",
+    "headers",
+    "Link",
+    "page",
+    "per_page",
+    "limit",
+    "cursor",
+    "next_cursor",
+    "data",
+    "tags",
+    "x-risk",
+    "id",
+    "key",
+    "",
+];
+
+/// And texts.
+const TEXTS: &[&str] = &[
+    "string",
+    "integer",
+    "array",
+    "object",
+    "number",
+    "boolean",
+    "null",
+    "path",
+    "query",
+    "header",
+    "cookie",
+    "body",
+    "deepObject",
+    "form",
+    "#/components/schemas/A",
+    "#/components/schemas/B",
+    "#/paths/~1a",
+    "#",
+    "#/nowhere",
+    "other.yaml",
+    "[a-z]+",
+    "(",
+    "id",
+    "page",
+    "per_page",
+    "limit",
+    "cursor",
+    "https://example.com/v1",
+    "/v1",
+    "{x}",
+    "\u{202e}\u{0}\n\"\\",
+    "help",
+    "a/b",
+    "Idempotency-Key",
+    "\u{fc}",
+    "",
+];
+
 /// Any JSON, of words and values that documents are made of.
 fn any_json() -> impl Strategy<Value = Value> {
-    let words = || {
-        prop::sample::select(vec![
-            "$ref",
-            "type",
-            "properties",
-            "items",
-            "required",
-            "allOf",
-            "oneOf",
-            "anyOf",
-            "enum",
-            "const",
-            "nullable",
-            "pattern",
-            "minimum",
-            "maximum",
-            "maxLength",
-            "minLength",
-            "exclusiveMinimum",
-            "multipleOf",
-            "format",
-            "default",
-            "example",
-            "examples",
-            "schema",
-            "content",
-            "application/json",
-            "application/x-www-form-urlencoded",
-            "parameters",
-            "name",
-            "in",
-            "style",
-            "explode",
-            "requestBody",
-            "responses",
-            "200",
-            "default",
-            "204",
-            "security",
-            "servers",
-            "url",
-            "variables",
-            "operationId",
-            "summary",
-            "description",
-            "deprecated",
-            "readOnly",
-            "writeOnly",
-            "additionalProperties",
-            "headers",
-            "Link",
-            "page",
-            "per_page",
-            "limit",
-            "cursor",
-            "next_cursor",
-            "data",
-            "tags",
-            "x-risk",
-            "id",
-            "key",
-            "",
-        ])
-    };
-    let texts = prop::sample::select(vec![
-        "string",
-        "integer",
-        "array",
-        "object",
-        "number",
-        "boolean",
-        "null",
-        "path",
-        "query",
-        "header",
-        "cookie",
-        "body",
-        "deepObject",
-        "form",
-        "#/components/schemas/A",
-        "#/components/schemas/B",
-        "#/paths/~1a",
-        "#",
-        "#/nowhere",
-        "other.yaml",
-        "[a-z]+",
-        "(",
-        "id",
-        "page",
-        "per_page",
-        "limit",
-        "cursor",
-        "https://example.com/v1",
-        "/v1",
-        "{x}",
-        "\u{202e}\u{0}\n\"\\",
-        "help",
-        "a/b",
-        "Idempotency-Key",
-        "\u{fc}",
-        "",
-    ]);
+    let words = || prop::sample::select(WORDS);
+    let texts = prop::sample::select(TEXTS);
     let leaf = prop_oneof![
         texts.prop_map(|text| json!(text)),
         any::<bool>().prop_map(|flag| json!(flag)),
@@ -989,7 +995,7 @@ proptest! {
         place in prop::sample::select(vec!["query", "path", "header"]),
         method in prop::sample::select(vec!["get", "post", "put", "delete", "patch"]),
     ) {
-        let mut whole = document(json!({
+        let mut whole = document(&json!({
             path: {
                 method: {
                     "parameters": [

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long the document may take to come, all of it.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// How many operations a message names.
 const NAMED: usize = 5;
