@@ -143,11 +143,7 @@ async fn a_large_body_is_approved_and_streams() -> anyhow::Result<()> {
     let body = || reqwest::Body::wrap_stream(stream::iter(pieces().map(Ok::<_, std::io::Error>)));
     let mut hash = Sha256::new();
     pieces().for_each(|piece| hash.update(piece));
-    let sha256: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = hex::encode(hash.finalize());
     let command = format!(
         "/mcp-minio files upload assets films/a.mp4 --contentType video/mp4 --size {SIZE} --sha256 {sha256}"
     );

@@ -46,6 +46,7 @@ fn failed(reply: &cedargate_tests::system::Reply) -> (u16, i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::too_many_lines, reason = "one story, in its order")]
 async fn databases_are_read_and_what_changes_them_is_asked_for() -> anyhow::Result<()> {
     let mut shop = Shop::open().await?;
     let folder = tempfile::tempdir()?;

@@ -81,11 +81,11 @@ impl Telltale {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let heard = Arc::new(Mutex::new(String::new()));
-        let hears = Arc::clone(&heard);
+        let record = Arc::clone(&heard);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let hears = Arc::clone(&hears);
-                tokio::spawn(async move { serve(stream, &hears).await });
+                let record = Arc::clone(&record);
+                tokio::spawn(async move { serve(stream, &record).await });
             }
         });
         Ok(Self { url, heard })
@@ -98,7 +98,7 @@ impl Telltale {
 }
 
 /// Reads one request, tells, and closes.
-async fn serve(stream: TcpStream, hears: &Mutex<String>) -> anyhow::Result<()> {
+async fn serve(stream: TcpStream, record: &Mutex<String>) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
     let (mut head, mut length) = (String::new(), 0_u64);
     loop {
@@ -115,7 +115,7 @@ async fn serve(stream: TcpStream, hears: &Mutex<String>) -> anyhow::Result<()> {
     }
     let mut body = Vec::new();
     (&mut stream).take(length).read_to_end(&mut body).await?;
-    hears
+    record
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push_str(&head);
@@ -213,11 +213,11 @@ fn told(head: &str) -> String {
     let mut told = head.to_owned();
     for (_, secret) in PLANTED {
         // What came encoded is told decoded.
-        let heard = forms(secret)
+        let arrived = forms(secret)
             .iter()
             .any(|form| head.contains(form.as_str()))
             || head.contains(&STANDARD_NO_PAD.encode(format!("me:{secret}")));
-        if heard {
+        if arrived {
             for form in forms(secret) {
                 write!(told, " {form}").unwrap();
             }
@@ -235,10 +235,7 @@ fn forms(secret: &str) -> [String; 6] {
         STANDARD_NO_PAD.encode(secret),
         URL_SAFE_NO_PAD.encode(secret),
         utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
-        secret.bytes().fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").unwrap();
-            text
-        }),
+        hex::encode(secret),
         serde_json::to_string(secret)
             .unwrap()
             .trim_matches('"')
@@ -384,6 +381,7 @@ impl Seen {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "one story, in its order")]
 async fn nothing_planted_shows(layout: Layout) -> anyhow::Result<()> {
     let telltale = Telltale::start().await?;
     let folder = tempfile::tempdir()?;

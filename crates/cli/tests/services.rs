@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-const DOCUMENT: &str = r##"{
+const DOCUMENT: &str = r#"{
     "openapi": "3.1.0",
     "info": {"title": "Tickets API", "version": "3"},
     "servers": [{"url": "/v3"}],
@@ -33,7 +33,7 @@ const DOCUMENT: &str = r##"{
         "/old": {"get": {"deprecated": true}}
     },
     "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
-}"##;
+}"#;
 
 fn cedargate(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cedargate"))

@@ -336,7 +336,7 @@ fn what_cannot_be_a_command_is_left_out_and_says_why() {
 #[test]
 fn references_that_go_round_end() {
     let mut cyclic = document(
-        json!({"/a": {"post": {"requestBody": {"content": {"application/json": {
+        &json!({"/a": {"post": {"requestBody": {"content": {"application/json": {
             "schema": {"$ref": "#/components/schemas/A"},
         }}}}}}),
     );
@@ -362,7 +362,7 @@ fn references_that_go_round_end() {
 #[test]
 fn a_schema_that_is_wide_and_deep_is_cut() {
     let mut wide = document(
-        json!({"/a": {"post": {"requestBody": {"content": {"application/json": {
+        &json!({"/a": {"post": {"requestBody": {"content": {"application/json": {
             "schema": {"type": "object", "properties": {"tree": {"$ref": "#/components/schemas/L0"}}},
         }}}}}}),
     );
@@ -844,7 +844,7 @@ fn no_built_in_service_is_replaced_by_mistake() {
 fn the_gateway_makes_keys_where_every_post_takes_one() {
     let key = json!({"parameters": [{"name": "Idempotency-Key", "in": "header", "required": true, "schema": {"type": "string"}}]});
     let (table, _) = imported(&document(
-        json!({"/a": {"post": key}, "/b": {"post": key}, "/c": {"get": {}}}),
+        &json!({"/a": {"post": key}, "/b": {"post": key}, "/c": {"get": {}}}),
     ));
     assert_eq!(table["idempotency_key"], "Idempotency-Key");
     assert_eq!(table["commands"][0].get("arguments"), None);
