@@ -87,11 +87,7 @@ async fn upload(system: &System, agent: &str, name: &str, mib: usize) -> anyhow:
     );
     let mut hash = Sha256::new();
     (0..mib).for_each(|_| hash.update(&piece));
-    let sha256: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = hex::encode(hash.finalize());
     let size = mib * MIB;
     let command = format!(
         "/mcp-minio files upload assets {name} --contentType text/plain --size {size} --sha256 {sha256}"
