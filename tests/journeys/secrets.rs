@@ -272,6 +272,7 @@ max_answer_bytes = 20000
 
 [[commands]]
 name = "leak-something"
+phrase = "something leak"
 summary = "Goes wrong"
 risk = "read"
 request = "GET /leak/{{how}}"
@@ -281,6 +282,7 @@ example = {{ how = "json" }}
 
 [[commands]]
 name = "leak-text"
+phrase = "text leak"
 summary = "Goes wrong, as text"
 risk = "read"
 request = "GET /leak/{{how}}"
@@ -290,6 +292,7 @@ example = {{ how = "text" }}
 
 [[commands]]
 name = "set-password"
+phrase = "password set"
 summary = "Takes a secret"
 risk = "destroy"
 request = "POST /leak/{{how}}"
@@ -309,10 +312,10 @@ example = {{ how = "json", password = "x" }}
 version = "1"
 kind = "mcp"
 description = "Tells what it was told"
-credential = {{ variable = "TELLTALE_MCP", header = "Authorization", prefix = "Bearer " }}
 
 [mcp]
 url = "{url}/mcp"
+credential = {{ variable = "TELLTALE_MCP", header = "Authorization", prefix = "Bearer " }}
 "#
     );
     std::fs::write(folder.join("in-mcp.toml"), text)?;

@@ -126,6 +126,7 @@ example = {{ state = "open", limit = 10 }}
             r#"
 [[commands]]
 name = "get-thing-{n}"
+phrase = "thing-{n} get"
 summary = "One thing"
 risk = "read"
 request = "GET /things/{n}/{{id}}"

@@ -587,17 +587,13 @@ async fn an_upload_that_is_dropped_is_aborted_on_the_server() {
     let mut first = b"PK\x03\x04".to_vec();
     first.extend(noise(9 * MIB));
     sender.send(first.into()).await.unwrap();
-    let soon = |wanted: bool| {
-        let server = &server;
-        async move {
-            for _ in 0..500 {
-                if server.unfinished().unwrap().is_empty() != wanted {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+    let soon = async |wanted: bool| {
+        let changed = tokio::time::timeout(Duration::from_secs(30), async {
+            while server.unfinished().unwrap().is_empty() == wanted {
+                tokio::task::yield_now().await;
             }
-            panic!("{:?}", server.unfinished());
-        }
+        });
+        assert!(changed.await.is_ok(), "{:?}", server.unfinished());
     };
     soon(true).await;
     uploading.abort();

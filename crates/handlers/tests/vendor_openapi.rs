@@ -85,6 +85,8 @@ async fn what_is_imported_of_githubs_document_fits_it() {
     let beside = [
         // Its path is as well that of `{base}...{head}`, which Prism takes first.
         "compare-repos-commits-with-basehead",
+        // Its body may be missing or be one of several; `{}` is neither.
+        "set-issues-labels",
     ];
     // These take one of several arguments, and not all of them.
     let either = [

@@ -632,7 +632,13 @@ async fn every_example_is_a_request() {
                 panic!("{} {}: {parsed:?}", service.name, command.name)
             };
             let Some(preview) = catalog.preview(&parsed).unwrap() else {
-                assert_eq!(service.location, "local", "{}", service.name);
+                // Nobody is asked by HTTP, or by requests of another shape.
+                assert!(
+                    service.location == "local"
+                        || ["minio", "postgres"].contains(&service.name.as_str()),
+                    "{}",
+                    service.name
+                );
                 continue;
             };
             assert!(

@@ -239,7 +239,12 @@ impl S3Service {
             })?;
         // What is not what it is said to be begins nothing.
         let first = intake.part(PART).await?;
-        let unfinished = self.begin(ready, announced).await?;
+        // In a task of its own: if nobody waits for the server's answer any more, what it began
+        // is thrown away when the answer comes.
+        let begun = tokio::spawn(Arc::clone(self).begin(Arc::clone(ready), announced.into()));
+        let unfinished = begun
+            .await
+            .map_err(|_| self.failed("the upload could not be begun"))??;
         let outcome = self
             .parts(ready, announced, intake, first, &unfinished.id)
             .await;
@@ -256,35 +261,26 @@ impl S3Service {
     }
 
     async fn begin(
-        self: &Arc<Self>,
-        ready: &Arc<Ready>,
-        announced: &Announced<'_>,
+        self: Arc<Self>,
+        ready: Arc<Ready>,
+        beginning: Beginning,
     ) -> Result<Unfinished, HandlerError> {
-        let object = &announced.object;
-        let mut headers = announced.headers.clone();
-        if let Some(sha256) = announced
-            .sha256
-            .and_then(|sha256| HeaderValue::try_from(sha256).ok())
-        {
-            headers.insert(
-                HeaderName::from_static("x-amz-meta-x-sha256-checksum"),
-                sha256,
-            );
-        }
+        let Beginning { object, headers } = beginning;
         let call = Call::new(Method::POST, Some(&object.bucket), &object.full)
             .query("uploads", "")
             .headers(headers);
-        let answered = self.send(ready, call).await?;
+        let answered = self.send(&ready, call).await?;
         let document = self.document(&answered, "InitiateMultipartUploadResult")?;
         let id = document
             .text("UploadId")
             .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID)
-            .ok_or_else(|| self.failed("its answer does not name the upload"))?;
+            .ok_or_else(|| self.failed("its answer does not name the upload"))?
+            .to_owned();
         Ok(Unfinished {
-            service: Arc::clone(self),
-            ready: Arc::clone(ready),
-            object: object.clone(),
-            id: id.to_owned(),
+            service: self,
+            ready,
+            object,
+            id,
             ended: false,
         })
     }
@@ -380,6 +376,29 @@ impl S3Service {
         Ok(document
             .text("ETag")
             .map(|etag| etag.trim_matches('"').to_owned()))
+    }
+}
+
+/// What the server is told of an upload before its parts.
+struct Beginning {
+    object: Object,
+    headers: HeaderMap,
+}
+
+impl From<&Announced<'_>> for Beginning {
+    fn from(announced: &Announced<'_>) -> Self {
+        let mut headers = announced.headers.clone();
+        let sha256 = announced.sha256.map(HeaderValue::try_from);
+        if let Some(Ok(sha256)) = sha256 {
+            headers.insert(
+                HeaderName::from_static("x-amz-meta-x-sha256-checksum"),
+                sha256,
+            );
+        }
+        Self {
+            object: announced.object.clone(),
+            headers,
+        }
     }
 }
 
