@@ -24,7 +24,7 @@ use tokio::{
 /// A variable, and what is planted there.
 const PLANTED: [(&str, &str); 6] = [
     ("TELLTALE_TOKEN", "planted/in+a header=0123"),
-    ("TELLTALE_QUERY", "planted&in a?query#4567"),
+    ("TELLTALE_QUERY", "planted&inA?query#4567"),
     ("TELLTALE_PASSWORD", "planted:as-a-password|8901"),
     ("TELLTALE_MCP", "planted-before-an-mcp-server-2345"),
     (
@@ -259,6 +259,11 @@ fn describe(folder: &Path, url: &str) -> anyhow::Result<()> {
             "in-password",
             r#"{ variable = "TELLTALE_PASSWORD", basic_user = "me" }"#,
         ),
+        // Of which nothing goes wrong, so that it is not left alone for a while.
+        (
+            "aside",
+            r#"{ variable = "TELLTALE_TOKEN", header = "Authorization", prefix = "Bearer " }"#,
+        ),
     ] {
         let text = format!(
             r#"name = "{name}"
@@ -294,7 +299,7 @@ example = {{ how = "text" }}
 name = "set-password"
 phrase = "password set"
 summary = "Takes a secret"
-risk = "destroy"
+risk = "write"
 request = "POST /leak/{{how}}"
 arguments = [
     {{ name = "how", required = true, options = [{options}], description = "In which way" }},
@@ -405,6 +410,8 @@ async fn nothing_planted_shows(layout: Layout) -> anyhow::Result<()> {
         .create_agent(json!({"name": "curious", "allowed_mcps": services}))
         .await?;
     let token = system.create_agent_token(&agent).await?;
+    // It must ask.
+    let careful = system.create_agent(json!({"name": "careful"})).await?;
 
     let target = json!({
         "name": "chat",
@@ -414,6 +421,14 @@ async fn nothing_planted_shows(layout: Layout) -> anyhow::Result<()> {
         .admin(Method::POST, "/api/notifications/targets", target)
         .await?;
     anyhow::ensure!(added.status.is_success(), "{added:?}");
+
+    let careful_token = system.create_agent_token(&careful).await?;
+    let asking = || {
+        let request = system.gateway(Method::POST, "/execute");
+        request
+            .bearer_auth(&careful_token)
+            .header("x-agent-id", &careful)
+    };
 
     // Every trouble of every service, through each door.
     let call = |path: &str| {
@@ -430,7 +445,7 @@ async fn nothing_planted_shows(layout: Layout) -> anyhow::Result<()> {
                 let body = seen
                     .answer(&system, &what, call("/execute").json(&body))
                     .await?;
-                scrubbed += usize::from(body.to_string().contains("***"));
+                scrubbed += usize::from(body.to_string().contains(authz::redact::REDACTED));
             }
         }
         let body = json!({
@@ -466,9 +481,9 @@ async fn nothing_planted_shows(layout: Layout) -> anyhow::Result<()> {
     }
 
     // A secret of the agent's own, which people are to decide about without seeing it.
-    let body = json!({"service": "in-header", "operation": "set-password", "args": {"how": "json", "password": ARGUMENT}});
+    let body = json!({"service": "aside", "operation": "set-password", "args": {"how": "json", "password": ARGUMENT}});
     let refused = seen
-        .answer(&system, "a secret argument", call("/execute").json(&body))
+        .answer(&system, "a secret argument", asking().json(&body))
         .await?;
     let id = refused["error"]["data"]["request_id"]
         .as_str()
@@ -490,8 +505,12 @@ async fn nothing_planted_shows(layout: Layout) -> anyhow::Result<()> {
     }
     let approved = system.respond(&id, true).await?;
     anyhow::ensure!(approved.status == StatusCode::OK, "{approved:?}");
-    seen.answer(&system, "approved", call("/execute").json(&body))
-        .await?;
+    let done = system.send(asking().json(&body)).await?;
+    // What the service tells the agent of its own argument is the agent's own already.
+    seen.add(
+        "approved",
+        done.body.to_string().replace(ARGUMENT, "its own"),
+    );
     soon("it arrived", async {
         while !telltale.heard().contains("POST /leak/json") {
             tokio::task::yield_now().await;
@@ -509,7 +528,7 @@ async fn nothing_planted_shows(layout: Layout) -> anyhow::Result<()> {
             "{variable} was never sent"
         );
     }
-    look_everywhere(&system, &agent, &id, &mut seen).await?;
+    look_everywhere(&system, &careful, &id, &mut seen).await?;
 
     let mut secrets: Vec<&str> = PLANTED.iter().map(|(_, secret)| *secret).collect();
     secrets.extend([
@@ -518,6 +537,7 @@ async fn nothing_planted_shows(layout: Layout) -> anyhow::Result<()> {
         SECRETS_KEY,
         cedargate_tests::system::CONTROL_TOKEN,
         token.as_str(),
+        careful_token.as_str(),
         system.admin.as_str(),
     ]);
     seen.holds_none_of(&secrets);
@@ -576,7 +596,7 @@ async fn look_everywhere(
         "/api/users",
         "/api/grants?all=true",
         "/api/zones",
-        "/openapi.json",
+        "/api/openapi.json",
         "/ready",
         "/health",
     ] {

@@ -33,32 +33,7 @@ impl Scrubber {
         if secret.len() < SHORTEST {
             return;
         }
-        let mut forms = vec![secret.to_owned()];
-        // Both spellings of `%2f`, and that of parsers which leave unreserved characters.
-        let encoded = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
-        let sparing = utf8_percent_encode(secret, ENCODED).to_string();
-        forms.extend([
-            encoded.to_lowercase(),
-            sparing.to_lowercase(),
-            encoded,
-            sparing,
-        ]);
-        let hex = hex::encode(secret);
-        forms.extend([hex.to_uppercase(), hex]);
-        if let Ok(escaped) = serde_json::to_string(secret) {
-            forms.push(escaped.trim_matches('"').to_owned());
-        }
-        for alphabet in [STANDARD, URL_SAFE] {
-            forms.extend((0..3).map(|offset| base64_at(secret.as_bytes(), offset, alphabet)));
-        }
-        // Coolify-like tokens are `<id>|<secret>`: the part after the bar is the secret.
-        forms.extend(
-            secret
-                .rsplit_once('|')
-                .map(|(_, part)| part.to_owned())
-                .filter(|part| part.len() >= 8),
-        );
-        for form in forms {
+        for form in forms(secret) {
             if form.len() >= SHORTEST
                 && !self.forms.iter().any(|other| other.expose_secret() == form)
             {
@@ -111,6 +86,36 @@ impl Scrubber {
     fn dirty(&self, text: &str) -> bool {
         self.knows(text) || shapes::masked(text).is_some()
     }
+}
+
+/// A secret as it is, and as encodings have it.
+pub(crate) fn forms(secret: &str) -> Vec<String> {
+    let mut forms = vec![secret.to_owned()];
+    // Both spellings of `%2f`, and that of parsers which leave unreserved characters.
+    let encoded = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    let sparing = utf8_percent_encode(secret, ENCODED).to_string();
+    forms.extend([
+        encoded.to_lowercase(),
+        sparing.to_lowercase(),
+        encoded,
+        sparing,
+    ]);
+    let hex = hex::encode(secret);
+    forms.extend([hex.to_uppercase(), hex]);
+    if let Ok(escaped) = serde_json::to_string(secret) {
+        forms.push(escaped.trim_matches('"').to_owned());
+    }
+    for alphabet in [STANDARD, URL_SAFE] {
+        forms.extend((0..3).map(|offset| base64_at(secret.as_bytes(), offset, alphabet)));
+    }
+    // Coolify-like tokens are `<id>|<secret>`: the part after the bar is the secret.
+    forms.extend(
+        secret
+            .rsplit_once('|')
+            .map(|(_, part)| part.to_owned())
+            .filter(|part| part.len() >= 8),
+    );
+    forms
 }
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

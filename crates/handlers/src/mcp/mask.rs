@@ -6,10 +6,12 @@
 use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 
+use crate::http::scrub::forms;
+
 /// Shorter secrets occur by chance in innocent bytes.
 const SHORTEST: usize = 8;
 
-/// What must not come back.
+/// What must not come back, as it is and as encodings have it.
 #[derive(Debug, Default)]
 pub(super) struct Secrets(Vec<Secret>);
 
@@ -23,13 +25,19 @@ impl std::fmt::Debug for Secret {
 
 impl Secrets {
     pub(super) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        let long = secrets
+        let mut forms: Vec<String> = secrets
             .into_iter()
-            .filter(|secret| secret.len() >= SHORTEST);
-        Self(
-            long.map(|secret| Secret(Finder::new(secret).into_owned()))
-                .collect(),
-        )
+            .filter(|secret| secret.len() >= SHORTEST)
+            .flat_map(forms)
+            .filter(|form| form.len() >= SHORTEST)
+            .collect();
+        // Longest first, so that no part of one is left by hiding another.
+        forms.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        forms.dedup();
+        let found = forms
+            .iter()
+            .map(|form| Secret(Finder::new(form).into_owned()));
+        Self(found.collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -133,6 +141,23 @@ mod tests {
                 out.extend_from_slice(&mask.end());
                 assert_eq!(String::from_utf8(out).unwrap(), expected);
             }
+        }
+    }
+
+    #[test]
+    fn encodings_are_hidden_too() {
+        let secrets = Secrets::new([SECRET]);
+        for form in [
+            // base64, and that of `Bearer …`
+            "czNjcjN0LXQwa2VuLTAxMjM=",
+            "QmVhcmVyIHMzY3IzdC10MGtlbi0wMTIz",
+            "7333637233742d74306b656e2d30313233",
+            "s3cr3t%2Dt0ken%2D0123",
+        ] {
+            let hidden = secrets.hide(Bytes::from(format!("x {form} y")));
+            let hidden = std::str::from_utf8(&hidden).unwrap();
+            assert_eq!(hidden.len(), form.len() + 4);
+            assert!(hidden.contains("********"), "{hidden}");
         }
     }
 
