@@ -173,19 +173,19 @@ where
     D: sqlx::Database,
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
-    let mut transaction = pool.begin().await?;
+    let mut connection = pool.acquire().await?;
     let mut columns = [const { Vec::new() }; 2];
     for (columns, sql) in columns.iter_mut().zip([
         "SELECT * FROM agents LIMIT 1",
         "SELECT * FROM approvals LIMIT 1",
     ]) {
-        let row = (&mut *transaction).fetch_one(sql).await?;
-        *columns = row
-            .columns()
-            .iter()
-            .map(|one| one.name().to_owned())
-            .collect();
+        let row = (&mut *connection).fetch_one(sql).await?;
+        let names = row.columns().iter().map(|one| one.name().to_owned());
+        *columns = names.collect();
     }
+    drop(connection);
+    // It begins with a write: one that began with a read may find that others wrote meanwhile.
+    let mut transaction = pool.begin().await?;
     for chunk in statements(columns).chunks(200) {
         let text = chunk.join(";\n");
         sqlx::raw_sql(AssertSqlSafe(text))
