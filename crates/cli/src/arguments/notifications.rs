@@ -1,11 +1,5 @@
 //! `cedargate notifications …`
 
-#![allow(
-    clippy::doc_markdown,
-    rustdoc::bare_urls,
-    reason = "the doc comments of arguments are what `--help` prints, as plain text"
-)]
-
 use std::path::PathBuf;
 
 use authz::{MessageId, Risk, ServiceName, TargetName, TeamName, UserId};

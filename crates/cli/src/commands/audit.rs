@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::{
-    arguments::{Audit, AuditFilterFlags, Global, JournalLineAt, as_id},
+    arguments::{Audit, AuditFilterFlags, Global, JournalLineAt},
     client::{Answer, Remote, settings},
     config::{Config, Environment, Settings},
     exit::{self, Usage},
@@ -167,10 +167,8 @@ async fn entries_after(
     let client = context.client();
     let agent = match agent {
         None => None,
-        Some(agent) => match as_id(agent) {
-            Some(id) => Some(id),
-            None => Some(client.agent(agent).await.of(&context.remote)?.agent.id),
-        },
+        Some(AgentRef::Id(id)) => Some(*id),
+        Some(name) => Some(client.agent(name).await.of(&context.remote)?.agent.id),
     };
     client.audit(after, limit, agent).await.of(&context.remote)
 }
