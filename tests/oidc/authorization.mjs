@@ -7,25 +7,19 @@
 //   POST /control {"account": "dan"}   who logs in from now on
 //   GET /control                       what clients asked for: {"registered", "tokens": [{…}]}
 
-import { createServer } from 'node:http';
-import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { Provider } from 'oidc-provider';
+import { body, key, serve } from './serve.mjs';
 
 const SCOPES = 'cedargate:read cedargate:write cedargate:destroy';
 const told = { registered: 0, tokens: [] };
 let account = 'nobody';
 let provider;
 
-function key() {
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  return { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'ES256' };
-}
-
 function begin(issuer) {
   provider = new Provider(issuer, {
     clients: [],
     scopes: SCOPES.split(' '),
-    jwks: { keys: [key()] },
+    jwks: { keys: [key('ES256')] },
     cookies: { keys: ['tests'] },
     pkce: { required: () => true },
     clientDefaults: { id_token_signed_response_alg: 'ES256' },
@@ -72,41 +66,27 @@ function begin(issuer) {
   provider.on('server_error', (_, error) => console.error(error));
 }
 
-async function body(request) {
-  let text = '';
-  for await (const part of request) text += part;
-  return JSON.parse(text);
+async function answer(request, response) {
+  if (request.url === '/control' && request.method === 'POST') {
+    ({ account } = await body(request));
+    response.end();
+  } else if (request.url === '/reg') {
+    // Clients register with the scope that they need first; here that binds them to nothing.
+    const { scope, ...client } = await body(request);
+    request.body = client;
+    await provider.callback()(request, response);
+  } else if (request.url === '/control') {
+    response.end(JSON.stringify(told));
+  } else if (request.url.startsWith('/interaction/')) {
+    // Of a client on the person's own machine a consent is always asked for.
+    const result = { login: { accountId: account }, consent: {} };
+    await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
+  } else {
+    await provider.callback()(request, response);
+  }
 }
 
-const server = createServer(async (request, response) => {
-  try {
-    if (request.url === '/control' && request.method === 'POST') {
-      ({ account } = await body(request));
-      response.end();
-    } else if (request.url === '/reg') {
-      // Clients register with the scope that they need first; here that binds them to nothing.
-      const { scope, ...client } = await body(request);
-      request.body = client;
-      await provider.callback()(request, response);
-    } else if (request.url === '/control') {
-      response.end(JSON.stringify(told));
-    } else if (request.url.startsWith('/interaction/')) {
-      // Of a client on the person's own machine a consent is always asked for.
-      const result = { login: { accountId: account }, consent: {} };
-      await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
-    } else {
-      await provider.callback()(request, response);
-    }
-  } catch (error) {
-    console.error(error);
-    response.statusCode = 500;
-    response.end(String(error));
-  }
-});
-
-server.listen(0, '127.0.0.1', () => {
-  const issuer = `http://127.0.0.1:${server.address().port}`;
+serve(answer, (issuer) => {
   begin(issuer);
   console.log(issuer);
 });
-process.stdin.on('end', () => process.exit()).resume();

@@ -6,19 +6,13 @@
 //   POST /control {"account": "dan", "claims": {…}, "amr": [...], "acr": "…", "cancel": true}
 //   POST /control {"rotate": true}     other keys from now on
 
-import { createServer } from 'node:http';
-import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { Provider } from 'oidc-provider';
+import { body, key, serve } from './serve.mjs';
 
 const redirectUri = process.argv[2];
 let current = {};
 let provider;
 let issuer;
-
-function key() {
-  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-  return { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'RS256' };
-}
 
 function begin() {
   provider = new Provider(issuer, {
@@ -33,7 +27,7 @@ function begin() {
         require_auth_time: true,
       },
     ],
-    jwks: { keys: [key()] },
+    jwks: { keys: [key('RS256')] },
     cookies: { keys: ['tests'] },
     pkce: { required: () => true },
     acrValues: ['urn:mfa'],
@@ -63,37 +57,24 @@ function begin() {
   provider.on('server_error', (_, error) => console.error(error));
 }
 
-async function body(request) {
-  let text = '';
-  for await (const part of request) text += part;
-  return JSON.parse(text);
+async function answer(request, response) {
+  if (request.url === '/control') {
+    const { rotate, ...rest } = await body(request);
+    if (rotate) begin();
+    else current = rest;
+    response.end();
+  } else if (request.url.startsWith('/interaction/')) {
+    const result = current.cancel
+      ? { error: 'access_denied', error_description: 'cancelled' }
+      : { login: { accountId: current.account, acr: current.acr, amr: current.amr } };
+    await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
+  } else {
+    await provider.callback()(request, response);
+  }
 }
 
-const server = createServer(async (request, response) => {
-  try {
-    if (request.url === '/control') {
-      const { rotate, ...rest } = await body(request);
-      if (rotate) begin();
-      else current = rest;
-      response.end();
-    } else if (request.url.startsWith('/interaction/')) {
-      const result = current.cancel
-        ? { error: 'access_denied', error_description: 'cancelled' }
-        : { login: { accountId: current.account, acr: current.acr, amr: current.amr } };
-      await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
-    } else {
-      await provider.callback()(request, response);
-    }
-  } catch (error) {
-    console.error(error);
-    response.statusCode = 500;
-    response.end(String(error));
-  }
-});
-
-server.listen(0, '127.0.0.1', () => {
-  issuer = `http://127.0.0.1:${server.address().port}`;
+serve(answer, (address) => {
+  issuer = address;
   begin();
   console.log(issuer, Date.now());
 });
-process.stdin.on('end', () => process.exit()).resume();
