@@ -4,8 +4,8 @@ use authz::AgentRef;
 use gateway::OAuthSettings;
 
 use super::{
-    ConfigError, Settings, flag,
-    people::{names, pairs, text},
+    ConfigError, Settings,
+    value::{flag, names, pairs, text},
 };
 
 /// What the settings say; nothing where no authorization server is named.

@@ -1,10 +1,13 @@
 //! How people log in: sessions, and the provider of identities.
 
-use std::{collections::BTreeSet, fmt::Display, str::FromStr};
+use std::collections::BTreeSet;
 
 use orchestrator::people::{Config, oidc};
 
-use super::{ConfigError, Settings, flag, positive_seconds};
+use super::{
+    ConfigError, Settings,
+    value::{flag, names, pairs, parsed, positive_seconds, text},
+};
 
 /// What the settings say.
 pub(super) fn read(settings: &Settings) -> Result<Config, ConfigError> {
@@ -76,45 +79,6 @@ fn provider(settings: &Settings) -> Result<Option<oidc::Config>, ConfigError> {
         .check()
         .map_err(|error| ConfigError::Missing(format!("CEDARGATE_OIDC_…: {error}")))?;
     Ok(Some(config))
-}
-
-#[allow(
-    clippy::unnecessary_wraps,
-    reason = "settings are read by what may fail"
-)]
-pub(super) fn text(text: &str) -> Result<String, String> {
-    Ok(text.to_owned())
-}
-
-pub(super) fn names(text: &str) -> Result<Vec<String>, String> {
-    parsed(text)
-}
-
-/// A list of things, separated by commas.
-fn parsed<L: FromIterator<T>, T: FromStr<Err: Display>>(text: &str) -> Result<L, String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-        .map(|item| item.parse().map_err(|error: T::Err| error.to_string()))
-        .collect()
-}
-
-/// `group=name`, separated by commas. A group may hold `=`; a name does not.
-pub(super) fn pairs<T: FromStr<Err: Display>>(text: &str) -> Result<Vec<(String, T)>, String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (group, name) = pair
-                .rsplit_once('=')
-                .ok_or("expected group=name, separated by commas")?;
-            let name = name
-                .trim()
-                .parse()
-                .map_err(|error: T::Err| error.to_string())?;
-            Ok((group.trim().to_owned(), name))
-        })
-        .collect()
 }
 
 #[cfg(test)]
