@@ -8,12 +8,53 @@ use crate::{
     agents::{CreateToken, CreatedToken, TokenView},
     error::Error,
     users::{
-        BegunSecondFactor, ChangeUser, Code, EnrolledSecondFactor, MeView, SessionView, SteppedUp,
-        UserView,
+        BegunSecondFactor, ChangeUser, Code, CreateUser, EnrolledSecondFactor, MeView, SessionView,
+        SteppedUp, UserView,
     },
 };
 
 impl Client {
+    /// Who the token belongs to.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn whoami(&self) -> Result<UserView, Error> {
+        self.get("/api/whoami").await
+    }
+
+    /// All users, by id.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn users(&self) -> Result<Vec<UserView>, Error> {
+        self.get("/api/users").await
+    }
+
+    /// Creates a user; 409 if the id is taken.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn create_user(&self, create: &CreateUser) -> Result<UserView, Error> {
+        self.post("/api/users", create).await
+    }
+
+    /// Makes a credential for a user.
+    ///
+    /// # Errors
+    ///
+    /// See [`Client::facts`].
+    pub async fn create_user_token(
+        &self,
+        user: &UserId,
+        create: &CreateToken,
+    ) -> Result<CreatedToken, Error> {
+        self.post(&format!("/api/users/{user}/tokens"), create)
+            .await
+    }
+
     /// One user.
     ///
     /// # Errors
@@ -140,9 +181,5 @@ impl Client {
     /// See [`Client::facts`].
     pub async fn enrol_second_factor(&self, code: &Code) -> Result<EnrolledSecondFactor, Error> {
         self.post("/api/me/second-factor/enrol", code).await
-    }
-
-    async fn delete(&self, path: &str) -> Result<(), Error> {
-        self.call(Method::DELETE, path, None::<&()>).await
     }
 }
