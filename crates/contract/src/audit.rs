@@ -70,12 +70,16 @@ pub struct JournalEntry {
     /// What.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandKey>,
-    /// Everything else: policies, policy set, grant, approval, arguments (redacted),
-    /// digest, status, error, how long it took (`decision_us` to decide, `duration_ms` to
-    /// carry out); the `facts` about the agent that the decision rested on
-    /// ([`authz::facts::Basis`]) and the `ip` that the call came from; and, where a shadow
-    /// policy set would have decided otherwise, `shadow` with its `version`, `decision` and
-    /// `policies`.
+    /// Everything else. Of a command: its `risk`, `digest` and `arguments` (redacted; of too
+    /// long ones `arguments_bytes` alone), `policies` and `policy_set`, and the `grant` that
+    /// it used. Of the agent: the `facts` that the decision rested on
+    /// ([`authz::facts::Basis`]), the `ip` that the call came from, the `session` as it was,
+    /// and `identity`: by what the agent was known to be who it is. Of a refusal: `reason`,
+    /// `outcome`, `approval` and what would be `permitted_by_approval`. Of an outcome:
+    /// `status`, `error` and `duration_ms`. Where they apply: `decision_us`, which deciding
+    /// took; whether the answer is `untrusted` content; how many limited calls before it are
+    /// `unrecorded`; and, where a shadow policy set would have decided otherwise, `shadow`
+    /// with its `version`, `decision` and `policies`.
     #[serde(flatten)]
     pub details: serde_json::Map<String, Value>,
 }
