@@ -88,22 +88,6 @@ pub struct ServiceInfo {
     pub commands: Vec<CommandInfo>,
 }
 
-/// How a service is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// It answers, or was not asked yet.
-    Well,
-    /// Its last commands failed; it is still asked.
-    Failing,
-    /// It failed so often in a row that it is left alone for a while.
-    Resting,
-    /// It cannot be asked.
-    NotConfigured {
-        /// What to set.
-        reason: String,
-    },
-}
-
 /// What people may read of a command.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct CommandInfo {
@@ -601,12 +585,6 @@ impl Catalog {
     pub fn conditions(&self) -> impl Iterator<Item = (&ServiceName, Condition)> {
         let named = self.entries.iter();
         named.map(|entry| (&entry.name, entry.handler.condition()))
-    }
-
-    /// How each service is, as far as its last commands showed.
-    pub fn health(&self) -> impl Iterator<Item = (ServiceName, Health)> {
-        let entries = self.entries.iter();
-        entries.filter_map(|entry| Some((entry.known()?.info.name.clone(), entry.handler.health())))
     }
 
     /// Carries a command out without a permit: for tests of what comes after the decision.

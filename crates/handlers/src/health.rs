@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::catalog::Health;
-
 /// How a service is, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -52,23 +50,24 @@ pub struct Condition {
 
 impl Condition {
     /// One of which nothing more is known.
-    #[must_use]
-    pub fn of(health: Health) -> Self {
-        let (state, breaker, reason) = match health {
-            Health::Well => (State::Healthy, None, None),
-            Health::Failing => (State::Degraded, None, None),
-            Health::Resting => (State::Degraded, Some(Breaker::Open), None),
-            Health::NotConfigured { reason } => (State::Unconfigured, None, Some(reason)),
-        };
+    pub(crate) const fn of(state: State) -> Self {
         Self {
             state,
             lasting: None,
-            breaker,
+            breaker: None,
             failures: 0,
             last_error: None,
             retry_in: None,
             in_flight: None,
-            reason,
+            reason: None,
+        }
+    }
+
+    /// That of a service that cannot be asked: `reason` says what to set.
+    pub(crate) fn unconfigured(reason: String) -> Self {
+        Self {
+            reason: Some(reason),
+            ..Self::of(State::Unconfigured)
         }
     }
 

@@ -35,14 +35,14 @@ use serde_json::{Map, Value};
 pub use self::preview::Preview;
 use self::{
     request::Given,
-    resilience::{Condition, Gate, answered},
+    resilience::{Gate, answered},
     scrub::Scrubber,
     send::Exchange,
 };
 use crate::redaction::Redaction;
 use crate::{
     Answer, Handler, HandlerError,
-    catalog::{self, Health},
+    catalog::Condition,
     description::{
         self, Address, AnswerShape, Argument, BodyFormat, Description, ErrorRule, FailedWhen,
         Owned, Pages, RequestLine, to_json,
@@ -197,24 +197,10 @@ impl HttpService {
         !same
     }
 
-    /// How it is, as far as its last commands showed.
-    pub(crate) fn health(&self) -> Health {
-        if let Some(reason) = self.unavailable() {
-            return Health::NotConfigured { reason };
-        }
-        match self.gate.condition() {
-            Condition::Well => Health::Well,
-            Condition::Failing => Health::Failing,
-            Condition::Resting => Health::Resting,
-        }
-    }
-
     /// How it is, and what is known of why.
-    pub(crate) fn condition(&self) -> catalog::Condition {
-        match self.unavailable() {
-            Some(reason) => catalog::Condition::of(Health::NotConfigured { reason }),
-            None => self.gate.report(),
-        }
+    pub(crate) fn condition(&self) -> Condition {
+        self.unavailable()
+            .map_or_else(|| self.gate.condition(), Condition::unconfigured)
     }
 
     pub(crate) async fn carry_out(
@@ -239,7 +225,7 @@ impl HttpService {
             .gate
             .enter(self.timeout)
             .await
-            .map_err(|closed| closed.told(self.name.as_str()))?;
+            .map_err(|closed| closed.told(&self.name, "it"))?;
         let exchange = Exchange::new(self, ready, known, agent, command.arguments.values());
         let outcome = exchange.carry_out().await;
         pass.ended(answered(&outcome));

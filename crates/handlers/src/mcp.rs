@@ -38,9 +38,9 @@ pub use upstream::{Body, Passage};
 
 use crate::{
     Answer, HandlerError,
-    catalog::{Condition, Health, Known, ServiceFacts},
+    catalog::{self, Condition, Known, ServiceFacts},
     description::{Description, McpTable},
-    http::resilience::{self, Gate, Pass, answered},
+    http::resilience::{Gate, Pass, answered},
 };
 use client::Client;
 use guarded::Guarded;
@@ -186,31 +186,25 @@ impl McpService {
     }
 
     /// How it is: by whether its tools could be learnt, and what came of the last calls.
-    pub(crate) fn health(&self) -> Health {
-        if let Some(reason) = self.unavailable() {
-            return Health::NotConfigured { reason };
-        }
-        match (self.gate.condition(), &self.state.load().problem) {
-            (resilience::Condition::Resting, _) => Health::Resting,
-            (resilience::Condition::Failing, _) | (_, Some(_)) => Health::Failing,
-            (resilience::Condition::Well, None) => Health::Well,
-        }
-    }
-
-    /// How it is, and what is known of why.
     pub(crate) fn condition(&self) -> Condition {
-        let state = self.state.load();
-        let reason = state.problem.clone().or_else(|| self.unavailable());
-        let calls = self.gate.report();
-        if calls.failures > 0 && self.unavailable().is_none() {
+        let known = self.state.load();
+        let unavailable = self.unavailable();
+        let calls = self.gate.condition();
+        let reason = known.problem.clone().or_else(|| unavailable.clone());
+        if calls.failures > 0 && unavailable.is_none() {
             return Condition { reason, ..calls };
         }
+        let (state, breaker) = match (&unavailable, &known.problem) {
+            (Some(_), _) => (catalog::State::Unconfigured, None),
+            (None, Some(_)) => (catalog::State::Degraded, calls.breaker),
+            (None, None) => (catalog::State::Healthy, calls.breaker),
+        };
         Condition {
-            lasting: state.since.map(|since| since.elapsed()),
+            lasting: known.since.map(|since| since.elapsed()),
             reason,
             in_flight: calls.in_flight,
-            breaker: calls.breaker.filter(|_| self.unavailable().is_none()),
-            ..Condition::of(self.health())
+            breaker,
+            ..Condition::of(state)
         }
     }
 
@@ -340,7 +334,7 @@ impl McpService {
     /// A place for one call, unless the server failed too often or has too many.
     async fn enter(&self) -> Result<Pass, HandlerError> {
         let entered = self.gate.enter(self.timeout.min(LONGEST_QUEUE)).await;
-        entered.map_err(|closed| closed.told(self.facts.service.name.as_str()))
+        entered.map_err(|closed| closed.told(&self.facts.service.name, "it"))
     }
 
     /// Carries out a permitted command as a call of our own.

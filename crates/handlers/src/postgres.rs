@@ -17,7 +17,7 @@ mod role;
 mod tests;
 mod value;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
 
 use authz::{Command, CommandName, Permit, ServiceName};
 use serde_json::{Map, Value};
@@ -31,14 +31,9 @@ use self::{
 };
 use crate::{
     Answer, Handler, HandlerError,
-    catalog::{self, Health},
+    catalog::{Breaker, Condition, State},
     description::{DatabaseTable, Description, PostgresTable},
-    http::{
-        answer::mask_urls,
-        resilience::{Closed, Condition},
-        scrub::Scrubber,
-        size,
-    },
+    http::{answer::mask_urls, scrub::Scrubber, size},
     redaction::Redaction,
 };
 
@@ -158,43 +153,20 @@ impl PostgresService {
         changed
     }
 
-    /// How it is: as its worst database that is configured.
-    pub(crate) fn health(&self) -> Health {
+    /// How it is: as its worst database that is configured, with the commands under way to
+    /// all.
+    pub(crate) fn condition(&self) -> Condition {
         if let Some(reason) = self.unavailable() {
-            return Health::NotConfigured { reason };
+            return Condition::unconfigured(reason);
         }
-        let mut health = Health::Well;
-        for access in self.configured() {
-            match access.condition() {
-                Condition::Resting => return Health::Resting,
-                Condition::Failing => health = Health::Failing,
-                Condition::Well if access.unavailable().is_some() => health = Health::Failing,
-                Condition::Well => {}
-            }
-        }
-        health
-    }
-
-    /// How it is, and what is known of why: of its worst database that is configured, with
-    /// the commands under way to all.
-    pub(crate) fn condition(&self) -> catalog::Condition {
-        let health = self.health();
-        if let Health::NotConfigured { .. } = health {
-            return catalog::Condition::of(health);
-        }
-        let reports = || self.configured().map(|access| access.report());
-        let wanted = match health {
-            Health::Resting => Condition::Resting,
-            Health::Failing => Condition::Failing,
-            _ => Condition::Well,
-        };
-        let worst = self
-            .configured()
-            .find(|access| access.condition() == wanted);
-        let report = worst.map_or_else(|| catalog::Condition::of(health), |worst| worst.report());
-        catalog::Condition {
-            in_flight: reports().map(|report| report.in_flight).sum(),
-            ..report
+        let conditions: Vec<_> = self.configured().map(|access| access.condition()).collect();
+        let in_flight = conditions.iter().map(|condition| condition.in_flight).sum();
+        let worst = conditions
+            .into_iter()
+            .min_by_key(|condition| Reverse(severity(condition)));
+        Condition {
+            in_flight,
+            ..worst.unwrap_or(Condition::of(State::Healthy))
         }
     }
 
@@ -321,7 +293,7 @@ impl PostgresService {
         let pass = access
             .enter()
             .await
-            .map_err(|closed| self.closed(database, closed))?;
+            .map_err(|closed| closed.told(&self.name, &format!("database `{}`", database.name)))?;
         // Whatever an agent's function did to the timeouts of the server.
         let limit = access.limits.connect + access.limits.statement + AROUND;
         let outcome = tokio::time::timeout(limit, self.within(database, access, name, arguments));
@@ -444,29 +416,23 @@ impl PostgresService {
         mask_urls(&mut data);
         scrubber.value(data)
     }
-
-    fn closed(&self, database: &Database, closed: Closed) -> HandlerError {
-        let service = self.name.to_string();
-        match closed {
-            Closed::Full => HandlerError::TooMany {
-                service,
-                retry_after: Some(Duration::from_secs(1)),
-            },
-            Closed::Resting(left) => HandlerError::Unreachable {
-                service,
-                reason: format!(
-                    "database `{}` failed several times in a row and is tried again in {} s",
-                    database.name,
-                    left.as_secs() + 1
-                ),
-            },
-        }
-    }
 }
 
 impl Handler for PostgresService {
     async fn handle(&self, permit: Permit) -> Result<Answer, HandlerError> {
         self.carry_out(permit.command()).await
+    }
+}
+
+/// The greater, the worse: what is left alone is worse than what fails, and what may be used
+/// by nobody is not as bad as what should work.
+fn severity(condition: &Condition) -> u8 {
+    match (condition.state, condition.breaker) {
+        (State::Healthy, _) => 0,
+        (State::Degraded, None) => 1,
+        (State::Degraded, Some(Breaker::Closed)) => 2,
+        (State::Degraded, Some(Breaker::Open | Breaker::HalfOpen)) => 3,
+        (State::Unconfigured, _) => 4,
     }
 }
 

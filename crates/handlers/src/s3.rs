@@ -36,9 +36,9 @@ use self::{
 };
 use crate::{
     Answer, Content, HandlerError,
-    catalog::{self, Health},
+    catalog::Condition,
     description::{Description, S3Table},
-    http::resilience::{Condition, Gate},
+    http::resilience::Gate,
 };
 
 /// So many uploads of several parts at once: each holds one part in memory.
@@ -145,24 +145,10 @@ impl S3Service {
         !same
     }
 
-    /// How it is, as far as its last commands showed.
-    pub(crate) fn health(&self) -> Health {
-        if let Some(reason) = self.unavailable() {
-            return Health::NotConfigured { reason };
-        }
-        match self.gate.condition() {
-            Condition::Well => Health::Well,
-            Condition::Failing => Health::Failing,
-            Condition::Resting => Health::Resting,
-        }
-    }
-
     /// How it is, and what is known of why.
-    pub(crate) fn condition(&self) -> catalog::Condition {
-        match self.unavailable() {
-            Some(reason) => catalog::Condition::of(Health::NotConfigured { reason }),
-            None => self.gate.report(),
-        }
+    pub(crate) fn condition(&self) -> Condition {
+        self.unavailable()
+            .map_or_else(|| self.gate.condition(), Condition::unconfigured)
     }
 
     /// Whether a command may come with content.

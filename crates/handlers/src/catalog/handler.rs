@@ -14,7 +14,7 @@ use crate::{
     s3::S3Service,
 };
 
-use super::{Condition, Health};
+use super::{Condition, State};
 
 /// The handler of one service.
 #[derive(Debug)]
@@ -145,24 +145,13 @@ impl ServiceHandler {
         }
     }
 
-    /// How it is.
-    pub(super) fn health(&self) -> Health {
-        match self {
-            Self::Http(service) => service.health(),
-            Self::S3(service) => service.health(),
-            Self::Mcp(service) => service.health(),
-            Self::Local(_) => Health::Well,
-            Self::Postgres(service) => service.health(),
-        }
-    }
-
     /// How it is, with what is known of why.
     pub(super) fn condition(&self) -> Condition {
         match self {
             Self::Http(service) => service.condition(),
             Self::S3(service) => service.condition(),
             Self::Mcp(service) => service.condition(),
-            Self::Local(_) => Condition::of(self.health()),
+            Self::Local(_) => Condition::of(State::Healthy),
             Self::Postgres(service) => service.condition(),
         }
     }

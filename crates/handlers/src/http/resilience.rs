@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use authz::ServiceName;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -12,7 +13,7 @@ use tokio::{
 
 use crate::{
     HandlerError,
-    catalog::{Breaker as BreakerState, State},
+    catalog::{Breaker as BreakerState, Condition, State},
 };
 
 /// So many failures in a row, and the service is left alone.
@@ -60,17 +61,6 @@ pub(crate) enum Closed {
     Resting(Duration),
 }
 
-/// How a service is, as far as its last commands showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Condition {
-    /// It answers, or nothing was sent yet.
-    Well,
-    /// Its last commands failed.
-    Failing,
-    /// It is left alone.
-    Resting,
-}
-
 /// A command's place; what becomes of it must be told, or it counts as nothing.
 #[derive(Debug)]
 pub(crate) struct Pass {
@@ -81,9 +71,9 @@ pub(crate) struct Pass {
 }
 
 impl Closed {
-    /// What the agent is told.
-    pub(crate) fn told(self, service: &str) -> HandlerError {
-        let service = service.to_owned();
+    /// What the agent is told; `who` is left alone: `it`, or a part of the service.
+    pub(crate) fn told(self, service: &ServiceName, who: &str) -> HandlerError {
+        let service = service.to_string();
         match self {
             Self::Full => HandlerError::TooMany {
                 service,
@@ -92,7 +82,7 @@ impl Closed {
             Self::Resting(left) => HandlerError::Unreachable {
                 service,
                 reason: format!(
-                    "it failed several times in a row and is tried again in {} s",
+                    "{who} failed several times in a row and is tried again in {} s",
                     left.as_secs() + 1
                 ),
             },
@@ -136,20 +126,12 @@ impl Gate {
         })
     }
 
+    /// How the service is, as far as its last commands showed.
     pub(crate) fn condition(&self) -> Condition {
-        self.breaker(|breaker| match breaker {
-            Breaker { rest: Some(_), .. } => Condition::Resting,
-            Breaker { failures: 0, .. } => Condition::Well,
-            Breaker { .. } => Condition::Failing,
-        })
+        self.condition_at(Instant::now())
     }
 
-    /// How the service is, and what is known of why.
-    pub(crate) fn report(&self) -> crate::catalog::Condition {
-        self.report_at(Instant::now())
-    }
-
-    fn report_at(&self, now: Instant) -> crate::catalog::Condition {
+    fn condition_at(&self, now: Instant) -> Condition {
         let (breaker, failures, last_error, since, retry_in) = self.breaker(|breaker| {
             let state = match breaker.rest {
                 None => BreakerState::Closed,
@@ -168,7 +150,7 @@ impl Gate {
             )
         });
         let failing = failures > 0 || breaker != BreakerState::Closed;
-        crate::catalog::Condition {
+        Condition {
             state: if failing {
                 State::Degraded
             } else {
@@ -322,12 +304,12 @@ mod tests {
                 probing: false,
             });
         });
-        assert_eq!(gate.condition(), Condition::Resting);
+        assert_eq!(gate.condition().breaker, Some(BreakerState::HalfOpen));
         let probe = gate.enter(Duration::ZERO).await.unwrap();
         assert!(gate.enter(Duration::ZERO).await.is_err());
         drop(probe);
         gate.enter(Duration::ZERO).await.unwrap().ended(Ok(()));
-        assert_eq!(gate.condition(), Condition::Well);
+        assert_eq!(gate.condition().state, State::Healthy);
     }
 
     #[test]
@@ -336,13 +318,13 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let end = |outcome, now| gate.breaker(|breaker| breaker.ended(outcome, now));
-        let report = gate.report_at(start);
+        let report = gate.condition_at(start);
         assert_eq!(
             (report.state, report.lasting, report.in_flight),
             (State::Healthy, None, Some(0))
         );
         end(Err("timeout"), start);
-        let report = gate.report_at(at(3));
+        let report = gate.condition_at(at(3));
         assert_eq!(
             (report.state, report.breaker),
             (State::Degraded, Some(BreakerState::Closed))
@@ -353,7 +335,7 @@ mod tests {
         for _ in 1..FAILURES {
             end(Err("unreachable"), at(3));
         }
-        let report = gate.report_at(at(4));
+        let report = gate.condition_at(at(4));
         assert_eq!(
             (report.breaker, report.last_error),
             (Some(BreakerState::Open), Some("unreachable"))
@@ -367,11 +349,17 @@ mod tests {
             Some(Duration::from_secs(4)),
             "since the first failure"
         );
-        assert_eq!(gate.report_at(at(20)).breaker, Some(BreakerState::HalfOpen));
+        assert_eq!(
+            gate.condition_at(at(20)).breaker,
+            Some(BreakerState::HalfOpen)
+        );
         assert_eq!(gate.breaker(|breaker| breaker.begin(at(20))), Ok(true));
-        assert_eq!(gate.report_at(at(20)).breaker, Some(BreakerState::HalfOpen));
+        assert_eq!(
+            gate.condition_at(at(20)).breaker,
+            Some(BreakerState::HalfOpen)
+        );
         end(Ok(()), at(21));
-        let report = gate.report_at(at(28));
+        let report = gate.condition_at(at(28));
         assert_eq!(
             (report.state, report.breaker),
             (State::Healthy, Some(BreakerState::Closed))

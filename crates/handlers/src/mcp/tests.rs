@@ -714,8 +714,8 @@ async fn a_server_that_fails_is_left_alone() {
     assert!(error.to_string().contains("tried again in"), "{error}");
     let calls = server.methods().into_iter();
     assert_eq!(calls.filter(|method| method == "tools/call").count(), 5);
-    assert_eq!(service.health(), crate::catalog::Health::Resting);
     let condition = service.condition();
+    assert_eq!(condition.breaker, Some(crate::catalog::Breaker::Open));
     assert_eq!((condition.failures, condition.in_flight), (5, Some(0)));
     // What it offers can still be asked for.
     service.refresh().await.unwrap();

@@ -24,7 +24,10 @@ use super::{
     failure::Failure,
     role::{self, Remarks},
 };
-use crate::http::resilience::{Closed, Condition, Gate, Pass};
+use crate::{
+    catalog::{Condition, State},
+    http::resilience::{Closed, Gate, Pass},
+};
 
 /// No connection is used for longer: roles change, and servers move.
 const LONGEST_LIFE: Duration = Duration::from_mins(5);
@@ -165,12 +168,15 @@ impl Access {
 
     /// How the database is, as far as its last commands showed.
     pub(super) fn condition(&self) -> Condition {
-        self.gate.condition()
-    }
-
-    /// The same, and what is known of why.
-    pub(super) fn report(&self) -> crate::catalog::Condition {
-        self.gate.report()
+        let condition = self.gate.condition();
+        // A role that may do too much is sent nothing, however well its database is.
+        if condition.state == State::Healthy && self.unavailable().is_some() {
+            return Condition {
+                in_flight: condition.in_flight,
+                ..Condition::of(State::Degraded)
+            };
+        }
+        condition
     }
 
     /// Begins a transaction on a connection that is as new.

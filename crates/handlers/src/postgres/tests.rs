@@ -16,7 +16,7 @@ use authz::Command;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
-use crate::{Catalog, HandlerError, Parsed};
+use crate::{Catalog, HandlerError, Parsed, catalog::Condition};
 
 /// Where `tests/run` started the throw-away server.
 const SERVER: &str = "CEDARGATE_TEST_POSTGRES";
@@ -242,6 +242,11 @@ fn server() -> String {
     std::env::var(SERVER).unwrap_or_else(|_| {
         panic!("{SERVER} is not set: `tests/run` starts a throw-away server and sets it")
     })
+}
+
+/// How the one service of a catalog is.
+fn condition(catalog: &Catalog) -> Condition {
+    catalog.conditions().next().unwrap().1
 }
 
 fn catalog(variables: &[(&str, Option<String>)]) -> Catalog {

@@ -14,10 +14,7 @@ use super::{
 };
 use crate::{
     HandlerError,
-    http::{
-        resilience::Closed,
-        send::{ATTEMPTS, worth_another},
-    },
+    http::send::{ATTEMPTS, worth_another},
 };
 
 /// One request.
@@ -145,7 +142,7 @@ impl S3Service {
                 .gate
                 .enter(self.timeout)
                 .await
-                .map_err(|closed| self.closed(closed))?;
+                .map_err(|closed| closed.told(&self.name, "it"))?;
             let outcome = self
                 .once(ready, request, call.limit, (attempt, attempts))
                 .await;
@@ -286,23 +283,6 @@ impl S3Service {
             .body(call.body.clone())
             .build()
             .map_err(|_| not_made())
-    }
-
-    fn closed(&self, closed: Closed) -> HandlerError {
-        let service = self.name.to_string();
-        match closed {
-            Closed::Full => HandlerError::TooMany {
-                service,
-                retry_after: Some(Duration::from_secs(1)),
-            },
-            Closed::Resting(left) => HandlerError::Unreachable {
-                service,
-                reason: format!(
-                    "it failed several times in a row and is tried again in {} s",
-                    left.as_secs() + 1
-                ),
-            },
-        }
     }
 }
 

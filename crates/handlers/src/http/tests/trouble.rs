@@ -368,10 +368,8 @@ async fn a_service_that_keeps_failing_is_left_alone() {
         "{error:?}"
     );
     assert_eq!(raw.lines().len(), 5, "it was not asked");
-    let health = catalog
-        .health()
-        .find(|(name, _)| name.as_str() == "coolify");
-    assert_eq!(health.unwrap().1, crate::catalog::Health::Resting);
+    let condition = catalog.condition(&"coolify".parse().unwrap()).unwrap();
+    assert_eq!(condition.breaker, Some(crate::catalog::Breaker::Open));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{future::Future as _, pin::pin, task::Poll};
 
 use super::*;
-use crate::catalog::Health;
+use crate::catalog::State;
 
 #[tokio::test]
 async fn an_answer_has_an_end_and_says_so() {
@@ -128,8 +128,8 @@ async fn time_has_an_end() {
     let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND application_name LIKE 'cedargate%'";
     world.until(running, "0").await;
     assert_eq!(
-        world.catalog.health().next().unwrap().1,
-        Health::Well,
+        condition(&world.catalog).state,
+        State::Healthy,
         "the database is well"
     );
 

@@ -1,7 +1,7 @@
 //! What each command answers, and what it says when it cannot.
 
 use super::*;
-use crate::catalog::Health;
+use crate::catalog::{Breaker, State};
 
 #[tokio::test]
 async fn the_commands_answer_as_they_always_did() {
@@ -149,7 +149,7 @@ async fn the_commands_answer_as_they_always_did() {
         .await
         .unwrap();
     assert!(data["plan"][0]["Plan"]["Node Type"].is_string(), "{data}");
-    assert_eq!(world.catalog.health().next().unwrap().1, Health::Well);
+    assert_eq!(condition(&world.catalog).state, State::Healthy);
     world.end().await;
 }
 
@@ -247,7 +247,7 @@ async fn a_server_that_is_away_is_unreachable_and_then_left_alone() {
         assert!(reason.contains("`shop` does not open"), "{reason}");
         assert!(!error.to_string().contains(PASSWORD));
     }
-    assert_eq!(catalog.health().next().unwrap().1, Health::Resting);
+    assert_eq!(condition(&catalog).breaker, Some(Breaker::Open));
     let error = catalog.carry_out(&test).await.unwrap_err();
     assert!(
         error.to_string().contains("several times in a row"),

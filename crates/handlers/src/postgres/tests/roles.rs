@@ -1,7 +1,7 @@
 //! Roles that may do too much are not used.
 
 use super::*;
-use crate::catalog::Health;
+use crate::catalog::State;
 
 #[tokio::test]
 async fn a_role_that_may_do_too_much_is_refused() {
@@ -74,10 +74,9 @@ async fn a_role_that_may_do_too_much_is_refused() {
         let service = world.catalog.service("postgres").unwrap();
         assert_eq!(service.status, "error");
         assert!(service.error_message.as_ref().unwrap().contains(expected));
-        assert!(matches!(
-            world.catalog.health().next().unwrap().1,
-            Health::NotConfigured { .. }
-        ));
+        let condition = condition(&world.catalog);
+        assert_eq!(condition.state, State::Unconfigured);
+        assert!(condition.reason.unwrap().contains(expected));
         world.run(&take).await;
         world
             .ask("/mcp-postgres test")
