@@ -39,7 +39,6 @@ use self::{
     scrub::Scrubber,
     send::Exchange,
 };
-use crate::redaction::Redaction;
 use crate::{
     Answer, Handler, HandlerError,
     catalog::Condition,
@@ -47,6 +46,8 @@ use crate::{
         self, Address, AnswerShape, Argument, BodyFormat, Description, ErrorRule, FailedWhen,
         Owned, Pages, RequestLine, to_json,
     },
+    redaction::Redaction,
+    variables::{Values, Variables},
 };
 
 /// How long a connection may take to open.
@@ -79,17 +80,13 @@ struct Ready {
     others: BTreeMap<String, String>,
     credentials: Vec<credential::Ready>,
     scrubber: Scrubber,
-    /// What it was made of, to see whether that changed. Never shown.
-    made_of: Configured,
+    /// What it was made of, to see whether that changed.
+    made_of: Values,
 }
 
-/// The values of the variables that a service reads.
-#[derive(Clone, PartialEq, Eq)]
-struct Configured(Vec<Option<String>>);
-
-impl std::fmt::Debug for Configured {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Configured")
+impl PartialEq for Ready {
+    fn eq(&self, other: &Self) -> bool {
+        self.made_of == other.made_of
     }
 }
 
@@ -184,17 +181,12 @@ impl HttpService {
     /// Reads address and credentials again. Commands under way keep what they have.
     /// Whether anything changed.
     pub(crate) fn refresh(&self, variable: &dyn Fn(&str) -> Option<String>) -> bool {
-        let new = Ready::new(&self.address, &self.credentials, variable);
-        let old = self.ready.load();
-        let same = match (old.as_ref(), &new) {
-            (Ok(old), Ok(new)) => old.made_of == new.made_of,
-            (Err(old), Err(new)) => old == new,
-            _ => false,
-        };
-        if !same {
-            self.ready.store(Arc::new(new));
+        let ready = Ready::new(&self.address, &self.credentials, variable);
+        let changed = **self.ready.load() != ready;
+        if changed {
+            self.ready.store(Arc::new(ready));
         }
-        !same
+        changed
     }
 
     /// How it is, and what is known of why.
@@ -262,15 +254,8 @@ impl Ready {
         credentials: &[description::Credential],
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        let used = std::cell::RefCell::new(Vec::new());
-        // Files and shells add newlines to values; no address or token has any of its own.
-        let read = |name: &str| {
-            let value = variable(name)
-                .map(|value| value.trim().to_owned())
-                .filter(|value| !value.is_empty());
-            used.borrow_mut().push(value.clone());
-            value
-        };
+        let variables = Variables::new(variable);
+        let read = |name: &str| variables.read(name);
         let given = read(&address.variable).or_else(|| address.default.clone());
         let mut missing = Vec::new();
         if given.is_none() {
@@ -306,7 +291,7 @@ impl Ready {
             others: others.collect(),
             credentials: found.into_iter().map(|(_, ready)| ready).collect(),
             scrubber,
-            made_of: Configured(used.into_inner()),
+            made_of: variables.into_values(),
         })
     }
 

@@ -23,6 +23,7 @@ mod redaction;
 mod s3;
 pub mod sse;
 pub mod strict_json;
+mod variables;
 
 pub use catalog::Catalog;
 pub use content::{Content, ContentError};

@@ -132,17 +132,12 @@ impl S3Service {
     /// Reads address, keys and limits again. Commands under way keep what they have. Whether
     /// anything changed.
     pub(crate) fn refresh(&self, variable: &dyn Fn(&str) -> Option<String>) -> bool {
-        let new = Ready::new(&self.table, variable);
-        let old = self.ready.load();
-        let same = match (old.as_ref(), &new) {
-            (Ok(old), Ok(new)) => old.is_as(new),
-            (Err(old), Err(new)) => old == new,
-            _ => false,
-        };
-        if !same {
-            self.ready.store(Arc::new(new.map(Arc::new)));
+        let ready = Ready::new(&self.table, variable).map(Arc::new);
+        let changed = **self.ready.load() != ready;
+        if changed {
+            self.ready.store(Arc::new(ready));
         }
-        !same
+        changed
     }
 
     /// How it is, and what is known of why.

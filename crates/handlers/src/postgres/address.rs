@@ -1,13 +1,17 @@
 //! Addresses: where a database is, and as whom the gateway comes, from the configuration.
 
-use std::{cell::RefCell, str::FromStr as _, time::Duration};
+use std::{str::FromStr as _, time::Duration};
 
 use sqlx::{
     ConnectOptions as _,
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use crate::{description::DatabaseTable, http::scrub::Scrubber};
+use crate::{
+    description::DatabaseTable,
+    http::scrub::Scrubber,
+    variables::{Values, Variables},
+};
 
 /// Everything that a connection takes for granted. It is sent as the connection opens, so
 /// that resetting a session brings it back.
@@ -34,8 +38,8 @@ const CLIENT_CHECK: Duration = Duration::from_millis(500);
 pub(super) struct Address {
     pub(super) options: PgConnectOptions,
     pub(super) scrubber: Scrubber,
-    /// The values that it was made of, to see whether they changed. Never shown.
-    made_of: Vec<Option<String>>,
+    /// What it was made of, to see whether that changed.
+    made_of: Values,
 }
 
 impl std::fmt::Debug for Address {
@@ -59,16 +63,9 @@ impl Address {
         limits: Limits,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        let made_of = RefCell::new(Vec::new());
+        let variables = Variables::new(variable);
         let mut scrubber = Scrubber::default();
-        let read = |name: &Option<String>| {
-            // Files and shells add newlines to values.
-            let value = name.as_deref().and_then(variable);
-            let value = value.map(|value| value.trim().to_owned());
-            let value = value.filter(|value| !value.is_empty());
-            made_of.borrow_mut().push(value.clone());
-            value
-        };
+        let read = |name: &Option<String>| variables.read(name.as_deref()?);
         let (url, password) = match role {
             Role::Reader => (&table.url, &table.password),
             Role::Writer => (&table.write_url, &table.write_password),
@@ -115,7 +112,7 @@ impl Address {
                 limits,
             ),
             scrubber,
-            made_of: made_of.into_inner(),
+            made_of: variables.into_values(),
         })
     }
 

@@ -7,6 +7,7 @@ use super::{key::Buckets, sign::Signer, types::Types};
 use crate::{
     description::{S3Table, Setting},
     http::scrub::Scrubber,
+    variables::{Values, Variables},
 };
 
 /// No URL is good for longer: S3 itself allows a week.
@@ -46,17 +47,13 @@ pub(super) struct Ready {
     pub(super) max_upload: u64,
     pub(super) presign_seconds: u64,
     pub(super) scrubber: Scrubber,
-    /// What it was made of, to see whether that changed. Never shown.
-    made_of: Configured,
+    /// What it was made of, to see whether that changed.
+    made_of: Values,
 }
 
-/// The values of the variables that a service reads.
-#[derive(PartialEq, Eq)]
-struct Configured(Vec<Option<String>>);
-
-impl std::fmt::Debug for Configured {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Configured")
+impl PartialEq for Ready {
+    fn eq(&self, other: &Self) -> bool {
+        self.made_of == other.made_of
     }
 }
 
@@ -108,14 +105,8 @@ impl Ready {
         table: &S3Table,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        let used = std::cell::RefCell::new(Vec::new());
-        let read = |name: &str| {
-            let value = variable(name)
-                .map(|value| value.trim().to_owned())
-                .filter(|value| !value.is_empty());
-            used.borrow_mut().push(value.clone());
-            value
-        };
+        let variables = Variables::new(variable);
+        let read = |name: &str| variables.read(name);
         let optional = |name: Option<&String>| name.and_then(|name| read(name));
         let given = |setting: &Setting| {
             optional(setting.variable.as_ref()).or_else(|| setting.default.clone())
@@ -204,13 +195,8 @@ impl Ready {
             max_upload: max_upload << 20,
             presign_seconds,
             scrubber,
-            made_of: Configured(used.into_inner()),
+            made_of: variables.into_values(),
         })
-    }
-
-    /// Whether both were made of the same.
-    pub(super) fn is_as(&self, other: &Self) -> bool {
-        self.made_of == other.made_of
     }
 }
 

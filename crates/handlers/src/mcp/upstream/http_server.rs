@@ -24,6 +24,7 @@ use crate::{
     HandlerError,
     description::McpTable,
     mcp::mask::{Mask, Secrets},
+    variables::Variables,
 };
 
 /// How long a connection may take to open.
@@ -138,12 +139,8 @@ impl HttpServer {
         });
         let header = header.transpose()?;
         let ready = || {
-            // Files and shells add newlines to values; no address or token has any of its own.
-            let read = |name: &str| {
-                variable(name)
-                    .map(|value| value.trim().to_owned())
-                    .filter(|value| !value.is_empty())
-            };
+            let variables = Variables::new(variable);
+            let read = |name: &str| variables.read(name);
             let (given, place) = match (&table.url, &table.address) {
                 (Some(url), _) => (Some(url.clone()), "url"),
                 (None, Some(address)) => {
