@@ -116,12 +116,7 @@ pub(crate) async fn take_folder(
     loaded: &Loaded,
     now: authz::Timestamp,
 ) -> Result<bool, StoreError> {
-    let actor = Actor {
-        user: None,
-        via: "folder",
-        from: None,
-        at: now,
-    };
+    let actor = Actor::itself("folder", now);
     store.take_policy_folder(loaded.to_store(), &actor).await
 }
 

@@ -517,12 +517,7 @@ pub(crate) async fn withdraw_own(
     id: ApprovalRequestId,
 ) -> Result<StoredApproval, Error> {
     orchestrator.settle().await?;
-    let actor = Actor {
-        user: None,
-        via: "gateway",
-        from: None,
-        at: orchestrator.now(),
-    };
+    let actor = Actor::itself("gateway", orchestrator.now());
     let unknown = || Error::NotFound(format!("approval request `{id}` is not found"));
     let withdrawn = orchestrator
         .store()
@@ -553,12 +548,7 @@ pub(crate) async fn withdraw_own(
 
 /// Marks what nobody decided in time, and grants whose time is over.
 pub(crate) async fn expire(orchestrator: &Orchestrator, at: Timestamp) -> Result<(), StoreError> {
-    let actor = Actor {
-        user: None,
-        via: "sweeper",
-        from: None,
-        at,
-    };
+    let actor = Actor::itself("sweeper", at);
     let expired = orchestrator.store().expire_approvals(&actor).await?;
     for (approval, agent) in expired {
         tracing::info!(request_id = %approval, agent.id = %agent, "approval_expired");

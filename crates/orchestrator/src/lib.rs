@@ -192,12 +192,7 @@ impl Orchestrator {
         let notifier = notifications::Notifier::new(&config.notifications)
             .map_err(StartError::Notifications)?;
         let people = people::State::new(&config.people, &config.public_url)?;
-        let actor = Actor {
-            user: None,
-            via: "bootstrap",
-            from: None,
-            at: clock.now(),
-        };
+        let actor = Actor::itself("bootstrap", clock.now());
         store.ensure_agent(&local_agent()?, &actor).await?;
 
         let (in_force, folder) = policy_folder::start(&config, &store, &clock).await?;
@@ -253,12 +248,7 @@ impl Orchestrator {
             active: true,
         };
         let (token, stored) = credential::user_token("bootstrap", now, None);
-        let actor = Actor {
-            user: None,
-            via: "bootstrap",
-            from: None,
-            at: now,
-        };
+        let actor = Actor::itself("bootstrap", now);
         if !self
             .inner
             .store

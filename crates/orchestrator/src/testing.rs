@@ -50,12 +50,7 @@ pub(crate) async fn admin(orchestrator: &Orchestrator) -> String {
 }
 
 pub(crate) fn actor() -> Actor {
-    Actor {
-        user: None,
-        via: "gateway",
-        from: None,
-        at: NOW,
-    }
+    Actor::itself("gateway", NOW)
 }
 
 pub(crate) fn agent(name: &str) -> Agent {

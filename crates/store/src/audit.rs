@@ -239,14 +239,7 @@ impl Store {
             return Ok(self.journal_head(gateway).await?.0);
         };
 
-        let mut write = self
-            .write(&Actor {
-                user: None,
-                via: "gateway",
-                from: None,
-                at: newest,
-            })
-            .await?;
+        let mut write = self.write(&Actor::itself("gateway", newest)).await?;
         let head: Option<(i64,)> = within!(write, |c| sqlx::query_as(JOURNAL_SEQUENCE)
             .bind(gateway)
             .fetch_optional(c)

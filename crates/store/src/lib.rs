@@ -45,10 +45,23 @@ use authz::{UserId, time::Timestamp};
 pub struct Actor {
     /// The person; absent when the orchestrator or a gateway acts by itself.
     pub user: Option<UserId>,
-    /// How: `api`, `cli`, `ui`, `webhook`, `folder`, `gateway`, `bootstrap`, `sweeper`.
+    /// How: `api`, `cli`, `ui`, `webhook`, `folder`, `gateway`, `bootstrap`, `sweeper`, …
     pub via: &'static str,
     /// From where; absent when nobody connected for it, or it is not known.
     pub from: Option<IpAddr>,
     /// When.
     pub at: Timestamp,
+}
+
+impl Actor {
+    /// A part of the product that acts by itself: no person, from nowhere.
+    #[must_use]
+    pub const fn itself(via: &'static str, at: Timestamp) -> Self {
+        Self {
+            user: None,
+            via,
+            from: None,
+            at,
+        }
+    }
 }

@@ -42,12 +42,7 @@ pub(crate) fn actor() -> Actor {
 
 /// What the orchestrator itself does then.
 pub(crate) fn at(at: Timestamp) -> Actor {
-    Actor {
-        user: None,
-        via: "api",
-        from: None,
-        at,
-    }
+    Actor::itself("api", at)
 }
 
 /// Writes one test as two, one for each engine, with a fresh database each.

@@ -95,12 +95,7 @@ pub(crate) async fn report(
     };
     let store = orchestrator.store();
     if !report.used.is_empty() {
-        let actor = Actor {
-            user: None,
-            via: "gateway",
-            from: None,
-            at: now,
-        };
+        let actor = Actor::itself("gateway", now);
         let used: Vec<_> = report.used.into_iter().map(budgets::to_store).collect();
         store.keep_budget_use(run, &used, &actor).await?;
     }

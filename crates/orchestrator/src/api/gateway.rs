@@ -201,12 +201,7 @@ pub(crate) async fn spend(
     Body(spend): Body<SpendGrant>,
 ) -> Result<StatusCode, Error> {
     orchestrator.settle().await?;
-    let actor = Actor {
-        user: None,
-        via: "gateway",
-        from: None,
-        at: orchestrator.now(),
-    };
+    let actor = Actor::itself("gateway", orchestrator.now());
     orchestrator
         .store()
         .spend_grant(grant, spend.decision, &actor)
@@ -296,12 +291,7 @@ pub(crate) async fn status(
     for text in status.services.iter().flat_map(words) {
         approvals::check_text("services", &text, MAX_STATUS_CHARS)?;
     }
-    let actor = Actor {
-        user: None,
-        via: "gateway",
-        from: None,
-        at: orchestrator.now(),
-    };
+    let actor = Actor::itself("gateway", orchestrator.now());
     let value = serde_json::to_value(&status).map_err(|error| Error::Bug(error.to_string()))?;
     orchestrator
         .store()
@@ -335,12 +325,7 @@ pub(crate) async fn catalog(
 ) -> Result<StatusCode, Error> {
     check_gateway(&catalog.gateway)?;
     approvals::check_text("digest", &catalog.digest, MAX_GATEWAY_CHARS)?;
-    let actor = Actor {
-        user: None,
-        via: "gateway",
-        from: None,
-        at: orchestrator.now(),
-    };
+    let actor = Actor::itself("gateway", orchestrator.now());
     let services =
         serde_json::to_value(&catalog.services).map_err(|error| Error::Bug(error.to_string()))?;
     orchestrator

@@ -94,12 +94,7 @@ pub(crate) async fn request(
         .parse()
         .map_err(|error| Error::field("service_name", error))?;
     let actor = match &reader {
-        Reader::Gateway => Actor {
-            user: None,
-            via: "gateway",
-            from: None,
-            at: orchestrator.now(),
-        },
+        Reader::Gateway => Actor::itself("gateway", orchestrator.now()),
         Reader::Person(person) => orchestrator.actor(person),
     };
     let stored =

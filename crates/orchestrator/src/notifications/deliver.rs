@@ -333,12 +333,7 @@ pub(super) async fn send(
 
 /// The process itself.
 pub(super) fn actor(orchestrator: &Orchestrator) -> Actor {
-    Actor {
-        user: None,
-        via: "notifier",
-        from: None,
-        at: orchestrator.now(),
-    }
+    Actor::itself("notifier", orchestrator.now())
 }
 
 #[cfg(test)]
