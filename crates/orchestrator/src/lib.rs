@@ -21,6 +21,7 @@ mod credential;
 mod error;
 mod events;
 mod explain;
+mod grants;
 pub mod notifications;
 mod openapi;
 mod origins;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use authz::{AgentRef, GrantId, Timestamp, approval::may_revoke};
+use authz::{AgentRef, GrantId, Timestamp};
 use axum::{Json, extract::State, http::StatusCode};
 use contract::agents::{GrantView, Revoke};
 use serde::Deserialize;
@@ -12,9 +12,9 @@ use utoipa::IntoParams;
 use super::{Json as Body, Named, Parameters};
 use crate::{
     Orchestrator,
-    approvals::{MAX_REASON_CHARS, check_text},
     authenticate::{May, Person, View},
     error::Error,
+    grants,
 };
 
 /// What a list may be narrowed to.
@@ -83,32 +83,7 @@ pub(crate) async fn revoke(
     Named(grant): Named<GrantId>,
     Body(revoke): Body<Revoke>,
 ) -> Result<StatusCode, Error> {
-    check_text("reason", &revoke.reason, MAX_REASON_CHARS)?;
-    orchestrator.settle().await?;
-    let actor = orchestrator.actor(&person);
-    let stored = orchestrator.store().grant(grant).await?;
-    let agent = orchestrator
-        .store()
-        .agent(&AgentRef::Id(stored.grant.agent))
-        .await?
-        .agent;
-    may_revoke(
-        &orchestrator.in_force().set,
-        &person.user,
-        &agent,
-        person.presence(&orchestrator),
-    )?;
-    let stored = orchestrator
-        .store()
-        .revoke_grant(grant, &revoke.reason, &actor)
-        .await?;
-    tracing::info!(
-        grant = %grant,
-        agent.id = %stored.grant.agent,
-        scope = stored.grant.scope.key(),
-        user = %person.user.id,
-        "grant_revoked"
-    );
+    grants::revoke(&orchestrator, &person, None, grant, &revoke.reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

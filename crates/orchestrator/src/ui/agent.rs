@@ -14,7 +14,7 @@ use axum::{
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::Value;
-use store::{StoreError, audit::AuditRow, grants::StoredGrant};
+use store::{audit::AuditRow, grants::StoredGrant};
 
 use super::{
     Frame, Trouble, Visitor,
@@ -30,10 +30,10 @@ use super::{
 use crate::{
     Orchestrator,
     api::{Named, NamedWithin, agents::check_token},
-    approvals::{MAX_REASON_CHARS, check_text},
     authenticate::Person,
     credential::{self, Digest},
     error::Error,
+    grants,
 };
 
 /// Lines of the audit trail that are shown.
@@ -428,33 +428,10 @@ async fn revoke_grant(
 ) -> Result<Response, Trouble> {
     let NamedWithin(agent, grant) = grant?;
     let Form(Revoke { reason, request }) = form.map_err(Error::from)?;
-    check_text("reason", &reason, MAX_REASON_CHARS)?;
-    let agent = orchestrator.store().agent(&agent).await?.agent;
-    let stored = orchestrator.store().grant(grant).await?;
-    if stored.grant.agent != agent.id {
-        return Err(StoreError::NotFound(format!("grant `{grant}` of this agent")).into());
-    }
-    let actor = orchestrator.actor(&person);
-    may_revoke(
-        &orchestrator.in_force().set,
-        &person.user,
-        &agent,
-        person.presence(&orchestrator),
-    )?;
-    let stored = orchestrator
-        .store()
-        .revoke_grant(grant, &reason, &actor)
-        .await?;
-    tracing::info!(
-        grant = %grant,
-        agent.id = %agent.id,
-        scope = stored.grant.scope.key(),
-        user = %person.user.id,
-        "grant_revoked"
-    );
+    let stored = grants::revoke(&orchestrator, &person, Some(&agent), grant, &reason).await?;
     Ok(go(&if request {
         format!("/approvals/{}?done=grant-revoked", stored.grant.approval)
     } else {
-        format!("/agents/{}?done=grant-revoked", agent.id)
+        format!("/agents/{}?done=grant-revoked", stored.grant.agent)
     }))
 }
