@@ -1,7 +1,7 @@
 //! Tests of policies: `*.test.yaml` beside them, written as the calls that agents send.
 //!
 //! `format.rs` is what a file may say, `fixtures.rs` whom it speaks of, `read.rs` makes
-//! cases of it, `case.rs` asks a policy set and compares, `report.rs` tells, and
+//! cases of it, `case.rs` asks a policy set and compares, `report.rs` tells,
 //! `coverage.rs` finds out what the tests would not notice, and `tell.rs` writes a test of
 //! what a proof found. A call goes through the
 //! gateway's own catalog and the same decision, so the mapping is tested as well.
@@ -19,6 +19,7 @@ mod read;
 mod recorded;
 mod report;
 mod tell;
+mod workers;
 
 use std::{
     fs, io,

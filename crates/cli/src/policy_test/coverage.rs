@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -13,12 +13,8 @@ use authz::{
     PolicySet,
     mutate::{Mutant, Workshop},
 };
-use std::sync::Arc;
 
-use super::{Case, Progress};
-
-/// Cedar wants headroom.
-const STACK: usize = 8 * 1024 * 1024;
+use super::{Case, Progress, workers};
 
 /// What the tests notice.
 pub(crate) struct Coverage {
@@ -114,16 +110,7 @@ pub(crate) fn measure(
             }
         }
     };
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            // One that cannot start leaves its work to the others, and at last to us.
-            let _ = std::thread::Builder::new()
-                .stack_size(STACK)
-                .spawn_scoped(scope, work);
-        }
-    });
-    work();
+    workers::share(work);
     drop(progress);
     if let Some(failure) = failure.into_inner().ok().flatten() {
         anyhow::bail!(failure);

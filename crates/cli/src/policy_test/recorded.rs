@@ -24,10 +24,8 @@ use super::{
     Fixtures, Progress,
     case::{Answer, Slices},
     format::Verdict,
+    workers,
 };
-
-/// Cedar wants headroom.
-const STACK: usize = 8 * 1024 * 1024;
 
 /// What of a call is not as it was when it was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -349,16 +347,7 @@ pub(crate) fn replay(
             }
         }
     };
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            // One that cannot start leaves its work to the others, and at last to us.
-            let _ = std::thread::Builder::new()
-                .stack_size(STACK)
-                .spawn_scoped(scope, work);
-        }
-    });
-    work();
+    workers::share(work);
     drop(progress);
     let mut changes = changes.into_inner().unwrap_or_default();
     changes.sort_by_key(|(at, _)| *at);
