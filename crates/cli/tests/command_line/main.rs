@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod services;
+
 use std::{
     path::Path,
     process::{Command, Output},

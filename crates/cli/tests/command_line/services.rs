@@ -1,20 +1,12 @@
 //! `cedargate services import` and `try --send`, as people run them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener},
-    path::Path,
-    process::{Command, Output},
     sync::{Arc, Mutex},
 };
+
+use super::{cedargate, code, err, out};
 
 const DOCUMENT: &str = r#"{
     "openapi": "3.1.0",
@@ -34,28 +26,6 @@ const DOCUMENT: &str = r#"{
     },
     "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
 }"#;
-
-fn cedargate(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cedargate"))
-        .env_clear()
-        .envs(variables.iter().copied())
-        .current_dir(folder)
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
 
 /// Requests that a server got: head and body.
 type Seen = Arc<Mutex<Vec<String>>>;
