@@ -49,20 +49,6 @@ pub enum Behaviour {
     Hold,
     /// Drops every connection without an answer, until the behaviour changes.
     Drop,
-    /// Answers 401 whatever the credential.
-    Reject,
-    /// Answers 429 with `Retry-After: 60`.
-    TooMany,
-}
-
-/// Which methods it has: Coolify changed them in v4.2.0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Era {
-    /// From v4.2.0: everything that changes something is `POST` only.
-    #[default]
-    Current,
-    /// Up to v4.1: start, stop, restart and deploy by either method, validate by `GET` only.
-    Old,
 }
 
 /// One request that arrived, whether or not it was answered.
@@ -88,7 +74,6 @@ pub struct SampleCoolify {
 struct Shared {
     token: String,
     behaviour: watch::Sender<Behaviour>,
-    era: watch::Sender<Era>,
     count: watch::Sender<u64>,
     arrived: Mutex<VecDeque<Arrived>>,
     inventory: Mutex<Inventory>,
@@ -115,7 +100,6 @@ impl SampleCoolify {
         let shared = Arc::new(Shared {
             token: token.to_owned(),
             behaviour: watch::Sender::new(Behaviour::Answer),
-            era: watch::Sender::new(Era::Current),
             count: watch::Sender::new(0),
             arrived: Mutex::default(),
             inventory: Mutex::new(Inventory::new()),
@@ -154,11 +138,6 @@ impl SampleCoolify {
     /// From now on, and for what it holds back, behaves so.
     pub fn behave(&self, behaviour: Behaviour) {
         self.shared.behaviour.send_replace(behaviour);
-    }
-
-    /// From now on has the methods of that era.
-    pub fn be_of(&self, era: Era) {
-        self.shared.era.send_replace(era);
     }
 
     /// How many requests have arrived, answered or not.
@@ -247,14 +226,6 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
                 .body(Body::from_stream(gone))
                 .unwrap_or_default()
         }
-        Behaviour::Reject => message(StatusCode::UNAUTHORIZED, "Unauthenticated."),
-        Behaviour::TooMany => {
-            let mut response = message(StatusCode::TOO_MANY_REQUESTS, "Too Many Attempts.");
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
-            response
-        }
     };
     response
         .headers_mut()
@@ -294,14 +265,12 @@ async fn answer(shared: &Shared, request: Request, authorized: bool) -> Response
             Err(_) => return message(StatusCode::BAD_REQUEST, "Invalid JSON."),
         }
     };
-    let old = *shared.era.borrow() == Era::Old;
     route(
         &mut lock(&shared.inventory),
         &parts.method,
         &segments,
         query,
         &body,
-        old,
     )
 }
 
@@ -311,7 +280,6 @@ fn route(
     segments: &[&str],
     query: &str,
     body: &Value,
-    old: bool,
 ) -> Response {
     let get = method == Method::GET;
     let post = method == Method::POST;
@@ -322,7 +290,7 @@ fn route(
         ["teams", "current"] if get => ok(Inventory::team()),
         ["teams", "current", "members"] if get => ok(Inventory::members()),
 
-        ["deploy"] if post || (get && old) => deploy(inventory, query, body),
+        ["deploy"] if post => deploy(inventory, query, body),
         ["deploy"] if get => changed_to_post(),
         ["deployments"] if get => ok(inventory.running_deployments()),
         ["deployments", "applications", uuid] if get => {
@@ -350,7 +318,7 @@ fn route(
         ),
 
         [kind, rest @ ..] => match Kind::of(kind) {
-            Some(kind) => of_kind(inventory, kind, method, rest, query, body, old),
+            Some(kind) => of_kind(inventory, kind, method, rest, query, body),
             None => message(StatusCode::NOT_FOUND, "Not found."),
         },
         [] => message(StatusCode::NOT_FOUND, "Not found."),
@@ -364,7 +332,6 @@ fn of_kind(
     rest: &[&str],
     query: &str,
     body: &Value,
-    old: bool,
 ) -> Response {
     let get = method == Method::GET;
     let post = method == Method::POST;
@@ -386,21 +353,15 @@ fn of_kind(
         }
         (Kind::Server, [uuid, "resources"]) if get => ok(inventory.server_resources(uuid)),
         (Kind::Server, [uuid, "domains"]) if get => ok(inventory.server_domains(uuid)),
-        (Kind::Server, [_, "validate"]) => match (get, post, old) {
-            (true, _, true) | (_, true, false) => {
-                created(json!({"message": "Validation started."}))
-            }
-            (_, true, true) => not_allowed(
-                "The POST method is not supported for this route.",
-                "GET, HEAD",
-            ),
-            _ => changed_to_post(),
-        },
+        (Kind::Server, [_, "validate"]) if post => {
+            created(json!({"message": "Validation started."}))
+        }
+        (Kind::Server, [_, "validate"]) => changed_to_post(),
         (
             Kind::Application | Kind::Database | Kind::Service,
             [uuid, verb @ ("start" | "stop" | "restart")],
         ) => {
-            if post || (get && old) {
+            if post {
                 ok(inventory.act(kind, uuid, verb))
             } else {
                 changed_to_post()
@@ -500,14 +461,13 @@ fn invalid(field: &str, problem: &str) -> Response {
 }
 
 fn changed_to_post() -> Response {
-    not_allowed("This endpoint has changed to a POST request.", "POST")
-}
-
-fn not_allowed(text: &str, allow: &'static str) -> Response {
-    let mut response = message(StatusCode::METHOD_NOT_ALLOWED, text);
+    let mut response = message(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This endpoint has changed to a POST request.",
+    );
     response
         .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(allow));
+        .insert(header::ALLOW, HeaderValue::from_static("POST"));
     response
 }
 
@@ -677,12 +637,5 @@ mod tests {
         assert!(!held.is_finished());
         sample.behave(Behaviour::Answer);
         assert_eq!(held.await.unwrap(), 200);
-        sample.be_of(Era::Old);
-        let (_, servers, _) = call(&sample, Method::GET, "/servers").await;
-        let uuid = servers[0]["uuid"].as_str().unwrap();
-        let (status, ..) = call(&sample, Method::POST, &format!("/servers/{uuid}/validate")).await;
-        assert_eq!(status, 405);
-        let (status, ..) = call(&sample, Method::GET, &format!("/servers/{uuid}/validate")).await;
-        assert_eq!(status, 201);
     }
 }
