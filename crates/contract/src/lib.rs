@@ -25,11 +25,3 @@ pub mod zones;
 
 pub use client::Client;
 pub use error::Error;
-
-/// Path segments and headers that both sides name.
-pub mod wire {
-    /// Prefix of what only gateways may call, with the control token.
-    pub const GATEWAY_API: &str = "/api/gateway";
-    /// Prefix of what people and scripts may call, with a user's token.
-    pub const API: &str = "/api";
-}
