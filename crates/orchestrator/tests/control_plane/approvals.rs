@@ -125,15 +125,7 @@ async fn a_request_is_opened_joined_approved_and_becomes_a_grant() {
         )
         .await
         .unwrap();
-    assert!(
-        plane
-            .gateway
-            .facts(&by_id(agent.id))
-            .await
-            .unwrap()
-            .grants
-            .is_empty()
-    );
+    assert!(plane.grants(agent.id).await.is_empty());
     assert_eq!(
         status(plane.admin.revoke_grant(grant.id, &Revoke::default()).await),
         409
@@ -165,12 +157,7 @@ async fn a_request_is_opened_joined_approved_and_becomes_a_grant() {
 async fn two_people_at_once_approve_once() {
     let plane = Plane::new().await;
     let agent = plane.agent("test-agent", None).await.agent;
-    let id = plane
-        .gateway
-        .open_approval(&refused(&plane, agent.id, no_arguments()).await)
-        .await
-        .unwrap()
-        .id;
+    let id = plane.asked(agent.id, no_arguments()).await;
     let (olga, _) = plane.person("olga", &["approver"]).await;
     let approve = Approve::default();
     let (one, other) = tokio::join!(
@@ -188,16 +175,7 @@ async fn two_people_at_once_approve_once() {
         matches!(statuses, [None, Some(409)] | [Some(409), None]),
         "{statuses:?}"
     );
-    assert_eq!(
-        plane
-            .gateway
-            .facts(&by_id(agent.id))
-            .await
-            .unwrap()
-            .grants
-            .len(),
-        1
-    );
+    assert_eq!(plane.grants(agent.id).await.len(), 1);
 }
 
 #[tokio::test]
@@ -208,12 +186,7 @@ async fn only_entitled_people_decide_and_only_as_far_as_policy_lets_them() {
     let (nobody, _) = plane.person("nobody", &[]).await;
     let (olga, _) = plane.person("olga", &["approver"]).await;
     let agent = plane.agent("test-agent", Some("owner")).await.agent;
-    let id = plane
-        .gateway
-        .open_approval(&refused(&plane, agent.id, no_arguments()).await)
-        .await
-        .unwrap()
-        .id;
+    let id = plane.asked(agent.id, no_arguments()).await;
 
     let approve = Approve::default();
     assert_eq!(
@@ -306,18 +279,10 @@ async fn a_second_person_is_needed_where_two_are_and_the_first_does_not_count_tw
     assert!(first.choices.is_empty(), "nothing more for the first");
     let twice = status(plane.admin.approve(id, &Approve::default()).await);
     assert!(matches!(twice, 403 | 409), "{twice}");
-    assert!(
-        plane
-            .gateway
-            .facts(&by_id(agent.id))
-            .await
-            .unwrap()
-            .grants
-            .is_empty()
-    );
+    assert!(plane.grants(agent.id).await.is_empty());
     let second = olga.approve(id, &Approve::default()).await.unwrap();
     assert_eq!(second.summary.status, ApprovalStatus::Approved);
-    let grants = plane.gateway.facts(&by_id(agent.id)).await.unwrap().grants;
+    let grants = plane.grants(agent.id).await;
     assert_eq!(
         grants[0]
             .second
@@ -362,12 +327,7 @@ async fn a_rejected_call_is_not_asked_again_before_its_time() {
 async fn time_closes_a_request_and_a_loop_of_calls_does_not_flood() {
     let plane = Plane::new().await;
     let agent = plane.agent("test-agent", None).await.agent;
-    let id = plane
-        .gateway
-        .open_approval(&refused(&plane, agent.id, no_arguments()).await)
-        .await
-        .unwrap()
-        .id;
+    let id = plane.asked(agent.id, no_arguments()).await;
     for n in 1..3 {
         plane
             .gateway
@@ -403,12 +363,7 @@ async fn an_agent_sees_its_own_requests_only() {
     let plane = Plane::new().await;
     let agent = plane.agent("test-agent", None).await.agent;
     let other = plane.agent("other", None).await.agent;
-    let id = plane
-        .gateway
-        .open_approval(&refused(&plane, agent.id, no_arguments()).await)
-        .await
-        .unwrap()
-        .id;
+    let id = plane.asked(agent.id, no_arguments()).await;
     assert_eq!(
         plane.gateway.approval_of(agent.id, id).await.unwrap().id,
         id
@@ -505,13 +460,7 @@ async fn the_calls_of_the_replaced_system_work() {
         .call("GET", &permissions, Some(&plane.admin_token), None)
         .await;
     assert_eq!(answer.json()["allowed_mcps"], json!(["coolify", "github"]));
-    let grant = plane
-        .gateway
-        .facts(&by_id(agent.id))
-        .await
-        .unwrap()
-        .grants
-        .remove(0);
+    let grant = plane.grants(agent.id).await.remove(0);
     assert_eq!(
         (grant.scope.key().as_str(), grant.risk),
         ("coolify/*", Risk::Write)

@@ -63,12 +63,7 @@ pub(crate) async fn log_in(plane: &Plane, token: &str) -> String {
 async fn one_logs_in_decides_and_logs_out() {
     let plane = Plane::new().await;
     let agent = plane.agent("test-agent", None).await.agent;
-    let id = plane
-        .gateway
-        .open_approval(&refused(&plane, agent.id, json!({"team": "ops"})).await)
-        .await
-        .unwrap()
-        .id;
+    let id = plane.asked(agent.id, json!({"team": "ops"})).await;
 
     let answer = get(&plane, &format!("/approvals/{id}"), "").await;
     assert_eq!(
@@ -114,13 +109,7 @@ async fn one_logs_in_decides_and_logs_out() {
     let path = format!("/approvals/{id}/approve");
     let answer = post(&plane, &path, &cookie, "reason=ok&choice=call%3A900", SAME).await;
     assert_eq!(answer.status, 303, "{}", answer.body);
-    let grant = plane
-        .gateway
-        .facts(&by_id(agent.id))
-        .await
-        .unwrap()
-        .grants
-        .remove(0);
+    let grant = plane.grants(agent.id).await.remove(0);
     assert_eq!(grant.expires.since(grant.issued).as_secs(), 900);
     let again = post(&plane, &path, &cookie, "reason=ok&choice=call%3A900", SAME).await;
     assert_eq!(again.status, 409);
@@ -318,12 +307,7 @@ async fn what_agents_write_is_text_and_never_markup() {
 async fn another_site_cannot_decide_with_somebodys_session() {
     let plane = Plane::new().await;
     let agent = plane.agent("test-agent", None).await.agent;
-    let id = plane
-        .gateway
-        .open_approval(&refused(&plane, agent.id, no_arguments()).await)
-        .await
-        .unwrap()
-        .id;
+    let id = plane.asked(agent.id, no_arguments()).await;
     let cookie = log_in(&plane, &plane.admin_token).await;
     let path = format!("/approvals/{id}/approve");
     for site in [

@@ -13,7 +13,8 @@ use std::{
 };
 
 use authz::{
-    AgentId, AgentRef, Arguments, Clock, Risk, Service, Target, Timestamp, command::Environment,
+    AgentId, AgentRef, ApprovalRequestId, Arguments, Clock, Grant, Risk, Service, Target,
+    Timestamp, command::Environment,
 };
 use axum::{
     body::Body,
@@ -262,6 +263,18 @@ impl Plane {
         let router = self.orchestrator.router();
         tokio::spawn(async move { axum::serve(listener, router).await });
         address
+    }
+
+    /// The agent's grants, as a gateway is told.
+    pub(crate) async fn grants(&self, agent: AgentId) -> Vec<Grant> {
+        let facts = self.gateway.facts(&by_id(agent)).await;
+        facts.unwrap().grants
+    }
+
+    /// A request that a gateway opened: for `list-servers` with these arguments.
+    pub(crate) async fn asked(&self, agent: AgentId, arguments: Value) -> ApprovalRequestId {
+        let open = refused(self, agent, arguments).await;
+        self.gateway.open_approval(&open).await.unwrap().id
     }
 }
 

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use orchestrator::{Orchestrator, StartError};
 use tokio_util::sync::CancellationToken;
 
-use crate::plane::{Plane, START, config, no_arguments, policies, refused};
+use crate::plane::{Plane, START, config, no_arguments, policies};
 
 const SHORTER: &str = r#"
 @id("test.shorter")
@@ -49,12 +49,7 @@ async fn a_broken_edit_changes_nothing_and_is_shown_until_it_is_mended() {
         ),
         (200, &false.into())
     );
-    let id = plane
-        .gateway
-        .open_approval(&refused(&plane, agent.id, no_arguments()).await)
-        .await
-        .unwrap()
-        .id;
+    let id = plane.asked(agent.id, no_arguments()).await;
     assert!(
         !plane.admin.approval(id).await.unwrap().choices.is_empty(),
         "what was in force decides"

@@ -12,7 +12,7 @@ use tokio_tungstenite::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::plane::{Plane, no_arguments, refused};
+use crate::plane::{Plane, no_arguments};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -61,12 +61,7 @@ async fn requests_and_responses_arrive_and_a_returning_client_misses_nothing() {
     );
 
     let agent = plane.agent("test-agent", None).await.agent;
-    let id = plane
-        .gateway
-        .open_approval(&refused(&plane, agent.id, no_arguments()).await)
-        .await
-        .unwrap()
-        .id;
+    let id = plane.asked(agent.id, no_arguments()).await;
     let asked = next(&mut socket).await;
     let expected = json!({
         "type": "mcp_permission_request", "request_id": id, "agent_id": agent.id, "agent_name": "test-agent",
@@ -89,12 +84,7 @@ async fn requests_and_responses_arrive_and_a_returning_client_misses_nothing() {
         )
         .await
         .unwrap();
-    let other = plane
-        .gateway
-        .open_approval(&refused(&plane, agent.id, json!({"n": 1})).await)
-        .await
-        .unwrap()
-        .id;
+    let other = plane.asked(agent.id, json!({"n": 1})).await;
     plane.admin.reject(other, &Reject::default()).await.unwrap();
 
     let mut socket = connect(address, &format!("?after={}", asked["sequence"]), &[]).await;

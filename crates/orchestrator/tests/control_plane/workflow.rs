@@ -16,7 +16,7 @@ use contract::{
 };
 use serde_json::{Value, json};
 
-use crate::plane::{CONTROL, Plane, by_id, legacy_request, no_arguments, refused, target};
+use crate::plane::{CONTROL, Plane, legacy_request, no_arguments, refused, target};
 
 fn status<T: std::fmt::Debug>(result: Result<T, Error>) -> u16 {
     result
@@ -232,15 +232,7 @@ async fn an_approval_never_creates_what_policy_now_forbids() {
     assert!(view.obstacle.unwrap().contains("Nobody restarts"));
     assert_eq!(view.summary.status, ApprovalStatus::Pending);
     assert_eq!(view.policy_set, asked_under, "bound to what refused it");
-    assert!(
-        plane
-            .gateway
-            .facts(&by_id(agent.id))
-            .await
-            .unwrap()
-            .grants
-            .is_empty()
-    );
+    assert!(plane.grants(agent.id).await.is_empty());
     assert_eq!(
         plane.admin.audit(0, 1_000, None).await.unwrap().len(),
         head,
@@ -318,7 +310,7 @@ async fn where_two_are_needed_one_that_helps_is_not_refused_and_the_second_is_of
         reason: String::new(),
     };
     olga.approve(id, &wide).await.unwrap();
-    let grants = plane.gateway.facts(&by_id(agent.id)).await.unwrap().grants;
+    let grants = plane.grants(agent.id).await;
     assert!(grants[0].scope.key().contains('#'), "{grants:?}");
     assert_eq!(
         grants[0].expires.since(grants[0].issued),
@@ -410,16 +402,7 @@ async fn a_clock_that_goes_back_revives_nothing_and_holds_nothing_up() {
         .unwrap()
         .grant
         .unwrap();
-    assert_eq!(
-        plane
-            .gateway
-            .facts(&by_id(agent.id))
-            .await
-            .unwrap()
-            .grants
-            .len(),
-        2
-    );
+    assert_eq!(plane.grants(agent.id).await.len(), 2);
 
     // A day on: somebody sees that all is over. No sweeper runs here.
     plane.pass(Duration::from_hours(25));
@@ -432,15 +415,7 @@ async fn a_clock_that_goes_back_revives_nothing_and_holds_nothing_up() {
         plane.admin.approval(waiting).await.unwrap().summary.status,
         ApprovalStatus::Expired
     );
-    assert!(
-        plane
-            .gateway
-            .facts(&by_id(agent.id))
-            .await
-            .unwrap()
-            .grants
-            .is_empty()
-    );
+    assert!(plane.grants(agent.id).await.is_empty());
     assert_eq!(
         status(plane.admin.approve(waiting, &Approve::default()).await),
         409
@@ -454,7 +429,7 @@ async fn a_clock_that_goes_back_revives_nothing_and_holds_nothing_up() {
     assert_ne!(fresh, waiting);
     let approved = plane.admin.approve(fresh, &short).await.unwrap();
     assert_eq!(approved.verdicts[0].at, plane.now());
-    let grants = plane.gateway.facts(&by_id(agent.id)).await.unwrap().grants;
+    let grants = plane.grants(agent.id).await;
     assert_eq!(grants.len(), 1, "{grants:?}");
     assert_eq!(grants[0].issued, plane.now());
     assert_eq!(
