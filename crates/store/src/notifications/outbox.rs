@@ -139,7 +139,6 @@ statements! {
         UPDATE notification_sender SET holder = $1, held_until = $2
         WHERE id = 1 AND (holder = $1 OR held_until <= $3)
         RETURNING planned";
-    RELEASE = "UPDATE notification_sender SET held_until = 0 WHERE id = 1 AND holder = $1";
     ADVANCE = "
         UPDATE notification_sender SET planned = $3
         WHERE id = 1 AND holder = $1 AND planned = $2";
@@ -330,21 +329,6 @@ impl Store {
             .await?);
         write.commit().await?;
         Ok(held.map(|(planned,)| Held { planned, until }))
-    }
-
-    /// Lets another process hold the outbox at once.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn release_outbox(&self, holder: &str, actor: &Actor) -> Result<(), StoreError> {
-        let mut write = self.write(actor).await?;
-        within!(write, |c| sqlx::query(RELEASE)
-            .bind(holder)
-            .execute(c)
-            .await
-            .map(drop)?);
-        write.commit().await
     }
 
     /// Saves what is to be told and how far that was worked out, together. Says whether it
