@@ -9,7 +9,7 @@ use crate::{
     database::{on, within},
     feed::Change,
     users::{self, StoredUser},
-    write::{Record, Write},
+    write::Write,
 };
 
 /// A person as a provider names them: `iss` and `sub`, which never change.
@@ -49,14 +49,7 @@ async fn link(write: &mut Write, identity: &Identity, user: &UserId) -> Result<(
     })?;
     let details =
         json!({ "subject": user, "issuer": identity.issuer, "identity": identity.subject });
-    write
-        .record(Record {
-            kind: "identity_linked",
-            agent: None,
-            command: None,
-            details,
-        })
-        .await
+    write.note("identity_linked", details).await
 }
 
 impl Store {
@@ -137,12 +130,7 @@ impl Store {
             .announce(&Change::UserChanged { user: user.clone() })
             .await?;
         write
-            .record(Record {
-                kind: "identity_unlinked",
-                agent: None,
-                command: None,
-                details: json!({ "subject": user }),
-            })
+            .note("identity_unlinked", json!({ "subject": user }))
             .await?;
         write.commit().await
     }

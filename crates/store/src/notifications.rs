@@ -11,7 +11,7 @@ use crate::{
     column::{from_json, is_exact, millis, parsed, row, statements, time, to_json},
     database::{on, within},
     users,
-    write::{Record, Write},
+    write::Write,
 };
 
 /// What adds a target, or replaces what is given.
@@ -204,17 +204,6 @@ async fn begin_at_head(write: &mut Write) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn record(write: &mut Write, kind: &'static str, details: Value) -> Result<(), StoreError> {
-    write
-        .record(Record {
-            kind,
-            agent: None,
-            command: None,
-            details,
-        })
-        .await
-}
-
 impl Store {
     /// Adds a target.
     ///
@@ -246,7 +235,7 @@ impl Store {
             })
         })?;
         let details = json!({ "target": new.name, "to": new.kind, "settings": new.settings });
-        record(&mut write, "notification_target_added", details).await?;
+        write.note("notification_target_added", details).await?;
         let stored = find(&mut write, &new.name).await?;
         write.commit().await?;
         Ok(stored)
@@ -313,7 +302,7 @@ impl Store {
             "enabled": stored.enabled,
             "settings": stored.settings,
         });
-        record(&mut write, "notification_target_changed", details).await?;
+        write.note("notification_target_changed", details).await?;
         write.commit().await?;
         Ok(stored)
     }
@@ -337,12 +326,9 @@ impl Store {
                 .await
                 .map(drop)?);
         }
-        record(
-            &mut write,
-            "notification_target_removed",
-            json!({ "target": name }),
-        )
-        .await?;
+        write
+            .note("notification_target_removed", json!({ "target": name }))
+            .await?;
         write.commit().await
     }
 
@@ -378,7 +364,7 @@ impl Store {
             .await
             .map(drop)?);
         let details = json!({ "target": target, "account": account, "person": user });
-        record(&mut write, "notification_account_linked", details).await?;
+        write.note("notification_account_linked", details).await?;
         write.commit().await?;
         Ok(Account {
             account: account.to_owned(),
@@ -414,7 +400,7 @@ impl Store {
             return Err(missing());
         }
         let details = json!({ "target": target, "account": account });
-        record(&mut write, "notification_account_unlinked", details).await?;
+        write.note("notification_account_unlinked", details).await?;
         write.commit().await
     }
 

@@ -10,7 +10,7 @@ use crate::{
     column::{from_json, from_word, is_exact, prose, row, statements, to_json},
     database::{on, within},
     feed::Change,
-    write::{Record, Write},
+    write::Write,
 };
 
 /// A version, without its sources.
@@ -511,12 +511,10 @@ async fn store(write: &mut Write, new: NewPolicySet<'_>) -> Result<bool, StoreEr
         .map(drop)?);
     if !known {
         write
-            .record(Record {
-                kind: "policy_set_stored",
-                agent: None,
-                command: None,
-                details: json!({ "version": new.version, "warnings": new.findings.len() }),
-            })
+            .note(
+                "policy_set_stored",
+                json!({ "version": new.version, "warnings": new.findings.len() }),
+            )
             .await?;
     }
     Ok(!known)
@@ -572,12 +570,10 @@ async fn activate(
         Kind::RolledBack => "policy_set_rolled_back",
     };
     write
-        .record(Record {
-            kind: record,
-            agent: None,
-            command: None,
-            details: json!({ "version": version, "before": before, "reason": reason }),
-        })
+        .note(
+            record,
+            json!({ "version": version, "before": before, "reason": reason }),
+        )
         .await?;
     // What is in force differs from itself in nothing.
     let shadowed: Option<(String, i64, String)> =
@@ -633,12 +629,10 @@ async fn shadow(
         })
         .await?;
     write
-        .record(Record {
-            kind: "policy_set_shadowed",
-            agent: None,
-            command: None,
-            details: json!({ "version": version, "before": before, "reason": prose(reason) }),
-        })
+        .note(
+            "policy_set_shadowed",
+            json!({ "version": version, "before": before, "reason": prose(reason) }),
+        )
         .await?;
     Ok(true)
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use authz::{UserId, time::Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     Actor, Store, StoreError,
@@ -13,7 +13,7 @@ use crate::{
     feed::Change,
     sessions::{self, Credential},
     users,
-    write::{Record, Write},
+    write::Write,
 };
 
 /// So many wrong codes cost nothing: fingers slip.
@@ -158,17 +158,6 @@ async fn clear(write: &mut Write, user: &UserId, sql: &'static str) -> Result<u6
         .rows_affected()))
 }
 
-async fn note(write: &mut Write, kind: &'static str, details: Value) -> Result<(), StoreError> {
-    write
-        .record(Record {
-            kind,
-            agent: None,
-            command: None,
-            details,
-        })
-        .await
-}
-
 /// When the next code is looked at after so many wrong ones.
 fn wait(failures: i64) -> Duration {
     let beyond = failures.saturating_sub(FREE_FAILURES);
@@ -214,12 +203,9 @@ impl Store {
             .execute(c)
             .await
             .map(drop)?);
-        note(
-            &mut write,
-            "second_factor_begun",
-            json!({ "subject": user }),
-        )
-        .await?;
+        write
+            .note("second_factor_begun", json!({ "subject": user }))
+            .await?;
         write.commit().await
     }
 
@@ -273,7 +259,7 @@ impl Store {
             .announce(&Change::UserChanged { user: user.clone() })
             .await?;
         let details = json!({ "subject": user, "recovery_codes": recovery_codes.len() });
-        note(&mut write, "second_factor_enrolled", details).await?;
+        write.note("second_factor_enrolled", details).await?;
         write.commit().await?;
         Ok(true)
     }
@@ -299,12 +285,9 @@ impl Store {
         write
             .announce(&Change::UserChanged { user: user.clone() })
             .await?;
-        note(
-            &mut write,
-            "second_factor_removed",
-            json!({ "subject": user }),
-        )
-        .await?;
+        write
+            .note("second_factor_removed", json!({ "subject": user }))
+            .await?;
         write.commit().await
     }
 
@@ -380,7 +363,7 @@ impl Store {
                 .await
                 .map(drop)?);
             let details = json!({ "subject": user, "method": how });
-            note(&mut write, "step_up", details).await?;
+            write.note("step_up", details).await?;
             write.commit().await?;
             return Ok(Proved::Yes);
         }
@@ -395,7 +378,7 @@ impl Store {
             .await
             .map(drop)?);
         let details = json!({ "subject": user, "method": how, "failures": failures });
-        note(&mut write, "step_up_refused", details).await?;
+        write.note("step_up_refused", details).await?;
         write.commit().await?;
         Ok(Proved::No(next))
     }

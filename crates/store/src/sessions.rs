@@ -12,7 +12,7 @@ use crate::{
     database::{Database, on, within},
     feed::Change,
     users::{self, Holder},
-    write::{Record, Write},
+    write::Write,
 };
 
 /// How exact [`Session::last_used`] is: a use sooner after the last is not noted.
@@ -307,14 +307,7 @@ impl Store {
             "second_factor": session.confirmed.is_some(),
             "expires": session.expires,
         });
-        write
-            .record(Record {
-                kind: "login",
-                agent: None,
-                command: None,
-                details,
-            })
-            .await?;
+        write.note("login", details).await?;
         write.commit().await
     }
 
@@ -470,14 +463,7 @@ impl Store {
         actor: &Actor,
     ) -> Result<(), StoreError> {
         let mut write = self.write(actor).await?;
-        write
-            .record(Record {
-                kind,
-                agent: None,
-                command: None,
-                details,
-            })
-            .await?;
+        write.note(kind, details).await?;
         write.commit().await
     }
 }
@@ -491,14 +477,7 @@ async fn finish(
     write
         .announce(&Change::UserChanged { user: user.clone() })
         .await?;
-    write
-        .record(Record {
-            kind,
-            agent: None,
-            command: None,
-            details,
-        })
-        .await?;
+    write.note(kind, details).await?;
     write.commit().await
 }
 

@@ -8,7 +8,6 @@ use crate::{
     column::{from_json, is_exact, parsed, row, statements, to_json},
     database::{on, within},
     feed::Change,
-    write::Record,
 };
 
 /// A reviewed definition.
@@ -223,13 +222,8 @@ impl crate::write::Write {
         service: &ServiceName,
         tools: Vec<Value>,
     ) -> Result<(), StoreError> {
-        self.record(Record {
-            kind,
-            agent: None,
-            command: None,
-            details: json!({"service": service, "tools": tools}),
-        })
-        .await?;
+        self.note(kind, json!({"service": service, "tools": tools}))
+            .await?;
         self.announce(&Change::ToolsReviewed {
             service: service.clone(),
         })

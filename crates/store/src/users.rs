@@ -12,7 +12,7 @@ use crate::{
     feed::Change,
     sessions,
     tokens::{self, Holder as Of, TokenRow},
-    write::{Record, Write},
+    write::Write,
 };
 
 /// A user as stored.
@@ -196,14 +196,7 @@ pub(crate) async fn insert(write: &mut Write, user: &User) -> Result<StoredUser,
         })
         .await?;
     let details = json!({ "after": user });
-    write
-        .record(Record {
-            kind: "user_created",
-            agent: None,
-            command: None,
-            details,
-        })
-        .await?;
+    write.note("user_created", details).await?;
     Ok(StoredUser {
         user,
         created,
@@ -322,14 +315,7 @@ impl Store {
             _ => "user_changed",
         };
         let details = json!({ "before": before, "after": after });
-        write
-            .record(Record {
-                kind,
-                agent: None,
-                command: None,
-                details,
-            })
-            .await?;
+        write.note(kind, details).await?;
         write.commit().await?;
         Ok(StoredUser {
             user: after,
@@ -377,14 +363,7 @@ impl Store {
         insert(&mut write, user).await?;
         tokens::insert(&mut write, Of::User(user.id.as_str()), token).await?;
         let details = json!({ "subject": user.id, "token": token.id, "label": token.label, "expires": token.expires });
-        write
-            .record(Record {
-                kind: "credential_created",
-                agent: None,
-                command: None,
-                details,
-            })
-            .await?;
+        write.note("credential_created", details).await?;
         write.commit().await?;
         Ok(true)
     }
@@ -430,14 +409,7 @@ impl Store {
         write
             .announce(&Change::UserChanged { user: user.clone() })
             .await?;
-        write
-            .record(Record {
-                kind: "credential_created",
-                agent: None,
-                command: None,
-                details,
-            })
-            .await?;
+        write.note("credential_created", details).await?;
         write.commit().await
     }
 
@@ -458,14 +430,7 @@ impl Store {
         write
             .announce(&Change::UserChanged { user: user.clone() })
             .await?;
-        write
-            .record(Record {
-                kind: "credential_revoked",
-                agent: None,
-                command: None,
-                details,
-            })
-            .await?;
+        write.note("credential_revoked", details).await?;
         write.commit().await
     }
 

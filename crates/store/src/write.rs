@@ -138,7 +138,22 @@ impl Write {
         self.record_of(service, record).await
     }
 
-    /// The same, found by this service.
+    /// Adds a line that is about no agent and no command.
+    pub(crate) async fn note(
+        &mut self,
+        kind: &'static str,
+        details: Value,
+    ) -> Result<(), StoreError> {
+        self.record(Record {
+            kind,
+            agent: None,
+            command: None,
+            details,
+        })
+        .await
+    }
+
+    /// The same as [`Self::record`], found by this service.
     pub(crate) async fn record_of(
         &mut self,
         service: Option<&ServiceName>,

@@ -12,7 +12,7 @@ use crate::{
     Actor, Store, StoreError,
     column::{from_json, millis, parsed, row, statements, time, to_json},
     database::{on, within},
-    write::{Record, Write},
+    write::Write,
 };
 
 /// A message holds so many items at most; then another is begun.
@@ -516,14 +516,7 @@ impl Store {
                         "error": error,
                         "target_disabled": disable,
                     });
-                    write
-                        .record(Record {
-                            kind: "notification_failed",
-                            agent: None,
-                            command: None,
-                            details,
-                        })
-                        .await?;
+                    write.note("notification_failed", details).await?;
                 }
             }
         }
@@ -615,12 +608,10 @@ impl Store {
             .await
             .map(drop)?);
         write
-            .record(Record {
-                kind: "notification_redelivered",
-                agent: None,
-                command: None,
-                details: json!({ "target": message.target, "message": id }),
-            })
+            .note(
+                "notification_redelivered",
+                json!({ "target": message.target, "message": id }),
+            )
             .await?;
         write.commit().await?;
         Ok(message)
