@@ -1,5 +1,8 @@
 //! The engine against services that misbehave, on real sockets.
 
+mod misbehaving;
+mod places;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -35,6 +38,10 @@ struct Raw {
 
 impl Raw {
     async fn start(answers: Vec<String>) -> Self {
+        Self::bytes(answers.into_iter().map(String::into_bytes).collect()).await
+    }
+
+    async fn bytes(answers: Vec<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let raw = Self {
             address: listener.local_addr().unwrap(),
@@ -46,8 +53,9 @@ impl Raw {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let request = read_request(&mut stream).await;
                 seen.lock().unwrap().push(request);
-                stream.write_all(answer.as_bytes()).await.unwrap();
-                stream.shutdown().await.unwrap();
+                // Who has heard enough may have gone.
+                let _ = stream.write_all(&answer).await;
+                let _ = stream.shutdown().await;
             }
         });
         raw
