@@ -42,12 +42,14 @@ async fn put(
     command: &str,
     body: impl Into<reqwest::Body>,
 ) -> anyhow::Result<Reply> {
-    let request = system
+    system.send(upload(system, agent, command).body(body)).await
+}
+
+fn upload(system: &System, agent: &str, command: &str) -> reqwest::RequestBuilder {
+    system
         .gateway(Method::PUT, "/execute")
         .query(&[("command", command), ("reason", "It is asked for")])
         .header("X-Agent-Id", agent)
-        .body(body);
-    system.send(request).await
 }
 
 async fn done(system: &System, agent: &str, command: &str) -> anyhow::Result<Value> {
@@ -193,6 +195,92 @@ async fn a_large_body_is_approved_and_streams() -> anyhow::Result<()> {
     // Other commands take no body, and a body that breaks off leaves nothing.
     let wrong = put(&system, &agent, "/mcp-minio files list assets", "x").await?;
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST, "{wrong:?}");
+    assert_eq!(server.unfinished()?, [""; 0]);
+    Ok(())
+}
+
+/// While people are waited for, what is to be stored stays with the client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_waits_for_people() -> anyhow::Result<()> {
+    let (server, system) = system(Layout::TwoProcesses).await?;
+    let agent = system
+        .create_agent(json!({"name": "waiter", "allowed_mcps": []}))
+        .await?;
+    let text = "Nothing happened".repeat(1000);
+    let sha256 = hex::encode(Sha256::digest(&text));
+    let size = text.len();
+    let command = |name: &str| {
+        format!(
+            "/mcp-minio files upload assets {name} --contentType text/plain --size {size} --sha256 {sha256}"
+        )
+    };
+
+    // Approved: stored, in the same request.
+    let held = upload(&system, &agent, &command("yes.txt"))
+        .header("Prefer", "wait=30")
+        .body(text.clone());
+    let decide = async |approved: bool| -> anyhow::Result<()> {
+        let request = cedargate_tests::soon("a request is open", async {
+            loop {
+                let inbox = system.admin_get("/api/approvals").await?;
+                if let Some(id) = inbox.body[0]["id"].as_str() {
+                    return anyhow::Ok(id.to_owned());
+                }
+            }
+        })
+        .await??;
+        assert!(!server.path("assets", "yes.txt").exists());
+        let decided = system.respond(&request, approved).await?;
+        anyhow::ensure!(decided.status.is_success(), "{decided:?}");
+        Ok(())
+    };
+    let (stored, decided) = tokio::join!(system.send(held), decide(true));
+    decided?;
+    let stored = stored?;
+    assert_eq!(stored.status, StatusCode::OK, "{stored:?}");
+    assert_eq!(stored.headers["preference-applied"], "wait=30");
+    assert_eq!(
+        stored.body["result"]["data"]["checksumSha256"],
+        json!(sha256)
+    );
+    assert_eq!(
+        std::fs::read_to_string(server.path("assets", "yes.txt"))?,
+        text
+    );
+
+    // Rejected: told so, and the connection is good for the next request.
+    let held = upload(&system, &agent, &command("no.txt"))
+        .header("Prefer", "wait=30")
+        .body(text.clone());
+    let (refused, decided) = tokio::join!(system.send(held), decide(false));
+    decided?;
+    let refused = refused?;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
+    assert_eq!(refused.body["error"]["data"]["outcome"], json!("rejected"));
+    assert!(!server.path("assets", "no.txt").exists());
+
+    // Who says `Expect` sends nothing before it may: neither while it waits, nor when it
+    // waited in vain.
+    let address = system.gateway_url.trim_start_matches("http://");
+    let mut connection = TcpStream::connect(address).await?;
+    let query = command("late.txt").replace(' ', "+").replace('/', "%2F");
+    let head = format!(
+        "PUT /execute?command={query} HTTP/1.1\r\nhost: x\r\nx-agent-id: {agent}\r\nprefer: wait=1\r\n\
+         content-length: {size}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).await?;
+    let mut answer = String::new();
+    tokio::time::timeout(
+        Duration::from_secs(30),
+        connection.read_to_string(&mut answer),
+    )
+    .await??;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(
+        answer.contains("preference-applied: wait=1") && !answer.contains("100 Continue"),
+        "{answer}"
+    );
+    assert!(answer.contains("\"pending\""), "{answer}");
     assert_eq!(server.unfinished()?, [""; 0]);
     Ok(())
 }

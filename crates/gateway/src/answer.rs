@@ -104,6 +104,13 @@ pub(crate) fn tokens(data: &Value) -> usize {
     bytes(data).div_ceil(4)
 }
 
+/// About what so many tokens cost who reads them, in dollars: three for a million, as the
+/// gateway before this one had it.
+pub(crate) fn cost(tokens: usize) -> f64 {
+    let millionths = u32::try_from(tokens.saturating_mul(3)).unwrap_or(u32::MAX);
+    f64::from(millionths) / 1e6
+}
+
 /// How long `data` is as JSON.
 pub(crate) fn bytes(data: &impl Serialize) -> usize {
     struct Bytes(usize);

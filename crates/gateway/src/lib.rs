@@ -49,7 +49,7 @@ use std::{
 use authz::{Clock, Command, CommandKey, DecisionId, Permit};
 use bytes::Bytes;
 use contract::approvals::ApprovalStatus;
-use handlers::{Answer, Catalog, Content, HandlerError, Parsed};
+use handlers::{Answer, Catalog, HandlerError, Parsed};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
@@ -82,6 +82,7 @@ use crate::{
     service::{RequestId, millis},
     sessions::Sessions,
     sight::Sight,
+    upload::Unread,
     waiting::Patience,
     zones::Zones,
 };
@@ -415,7 +416,9 @@ impl Gateway {
             }) => {
                 patience = self.patience(&headers);
                 let again = (patience.as_ref(), &headers, peer);
-                self.execute(caller.clone(), command, reason, again).await
+                let nothing = Unread::default();
+                self.execute(caller.clone(), command, reason, nothing, again)
+                    .await
             }
             Ok(question) => self
                 .admits(&caller)
@@ -458,6 +461,7 @@ impl Gateway {
         mut caller: Caller,
         command: Command,
         reason: String,
+        content: Unread,
         (patience, headers, peer): (Option<&Patience>, &http::HeaderMap, Peer),
     ) -> Result<Value, Refusal> {
         let began = Instant::now();
@@ -467,7 +471,12 @@ impl Gateway {
         let mut changes = self.changes.subscribe();
         loop {
             let tried = self
-                .carry_out(caller.clone(), command.clone(), reason.clone())
+                .carry_out_with(
+                    caller.clone(),
+                    command.clone(),
+                    reason.clone(),
+                    content.clone(),
+                )
                 .await;
             let mut denied = match tried {
                 Ok((decision, answer)) => {
@@ -506,10 +515,12 @@ impl Gateway {
         database: Option<String>,
         took: Duration,
     ) -> Value {
+        let tokens = answer::tokens(&answer.data);
         let mut metadata = json!({
             "executionTime": millis(took),
-            "tokensUsed": answer::tokens(&answer.data),
-            "estimated": ["tokensUsed"],
+            "tokensUsed": tokens,
+            "cost": answer::cost(tokens),
+            "estimated": ["tokensUsed", "cost"],
             "service": key.service,
             "operation": key.name,
             "timestamp": self.clock.now(),
@@ -579,7 +590,8 @@ impl Gateway {
         command: Command,
         reason: String,
     ) -> Result<(DecisionId, Answer), Refusal> {
-        self.carry_out_with(caller, command, reason, None).await
+        self.carry_out_with(caller, command, reason, Unread::default())
+            .await
     }
 
     /// As [`Gateway::carry_out`], of a command that comes with content. None of it is read
@@ -589,7 +601,7 @@ impl Gateway {
         caller: Caller,
         command: Command,
         reason: String,
-        content: Option<Content>,
+        content: Unread,
     ) -> Result<(DecisionId, Answer), Refusal> {
         let place = Arc::clone(&self.places)
             .try_acquire_owned()
@@ -620,7 +632,7 @@ impl Gateway {
         caller: &Caller,
         command: Command,
         reason: &str,
-        content: Option<Content>,
+        content: Unread,
         left: &CancellationToken,
     ) -> Result<(DecisionId, Answer), Refusal> {
         let began = Instant::now();
@@ -631,7 +643,7 @@ impl Gateway {
                 let sent = Instant::now();
                 charge.leave();
                 let outcome = tokio::select! {
-                    outcome = self.catalog.handle_with(permit, content) => outcome,
+                    outcome = self.catalog.handle_with(permit, content.take()) => outcome,
                     () = left.cancelled(), if ends_with_client => Err(HandlerError::Failed {
                         service: subject.command.service.to_string(),
                         message: "it was called off, as the client hung up".to_owned(),

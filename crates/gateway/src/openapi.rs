@@ -169,6 +169,7 @@ fn described(route: &Route) -> Described {
                 ),
             ],
             bytes: true,
+            waits: true,
             besides: of_commands(),
             ..Described::agents(
                 "Have a command carried out that comes with content: the body, read once the command is permitted",

@@ -43,7 +43,19 @@ async fn a_permitted_command_is_carried_out_and_recorded() {
         let result = &answered.body["result"];
         assert_eq!(result["status"], "success");
         assert_eq!(result["data"]["servers"][0]["name"], "localhost");
-        assert_eq!(result["metadata"]["operation"], "list-servers");
+        let metadata = &result["metadata"];
+        assert_eq!(metadata["operation"], "list-servers");
+        assert_eq!(metadata["service"], "coolify");
+        assert!(metadata["executionTime"].is_u64() && metadata["timestamp"].is_string());
+        // What cannot be known is estimated from what is there, and says so.
+        let tokens = result["data"].to_string().len().div_ceil(4);
+        assert_eq!(metadata["tokensUsed"], tokens);
+        let cost = metadata["cost"].as_f64().unwrap();
+        assert!(
+            (cost * 1e6 - f64::from(u32::try_from(tokens * 3).unwrap())).abs() < 1e-6,
+            "{cost}"
+        );
+        assert_eq!(metadata["estimated"], json!(["tokensUsed", "cost"]));
         assert!(
             answered.body["id"].is_string(),
             "an id is made when none is given"

@@ -3,10 +3,15 @@
 //! The command stands in the query and the body is the content, whatever it is. Who asks is
 //! known, and the command decided and recorded, before a byte of the body is read; a client
 //! that says `Expect: 100-continue` (as curl does) sends none of what is refused. The body
-//! goes to the handler as it comes, so that nobody holds all of it. A page in a browser
+//! goes to the handler as it comes, so that nobody holds all of it; while people are waited
+//! for, it stays with the client. A page in a browser
 //! cannot send this elsewhere without asking first, which nobody here answers.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use handlers::{Content, ContentError, Parsed};
@@ -19,7 +24,7 @@ use tower::BoxError;
 use crate::{
     Gateway,
     answer::{self, Body},
-    authenticate::AgentRequest,
+    authenticate::{AgentRequest, Peer},
     parse,
     refusal::Refusal,
     service::{DRAINED_BYTES, RequestId},
@@ -41,6 +46,21 @@ struct Asked {
     reason: String,
 }
 
+/// What comes with a command, if anything does: handed out once, when it is permitted.
+/// However often it is decided until then, none of it is read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unread(Arc<Mutex<Option<Content>>>);
+
+impl Unread {
+    fn new(content: Content) -> Self {
+        Self(Arc::new(Mutex::new(Some(content))))
+    }
+
+    pub(crate) fn take(&self) -> Option<Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 impl Gateway {
     pub(crate) async fn upload<B>(
         self: &Arc<Self>,
@@ -51,10 +71,12 @@ impl Gateway {
         B::Error: Into<BoxError>,
     {
         let AgentRequest { caller, http } = request;
-        let began = Instant::now();
+        let peer = http.extensions().get::<Peer>().copied();
+        let peer = peer.ok_or(Refusal::Internal)?;
+        let headers = http.headers().clone();
         let id = http.extensions().get::<RequestId>();
         let id = id.map_or(Value::Null, |id| Value::from(&*id.0));
-        let waits = http.headers().contains_key(header::EXPECT);
+        let waits = headers.contains_key(header::EXPECT);
         let asked = Asked::read(http.uri().query().unwrap_or_default());
         let command = asked.and_then(|asked| match self.catalog.parse_slash(&asked.command) {
             Ok(Parsed::Command(command)) if self.catalog.takes_content(&command) => {
@@ -70,34 +92,36 @@ impl Gateway {
         // Whoever takes the body holds one end, so that what is refused can be read away.
         let (hand, body) = tokio::sync::oneshot::channel();
         let mut length = None;
+        let mut patience = None;
         let result = match command {
             Ok((command, reason)) => {
-                let key = command.target.key.clone();
                 let body = http.into_body();
                 length = body.size_hint().exact();
-                let content = content(body, length, hand);
-                self.carry_out_with(caller, command, reason, Some(content))
-                    .await
-                    .map(|(decision, answer)| {
-                        self.success(&key, decision, &answer, None, began.elapsed())
-                    })
+                let content = Unread::new(content(body, length, hand));
+                patience = self.patience(&headers);
+                let again = (patience.as_ref(), &headers, peer);
+                self.execute(caller, command, reason, content, again).await
             }
             Err(refusal) => {
                 tracing::info!(agent.id = %caller.held.principal.agent().id, reason = %refusal, "not a command");
                 let _ = hand.send(http.into_body());
-                Err(refusal)
+                Err(self.admits(&caller).err().unwrap_or(refusal))
             }
         };
         if result.is_err() && !waits && length.is_none_or(|length| length <= DRAINED_BYTES as u64) {
             let _ = tokio::time::timeout(DRAINING, drain(body)).await;
         }
-        Ok(match result {
+        let mut response = match result {
             Ok(result) => answer::json(
                 StatusCode::OK,
                 &json!({"jsonrpc": "2.0", "result": result, "id": id}),
             ),
             Err(refusal) => refusal.into_response(&id),
-        })
+        };
+        if let Some(patience) = patience {
+            patience.applied(&mut response);
+        }
+        Ok(response)
     }
 }
 

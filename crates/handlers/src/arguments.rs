@@ -91,11 +91,19 @@ impl ArgumentSet {
             .iter()
             .map(|argument| Parameter::new(argument, validators))
             .collect::<Result<Vec<_>, _>>()?;
-        let names = parameters
+        // As the service calls them, too, as agents who know it write them; unless that could
+        // mean two.
+        let wires: Vec<String> = command
+            .arguments
             .iter()
-            .enumerate()
-            .map(|(index, parameter)| (folded(&parameter.name), index))
+            .map(|argument| folded(argument.wire()))
             .collect();
+        let once = |name: &String| wires.iter().filter(|other| *other == name).count() == 1;
+        let there = wires.iter().enumerate().filter(|(_, name)| once(name));
+        let there = there.map(|(index, name)| (name.clone(), index));
+        let here = parameters.iter().enumerate();
+        let here = here.map(|(index, parameter)| (folded(&parameter.name), index));
+        let names = there.chain(here).collect();
         Ok(Self {
             parameters,
             names,

@@ -26,7 +26,7 @@ pub(crate) use known::{Known, ServiceFacts};
 
 pub use crate::{
     health::{Breaker, Condition, State},
-    http::Preview,
+    preview::{HttpRequest, ObjectRequest, Preview, Statements},
 };
 
 macro_rules! built_in {
@@ -39,7 +39,7 @@ macro_rules! built_in {
 }
 
 /// The descriptions that come with the binary: file name and text.
-const BUILT_IN: &[(&str, &str)] = &[
+pub(crate) const BUILT_IN: &[(&str, &str)] = &[
     built_in!("airtable"),
     built_in!("cloudflare"),
     built_in!("context7"),
@@ -548,8 +548,8 @@ impl Catalog {
         }
     }
 
-    /// The request that a command would send, with every secret masked; none when the
-    /// service sends none.
+    /// What a command would send, with every secret masked; none when the service sends
+    /// nothing.
     ///
     /// # Errors
     ///

@@ -465,6 +465,9 @@ pub(crate) enum Place {
     /// Says which pages are fetched.
     #[serde(skip)]
     Pages,
+    /// Says what is kept of the answer; the service does not get it.
+    #[serde(skip)]
+    Answer,
 }
 
 /// `GET /servers/{uuid}`.
@@ -509,9 +512,11 @@ impl TryFrom<String> for RequestLine {
             other => return Err(format!("`{other}` is not GET, POST, PUT, PATCH or DELETE")),
         };
         let mut pieces = Vec::new();
+        // Parsers of URLs drop tabs and newlines, and encode the rest of what is not ASCII.
         if !path.starts_with('/')
-            || path.contains(['?', '#', ' ', '%', '\\'])
+            || path.contains(['?', '#', '%', '\\'])
             || path.contains("//")
+            || !path.bytes().all(|byte| byte.is_ascii_graphic())
         {
             return Err(format!(
                 "`{path}` is not a path such as `/servers/{{uuid}}`, without query"
@@ -574,6 +579,15 @@ pub(crate) struct AnswerShape {
     /// A list may come as an object whose keys are numbers.
     #[serde(default)]
     pub(crate) numbered: bool,
+    /// Of a list, where the service gives more than was asked for: only items of which one of
+    /// these fields is what an argument says; argument = fields.
+    #[serde(default)]
+    pub(crate) only: BTreeMap<String, Vec<String>>,
+    /// The argument that says how many items of a list are left out at its beginning.
+    pub(crate) skip: Option<String>,
+    /// The argument that says how many items of a list there are at most. If there are more,
+    /// the answer says `truncated`, and with `skip` where to go on.
+    pub(crate) first: Option<String>,
     /// Which fields to keep, all when empty; `settings.is_reachable` yields `is_reachable`,
     /// `user.login as author` yields `author`, `labels[].name as labels` all their names, and
     /// `nodes[type=hook].path as paths` those of some.
@@ -586,6 +600,14 @@ pub(crate) struct AnswerShape {
     /// secret, and passwords in URLs, are masked.
     #[serde(default)]
     pub(crate) masked: Vec<String>,
+}
+
+impl AnswerShape {
+    /// The arguments that say what is kept of a list.
+    pub(crate) fn choosing(&self) -> impl Iterator<Item = &str> {
+        let named = self.only.keys().chain(&self.skip).chain(&self.first);
+        named.map(String::as_str)
+    }
 }
 
 /// JSON Schema of descriptions, for editors and for those who write them by machine.

@@ -32,7 +32,6 @@ use authz::{AgentId, Command, CommandName, Permit, ServiceName};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value};
 
-pub use self::preview::Preview;
 use self::{
     request::Given,
     resilience::{Gate, answered},

@@ -19,6 +19,7 @@ pub mod mcp;
 mod nearest;
 pub mod openapi_import;
 mod postgres;
+pub mod preview;
 mod redaction;
 mod s3;
 pub mod sse;

@@ -11,6 +11,7 @@ mod failure;
 mod inspect;
 mod line;
 mod parameter;
+mod preview;
 mod query;
 mod role;
 #[cfg(test)]

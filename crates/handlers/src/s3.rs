@@ -9,6 +9,7 @@
 
 mod failure;
 mod key;
+mod preview;
 mod send;
 mod settings;
 mod sign;
@@ -367,16 +368,22 @@ impl S3Service {
         }))
     }
 
+    /// What a download asks for, from which byte on, and how many.
+    fn range(&self, arguments: Arguments<'_>) -> (String, u64, u64) {
+        let offset = arguments.number("offset").unwrap_or_default();
+        let most = self.table.max_download_bytes as u64;
+        let length = arguments.number("length").unwrap_or(most).clamp(1, most);
+        let range = format!("bytes={offset}-{}", offset.saturating_add(length - 1));
+        (range, offset, length)
+    }
+
     async fn download(
         &self,
         ready: &Ready,
         arguments: Arguments<'_>,
     ) -> Result<Value, HandlerError> {
         let object = self.object(ready, arguments)?;
-        let offset = arguments.number("offset").unwrap_or_default();
-        let most = self.table.max_download_bytes as u64;
-        let length = arguments.number("length").unwrap_or(most).clamp(1, most);
-        let range = format!("bytes={offset}-{}", offset.saturating_add(length - 1));
+        let (range, offset, length) = self.range(arguments);
         let range =
             HeaderValue::try_from(range).map_err(|_| self.failed("its request cannot be made"))?;
         let call = Call::new(Method::GET, Some(&object.bucket), &object.full)
@@ -421,7 +428,7 @@ impl S3Service {
                 return Err(self.failure(status, headers, body, ready, now));
             }
         };
-        let more = offset + (bytes.len() as u64) < stat.size;
+        let more = offset.saturating_add(bytes.len() as u64) < stat.size;
         let (encoding, content, taken) = match text(&bytes, more) {
             _ if arguments.text("encoding") == Some("base64") => base64(&bytes),
             Some(text) => ("text", ready.scrubber.text(text), text.len()),
@@ -430,7 +437,7 @@ impl S3Service {
             }
             None => base64(&bytes),
         };
-        let next = offset + taken as u64;
+        let next = offset.saturating_add(taken as u64);
         let truncated = next < stat.size;
         let whole = offset == 0 && !truncated;
         // Base64 of what holds a secret of ours is not handed out in any form.

@@ -228,3 +228,183 @@ async fn a_key_that_was_mangled_on_its_way_is_still_a_key() {
         "set `GITHUB_PRIVATE_KEY` and `GITHUB_INSTALLATION_ID`"
     );
 }
+
+/// Answers the first request with `date`, which is what the App signs by, and every other
+/// with the next of `answers`, bytes as they are; then it closes.
+async fn raw(date: &str, answers: Vec<Vec<u8>>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = Arc::clone(&seen);
+    let first =
+        format!("HTTP/1.1 200 OK\r\n{date}content-length: 2\r\nconnection: close\r\n\r\n{{}}");
+    tokio::spawn(async move {
+        for answer in std::iter::once(first.into_bytes()).chain(answers) {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = Vec::new();
+            while !bytes.windows(4).any(|four| four == b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
+            }
+            kept.lock().unwrap().push(String::from_utf8(bytes).unwrap());
+            let _ = stream.write_all(&answer).await;
+            if answer.ends_with(b"...") {
+                std::future::pending::<()>().await;
+            }
+            let _ = stream.shutdown().await;
+        }
+    });
+    (address, seen)
+}
+
+fn right(date: &str) -> String {
+    format!("date: {date}\r\n")
+}
+
+/// Whatever GitHub's clock says, and ours does not matter.
+#[tokio::test]
+async fn an_app_signs_by_githubs_clock_or_not_at_all() {
+    let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let token = |expires: &str| {
+        let body = json!({"token": "ghs_x", "expires_at": expires}).to_string();
+        let length = body.len();
+        format!(
+            "HTTP/1.1 201 Created\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
+        .into_bytes()
+    };
+    let limit = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}".to_vec();
+    // Hours and decades away from ours, in both directions.
+    for (date, seconds) in [
+        ("Thu, 01 Jan 1970 00:10:00 GMT", 600),
+        ("Tue, 06 May 2031 12:00:00 GMT", SECONDS),
+        ("Thu, 31 Dec 9998 23:59:59 GMT", 253_370_764_799_i64),
+    ] {
+        let answers = vec![token("9999-01-01T00:00:00Z"), limit.clone()];
+        let (address, seen) = raw(&right(date), answers).await;
+        health(&catalog(address, &pem(&key))).await.unwrap();
+        let seen = seen.lock().unwrap();
+        let jwt = seen[1]
+            .lines()
+            .find_map(|line| line.strip_prefix("authorization: Bearer "));
+        let claims = URL_SAFE_NO_PAD
+            .decode(jwt.unwrap().split('.').nth(1).unwrap())
+            .unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(
+            (claims["iat"].as_i64(), claims["exp"].as_i64()),
+            (Some(seconds - 60), Some(seconds + 540)),
+            "{date}"
+        );
+    }
+    // A clock that cannot be read is no reason to use our own.
+    for date in [
+        "",
+        "date: \r\n",
+        "date: soon\r\n",
+        "date: 2031-05-06T12:00:00Z\r\n",
+        "date: Tue, 06 May 99999 12:00:00 GMT\r\n",
+        "date: Tue, 32 May 2031 12:00:00 GMT\r\n",
+    ] {
+        let (address, seen) = raw(date, vec![token("9999-01-01T00:00:00Z")]).await;
+        let error = health(&catalog(address, &pem(&key))).await.unwrap_err();
+        assert!(
+            matches!(&error, HandlerError::Credential { reason, .. } if reason.contains("no date")),
+            "{date:?}: {error:?}"
+        );
+        assert_eq!(seen.lock().unwrap().len(), 1, "{date:?}");
+    }
+    // A token that ended before it came is used for what asked for it, and not again.
+    let answers = vec![token("1999-01-01T00:00:00Z"), limit.clone()];
+    let (address, seen) = raw(&right(DATE), answers).await;
+    let catalog = catalog(address, &pem(&key));
+    health(&catalog).await.unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 3);
+    let error = health(&catalog).await.unwrap_err();
+    assert!(
+        matches!(error, HandlerError::Unreachable { .. }),
+        "it asks anew: {error:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_not_used_as_one() {
+    let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let trap = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let created = |headers: &str, body: &str| {
+        format!("HTTP/1.1 201 Created\r\n{headers}connection: close\r\n\r\n{body}").into_bytes()
+    };
+    let token = |token: &str| {
+        created(
+            "",
+            &json!({"token": token, "expires_at": "9999-01-01T00:00:00Z"}).to_string(),
+        )
+    };
+    let location = format!("location: http://{}/\r\n", trap.local_addr().unwrap());
+    let redirect =
+        format!("HTTP/1.1 307 Temporary Redirect\r\n{location}content-length: 0\r\n\r\n");
+    let endless = "transfer-encoding: chunked\r\n";
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    let cases = [
+        (
+            created("content-type: text/html\r\n", "<html>hunter2"),
+            "not JSON",
+        ),
+        (
+            created("content-encoding: gzip\r\n", "\u{1f}hunter2"),
+            "not JSON",
+        ),
+        (created("", "{\"token\": \"hunter2\""), "not JSON"),
+        (
+            created("content-length: 100\r\n", "{\"token\": \"hunter2\""),
+            "ended early or",
+        ),
+        (created("", &" ".repeat(1 << 20)), "too long"),
+        (created(endless, &chunk.repeat(8)), "too long"),
+        (created("", "[]"), "no token"),
+        (created("", "{\"token\": \"\"}"), "no token"),
+        (created("", "{\"token\": \"hunter2\"}"), "how long"),
+        (token("hunter2\r\nX-Injected: y"), "not a header's value"),
+        (token("hunter2\u{0}"), "not a header's value"),
+        (redirect.into_bytes(), "status 307"),
+        (
+            b"HTTP/1.1 500 No\r\ncontent-length: 7\r\n\r\nhunter2".to_vec(),
+            "status 500",
+        ),
+        (
+            b"HTTP/1.1 401 No\r\ncontent-length: 7\r\n\r\nhunter2".to_vec(),
+            "status 401",
+        ),
+        (
+            b"HTTP/1.1 201 Created\r\ncontent-length: 90\r\n\r\n...".to_vec(),
+            "timeout",
+        ),
+    ];
+    for (answer, says) in cases {
+        let (address, seen) = raw(&right(DATE), vec![answer]).await;
+        let timeout = if says == "timeout" { "200" } else { "10000" };
+        let catalog = Catalog::load(&|name| match name {
+            "GITHUB_API_URL" => Some(format!("http://{address}")),
+            "GITHUB_APP_ID" => Some("7".to_owned()),
+            "GITHUB_INSTALLATION_ID" => Some("42".to_owned()),
+            "GITHUB_PRIVATE_KEY" => Some(pem(&key)),
+            "HTTP_TIMEOUT_MS" => Some(timeout.to_owned()),
+            _ => None,
+        })
+        .unwrap();
+        let error = health(&catalog).await.unwrap_err();
+        let told = match &error {
+            HandlerError::Timeout { .. } => says == "timeout",
+            HandlerError::Broken { .. } => says == "ended early or",
+            HandlerError::Credential { reason, .. } => reason.contains(says),
+            _ => false,
+        };
+        assert!(told, "{says}: {error:?}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        // Nothing was sent with what is no token.
+        assert_eq!(seen.lock().unwrap().len(), 2, "{says}");
+    }
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(trap.poll_accept(&mut context).is_pending());
+}

@@ -336,3 +336,137 @@ fn a_command_is_tried_for_good() {
     assert_eq!(code(&output), 1);
     assert!(err(&output).contains("tickets"), "{}", err(&output));
 }
+
+/// What is asked of a database or of objects is no request of HTTP, and shown as what it is.
+#[test]
+fn statements_and_objects_are_shown_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [
+        (
+            "POSTGRES_URL",
+            "postgres://reader:planted@db.example:5433/shop?sslmode=verify-full",
+        ),
+        (
+            "POSTGRES_WRITE_URL",
+            "postgres://writer:planted@db.example:5433/shop",
+        ),
+        ("MINIO_ENDPOINT", "http://127.0.0.1:9"),
+        ("MINIO_ACCESS_KEY", "planted-access"),
+        ("MINIO_SECRET_KEY", "planted-secret"),
+        ("MINIO_BUCKETS", "assets,shared/agents"),
+    ];
+    let attempt = |arguments: &[&str]| {
+        let arguments = [&["services", "try"], arguments].concat();
+        cedargate(folder.path(), &variables, &arguments)
+    };
+    let cases: [(&str, &[&str]); 9] = [
+        (
+            "/mcp-postgres query \"SELECT name FROM users WHERE id = $1\" [7] --limit 10",
+            &[
+                "database main (reader@db.example:5433/shop), READ ONLY, at most 10 rows",
+                "\nSELECT name FROM users WHERE id = $1;\n",
+                "\n$1 = 7",
+            ],
+        ),
+        (
+            "/mcp-postgres execute \"DELETE FROM users\"",
+            &[
+                "(writer@db.example:5433/shop), READ WRITE",
+                "\nDELETE FROM users;",
+            ],
+        ),
+        (
+            "/mcp-postgres explain SELECT 1",
+            &["READ ONLY", "EXPLAIN (FORMAT JSON)\nSELECT 1;"],
+        ),
+        (
+            "/mcp-postgres describe users",
+            &["pg_catalog.pg_attribute", "\n$1 = \"users\""],
+        ),
+        (
+            "/mcp-minio files download shared 'notes/a b.txt' --offset 5 --length 10",
+            &[
+                "GET http://127.0.0.1:9/shared/agents/notes/a%20b.txt\n",
+                "range: bytes=5-14\n",
+                "bucket: shared\nkey: agents/notes/a b.txt",
+            ],
+        ),
+        (
+            "/mcp-minio files upload assets a.txt secrets-of-somebody",
+            &[
+                "PUT http://127.0.0.1:9/assets/a.txt\n",
+                "content-type: text/plain; charset=utf-8\n",
+                "if-none-match: *\n",
+            ],
+        ),
+        (
+            "/mcp-minio files list shared re/",
+            &[
+                "GET http://127.0.0.1:9/shared/?list-type=2&prefix=agents%2Fre%2F",
+                "key: agents/re/",
+            ],
+        ),
+        (
+            "/mcp-minio files delete assets a.txt",
+            &["DELETE http://127.0.0.1:9/assets/a.txt"],
+        ),
+        (
+            "/mcp-minio files stat assets a.txt",
+            &["HEAD http://127.0.0.1:9/assets/a.txt"],
+        ),
+    ];
+    for (line, parts) in cases {
+        let output = attempt(&[line]);
+        assert_eq!(code(&output), 0, "{line}: {}", err(&output));
+        let shown = out(&output);
+        for part in parts {
+            assert!(shown.contains(part), "{line}: {part}: {shown}");
+        }
+        assert!(
+            !shown.contains("planted") && !shown.contains("somebody"),
+            "{shown}"
+        );
+    }
+    let json = |line: &str| -> serde_json::Value {
+        let output = attempt(&["--json", line]);
+        assert_eq!(code(&output), 0, "{line}: {}", err(&output));
+        serde_json::from_str(&out(&output)).unwrap()
+    };
+    let shown = json("/mcp-postgres query \"SELECT $1\" [null]");
+    assert_eq!(
+        shown["request"],
+        serde_json::json!({
+            "database": "main", "address": "reader@db.example:5433/shop", "transaction": "READ ONLY",
+            "statements": ["SELECT $1"], "parameters": [null], "max_rows": 1000
+        })
+    );
+    let shown = json("/mcp-minio files stat shared a");
+    assert_eq!(
+        shown["request"],
+        serde_json::json!({
+            "method": "HEAD", "bucket": "shared", "key": "agents/a",
+            "url": "http://127.0.0.1:9/shared/agents/a", "headers": []
+        })
+    );
+    // What could never be asked for is not shown as if it could.
+    for (line, says) in [
+        (
+            "/mcp-minio files stat other a",
+            "there is no bucket `other`",
+        ),
+        ("/mcp-minio files stat shared %2e%2e/a", "the key"),
+        ("/mcp-minio buckets list", "sends no request of its own"),
+    ] {
+        let output = attempt(&[line]);
+        assert_eq!(code(&output), 2, "{line}: {}", out(&output));
+        assert!(err(&output).contains(says), "{line}: {}", err(&output));
+    }
+    let line = ["services", "try", "/mcp-minio files stat assets a"];
+    let output = cedargate(folder.path(), &[], &line);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("`MINIO_BUCKETS`"), "{}", err(&output));
+    let line = ["services", "try", "/mcp-postgres ka-db list tables"];
+    let output = cedargate(folder.path(), &[], &line);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("kids-ascension (not configured), READ ONLY"));
+}

@@ -389,3 +389,53 @@ fn without_limits_nothing_is_refused_or_said() {
     }
     assert_eq!(limits.standing(&one), None);
 }
+
+/// Each limit that a call meets is looked up by agent: among ten thousand as among ten. Where
+/// many want of a rate what there is not, each is refused at the same cost, too.
+#[test]
+fn a_call_costs_the_same_among_many_agents() {
+    const CALLS: u32 = 20_000;
+    let plenty = "
+        each_agent = { per_second = 1000000, calls_per_day = 1000000000 }
+        [services.coolify]
+        all = { per_second = 1000000, burst = 1000000, calls_per_day = 1000000000 }
+        each_agent = { per_second = 1000000, bytes_per_day = 1000000000 }
+        [services.coolify.commands.list-servers]
+        each_agent = { calls_per_day = 100000000 }";
+    let scarce = "[services.coolify]\nall = { per_minute = 60, burst = 5 }";
+    for (name, text) in [("plenty", plenty), ("scarce", scarce)] {
+        // The time of the same number of calls, spread over so many agents.
+        let measure = |agents: u32| {
+            let (limits, clocks) = limits(text);
+            let agents: Vec<Agent> = (0..agents).map(agent).collect();
+            let key = command("coolify/list-servers");
+            let round = || {
+                let began = std::time::Instant::now();
+                for number in 0..CALLS {
+                    let agent = &agents[number as usize % agents.len()];
+                    let admitted = limits.admit(agent, Some(&key));
+                    let charged = admitted.and_then(|()| limits.charge(agent, &key));
+                    if let Ok(mut charge) = charged {
+                        charge.leave();
+                    }
+                }
+                began.elapsed()
+            };
+            round();
+            // The best of some: other processes take their part of the others.
+            let times = (0..7).map(|_| {
+                clocks.advance(1000);
+                round()
+            });
+            times.min().unwrap()
+        };
+        let (few, many) = (measure(10), measure(10_000));
+        println!(
+            "{name}: {:?} a call among 10 agents, {:?} among 10,000",
+            few / CALLS,
+            many / CALLS
+        );
+        // Caches hold the limits of ten; to walk over all would cost hundreds of times as much.
+        assert!(many < few * 5, "{name}: {few:?} {many:?}");
+    }
+}

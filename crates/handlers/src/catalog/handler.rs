@@ -7,10 +7,11 @@ use authz::{AgentId, Clock, Command, Permit};
 use crate::{
     Answer, Content, Handler, HandlerError,
     description::{Description, Kind},
-    http::{self, HttpService, Preview},
+    http::{self, HttpService},
     local::LocalService,
     mcp::{self, McpService},
     postgres::PostgresService,
+    preview::Preview,
     s3::S3Service,
 };
 
@@ -126,11 +127,19 @@ impl ServiceHandler {
         }
     }
 
-    /// The request that a command would send for the built-in agent.
+    /// What a command would send for the built-in agent.
     pub(super) fn preview(&self, command: &Command) -> Result<Option<Preview>, String> {
         match self {
-            Self::Http(service) => service.preview(AgentId::LOCAL, command).map(Some),
-            Self::Mcp(_) | Self::Local(_) | Self::S3(_) | Self::Postgres(_) => Ok(None),
+            Self::Http(service) => {
+                let request = service.preview(AgentId::LOCAL, command)?;
+                Ok(Some(Preview::Request(request)))
+            }
+            Self::S3(service) => Ok(service.preview(command)?.map(Preview::Object)),
+            Self::Postgres(service) => {
+                let statements = service.preview(command)?;
+                Ok(Some(Preview::Statements(statements)))
+            }
+            Self::Mcp(_) | Self::Local(_) => Ok(None),
         }
     }
 

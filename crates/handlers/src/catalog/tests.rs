@@ -831,6 +831,12 @@ fn a_description_that_is_a_trap_is_refused() {
             &format!("arguments = [{{ name = \"a\", description = \"A\", pattern = '{pattern}' }}]\nrequest ="),
         )
     };
+    let own = |keys: &str| OWN.replace("request =", &format!("{keys}\nrequest ="));
+    let within = |schema: &str| {
+        own(&format!(
+            "arguments = [{{ name = \"a\", type = \"array\", description = \"A\", schema = {schema} }}]"
+        ))
+    };
     let deep = format!("example = {}1{}", "{ a = ".repeat(1000), " }".repeat(1000));
     let cases = [
         (OWN.replace("GET /tickets", "GET tickets"), "is not a path"),
@@ -855,6 +861,153 @@ fn a_description_that_is_a_trap_is_refused() {
             "unknown field `use`",
         ),
         (argument(&"(a+)".repeat(200)), "longer than 512 bytes"),
+        // Short to write and long to compile, also where no key of ours is.
+        (argument("((a{99}){99}){99}"), "argument `a`"),
+        (within("{ pattern = '((a{99}){99}){99}' }"), "argument `a`"),
+        (
+            within("{ items = { patternProperties = { '((a{99}){99}){99}' = {} } } }"),
+            "argument `a`",
+        ),
+        (
+            within("{ items = { \"$ref\" = \"#\" } }"),
+            "may refer to nothing",
+        ),
+        (
+            within("{ allOf = [{ \"$dynamicRef\" = \"#x\" }] }"),
+            "may refer to nothing",
+        ),
+        (within("{ items = { minLength = -1 } }"), "argument `a`"),
+        (
+            within(&format!("{{ {} = 1 }}", vec!["items"; 5_000].join("."))),
+            "own.toml",
+        ),
+        (
+            format!("{OWN}\nexample.{} = 1", vec!["a"; 500_000].join(".")),
+            "own.toml",
+        ),
+        (
+            format!("{OWN}\nexample.a = {}", "[".repeat(500_000)),
+            "own.toml",
+        ),
+        // Paths that are none, or not only what they look like.
+        (
+            OWN.replace("GET /tickets", "GET //elsewhere.example/x"),
+            "is not a path",
+        ),
+        (
+            OWN.replace("GET /tickets", "GET https://elsewhere.example/x"),
+            "is not a path",
+        ),
+        (
+            OWN.replace("GET /tickets", "GET /tickets/../admin"),
+            "neither text nor one",
+        ),
+        (
+            OWN.replace("GET /tickets", "GET /tickets/%2e%2e/admin"),
+            "is not a path",
+        ),
+        (
+            OWN.replace("GET /tickets", "GET /tickets\\tx"),
+            "is not a path",
+        ),
+        (
+            OWN.replace("GET /tickets", "GET /tickets\\r\\nHost: x"),
+            "is not a path",
+        ),
+        (
+            OWN.replace("GET /tickets", "GET /t\u{ff0e}\u{ff0e}/x"),
+            "is not a path",
+        ),
+        (
+            OWN.replace("GET /tickets", "GET /tickets\\\\x"),
+            "is not a path",
+        ),
+        (OWN.replace("GET /tickets", "GET"), "is not a path"),
+        (
+            OWN.replace("GET /tickets", "TRACE /tickets"),
+            "`TRACE` is not GET",
+        ),
+        // Requests in requests.
+        (own("headers = { Host = \"x\" }"), "the header `Host`"),
+        (
+            own("headers = { transfer-encoding = \"chunked\" }"),
+            "the header `transfer-encoding`",
+        ),
+        (
+            own("headers = { x = \"a\\r\\nb: c\" }"),
+            "a value that no header may",
+        ),
+        (
+            own("headers = { \"x: y\" = \"z\" }"),
+            "is not a header's name",
+        ),
+        (
+            own(
+                "arguments = [{ name = \"a\", as = \"Content-Length\", in = \"header\", description = \"A\" }]",
+            ),
+            "the header `Content-Length`",
+        ),
+        // What would silently ask for everybody's things.
+        (
+            own("query = { owner = \"{agnet.id}\" }"),
+            "`{agnet.id}` in the query's `owner`",
+        ),
+        (
+            own("body = { owner = \"{agent.name}\" }").replace("GET /", "POST /"),
+            "`{agent.name}` in the body",
+        ),
+        // Limits that let nothing through, or everything.
+        (own("timeout_ms = 0"), "`timeout_ms`"),
+        (own("timeout_ms = 9223372036854775807"), "`timeout_ms`"),
+        (own("max_answer_bytes = 0"), "`max_answer_bytes`"),
+        (
+            own("max_result_bytes = 9223372036854775807"),
+            "`max_result_bytes`",
+        ),
+        (
+            OWN.replace("[[commands]]", "max_concurrent = 0\n[[commands]]"),
+            "`max_concurrent`",
+        ),
+        (
+            own("pages = { by = \"page\", parameter = \"page\", at_most = 0 }"),
+            "`pages` of no size",
+        ),
+        (
+            own("pages = { by = \"page\", parameter = \"page\" }").replace(
+                "list = \"tickets\"",
+                "list = \"tickets\", first = \"limit\"",
+            ),
+            "without `pages`",
+        ),
+        (
+            OWN.replace("list = \"tickets\"", "list = \"tickets\", first = \"most\""),
+            "no argument `most`",
+        ),
+        // The same thing twice.
+        (
+            format!(
+                "{OWN}\n{}",
+                OWN.split_once("[[commands]]")
+                    .unwrap()
+                    .1
+                    .replace("\nname", "\n[[commands]]\nname")
+            ),
+            "own.toml",
+        ),
+        (
+            OWN.replace("risk =", "risk = \"destroy\"\nrisk ="),
+            "duplicate key",
+        ),
+        (OWN.replace("risk = \"read\"", ""), "missing field `risk`"),
+        (
+            OWN.replace("risk = \"read\"", "risk = \"READ\""),
+            "unknown variant `READ`",
+        ),
+        (
+            OWN.replace("\"tickets\"\nversion", "\"../tickets\"\nversion"),
+            "own.toml:2:8",
+        ),
+        (format!("\u{0}{OWN}"), "own.toml:1"),
         (argument("("), "argument `a`"),
         (argument(r"(?=a)\w{900}{900}"), "argument `a`"),
         (format!("{OWN}\n{deep}"), "own.toml"),
@@ -884,6 +1037,216 @@ fn a_pattern_that_could_take_forever_is_given_up() {
     let line = format!("/mcp-tickets tickets list {}", "a".repeat(100_000));
     assert!(catalog.parse_slash(&line).is_err());
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}
+
+/// What agents of the old gateway could say beside an operation's name. Left out are only
+/// those that no vendor has any more, and `user_id`: whose memory it is, is no argument.
+#[test]
+fn the_options_of_the_old_gateway_are_known() {
+    let options: &[(&str, &str, &str)] = &[
+        ("coolify", "get-application", "uuid"),
+        ("coolify", "create-project", "name description"),
+        ("coolify", "create-server", "name ip port user"),
+        ("coolify", "deploy-application", "uuid force"),
+        ("postgres", "query", "sql params limit database"),
+        ("postgres", "describe-table", "table database"),
+        (
+            "minio",
+            "upload",
+            "bucket fileKey fileBuffer contentType metadata",
+        ),
+        ("minio", "list", "bucket prefix limit marker"),
+        ("minio", "getUrl", "bucket fileKey expirySeconds"),
+        ("cloudflare", "stream-upload", "videoUrl meta"),
+        ("cloudflare", "stream-list", "limit status"),
+        ("cloudflare", "stream-get", "videoId"),
+        ("cloudflare", "dns-list", "zoneId type name page per_page"),
+        ("cloudflare", "dns-create", "zoneId recordData"),
+        ("cloudflare", "dns-update", "zoneId recordId data"),
+        ("cloudflare", "dns-delete", "zoneId recordId"),
+        ("cloudflare", "list-zones", "name status page"),
+        ("cloudflare", "get-analytics", "zoneId since until"),
+        ("github", "list-repos", "sort limit page"),
+        ("github", "list-prs", "owner repo state"),
+        ("github", "create-pr", "title body head base draft"),
+        (
+            "github",
+            "merge-pr",
+            "commit_title commit_message merge_method",
+        ),
+        ("github", "approve-pr", "body"),
+        ("github", "list-issues", "state labels"),
+        ("github", "create-issue", "title body labels assignees"),
+        ("github", "update-issue", "title body state labels"),
+        ("github", "close-issue", "owner repo issue_number"),
+        ("github", "create-comment", "body"),
+        ("github", "list-comments", "issue_number"),
+        ("github", "list-branches", "owner repo"),
+        ("github", "create-branch", "name sha"),
+        ("github", "list-workflows", "owner repo"),
+        ("github", "trigger-workflow", "ref inputs"),
+        ("n8n", "execute", "data"),
+        ("n8n", "list-workflows", "active limit"),
+        ("n8n", "activate", "id"),
+        ("n8n", "deactivate", "id"),
+        ("n8n", "get-execution", "id"),
+        ("n8n", "list-executions", "workflowId limit status"),
+        ("n8n", "list-webhooks", ""),
+        ("n8n", "test-webhook", "path data"),
+        ("mem0", "remember", "content metadata"),
+        ("mem0", "search", "query limit threshold"),
+        ("mem0", "get-context", "limit"),
+        ("mem0", "list", "limit offset"),
+        ("mem0", "update", "id content"),
+        ("mem0", "delete", "id"),
+        ("stripe", "get-account", ""),
+        ("stripe", "get-balance", ""),
+        ("stripe", "list-customers", "limit email"),
+        ("stripe", "create-customer", "name email"),
+        ("stripe", "list-products", "limit"),
+        ("stripe", "create-product", "name description"),
+        ("stripe", "list-prices", "product limit"),
+        (
+            "stripe",
+            "create-price",
+            "product unit_amount currency recurring",
+        ),
+        ("stripe", "list-invoices", "customer limit"),
+        ("stripe", "create-invoice", "customer days_until_due"),
+        ("stripe", "create-invoice-item", "customer price invoice"),
+        ("stripe", "finalize-invoice", "invoice"),
+        (
+            "stripe",
+            "list-subscriptions",
+            "customer price status limit",
+        ),
+        (
+            "stripe",
+            "update-subscription",
+            "subscription proration_behavior items",
+        ),
+        ("stripe", "cancel-subscription", "subscription"),
+        ("stripe", "list-payment-intents", "customer limit"),
+        ("stripe", "create-payment-link", "price quantity"),
+        ("stripe", "create-refund", "payment_intent amount reason"),
+        ("stripe", "list-coupons", "limit"),
+        (
+            "stripe",
+            "create-coupon",
+            "name percent_off amount_off currency duration duration_in_months",
+        ),
+        ("stripe", "list-disputes", "charge payment_intent limit"),
+        ("stripe", "update-dispute", "dispute evidence submit"),
+        ("stripe", "search", "query"),
+        ("stripe", "fetch", "id"),
+        ("airtable", "list-bases", ""),
+        ("airtable", "list-tables", "baseId"),
+        ("airtable", "get-table-schema", "tableName baseId"),
+        (
+            "airtable",
+            "read-records",
+            "tableName offset filter filterByFormula sort fields view baseId limit",
+        ),
+        ("airtable", "get-record", "tableName recordId baseId"),
+        ("airtable", "create-record", "tableName fields baseId"),
+        ("airtable", "create-records", "tableName records baseId"),
+        (
+            "airtable",
+            "update-record",
+            "tableName recordId fields baseId",
+        ),
+        ("airtable", "update-records", "tableName records baseId"),
+        ("airtable", "delete-record", "tableName recordId baseId"),
+        ("airtable", "delete-records", "tableName recordIds baseId"),
+        (
+            "firecrawl",
+            "scrape",
+            "url formats excludeTags onlyMainContent timeout waitFor",
+        ),
+        ("context7", "resolve-library-id", "libraryName"),
+        ("context7", "get-library-docs", "id topic"),
+        ("playwright", "navigate", "url"),
+        ("shadcn", "add-component", "component"),
+        ("magicui", "add-component", "component"),
+    ];
+    for (service, operation, names) in options {
+        for name in names.split_whitespace().chain(["no-such-name"]) {
+            let mut arguments = Map::new();
+            arguments.insert(name.to_owned(), Value::Null);
+            let problem = match catalog().command(service, operation, Value::Object(arguments)) {
+                Ok(_) => String::new(),
+                Err(error) => error.to_string(),
+            };
+            assert!(
+                !problem.contains("no operation"),
+                "{service} {operation}: {problem}"
+            );
+            assert_eq!(
+                problem.contains("no argument is called"),
+                name == "no-such-name",
+                "{service} {operation} {name}: {problem}"
+            );
+        }
+    }
+    for service in [
+        "cloudflare",
+        "github",
+        "mem0",
+        "n8n",
+        "stripe",
+        "airtable",
+        "firecrawl",
+        "context7",
+    ] {
+        assert!(
+            catalog().command(service, "health", json!({})).is_ok(),
+            "{service}"
+        );
+    }
+}
+
+/// As the service calls an argument, agents may, too; it is the same command.
+#[test]
+fn arguments_have_the_services_own_names_too() {
+    let digest = |service: &str, operation: &str, arguments: Value| match catalog()
+        .command(service, operation, arguments)
+        .unwrap()
+    {
+        Parsed::Command(command) => command.arguments.digest().clone(),
+        other => panic!("{other:?}"),
+    };
+    let zone = "023e105f4ecef8ad9ca31a8372d0c353";
+    assert_eq!(
+        digest(
+            "cloudflare",
+            "dns-list",
+            json!({"zoneId": zone, "per_page": 5})
+        ),
+        digest(
+            "cloudflare",
+            "dns-list",
+            json!({"zoneId": zone, "limit": 5})
+        )
+    );
+    let both = json!({"zoneId": zone, "per_page": 5, "limit": 5});
+    let error = catalog()
+        .command("cloudflare", "dns-list", both)
+        .unwrap_err();
+    assert!(error.to_string().contains("given twice"), "{error}");
+    // A name that could mean two is nobody's.
+    let text = OWN.replace(
+        "request =",
+        "arguments = [{ name = \"a\", as = \"x\", in = \"query\", description = \"A\" }, \
+         { name = \"b\", as = \"x\", in = \"header\", description = \"B\" }]\nrequest =",
+    );
+    let own = Catalog::load_with(&[("own.toml", &text)], &|_| None).unwrap();
+    let error = own.command("tickets", "list-tickets", json!({"x": "y"}));
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("no argument is called")
+    );
 }
 
 /// `CEDARGATE_WRITE=1 cargo test -p handlers published_schema` writes it anew.
@@ -930,7 +1293,9 @@ fn the_example_of_the_documentation_is_a_description() {
     let Ok(Parsed::Command(command)) = catalog.parse_slash(line) else {
         panic!()
     };
-    let preview = catalog.preview(&command).unwrap().unwrap();
+    let Some(Preview::Request(preview)) = catalog.preview(&command).unwrap() else {
+        panic!()
+    };
     assert_eq!(
         (preview.method.as_str(), preview.url.as_str()),
         ("PATCH", "https://tickets.example.com/api/v2/tickets/7")

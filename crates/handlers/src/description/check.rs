@@ -15,6 +15,27 @@ const PATHS: [&str; 3] = ["catalog", "execute", "rpc"];
 /// Longer patterns are programs, not formats; in bytes.
 const LONGEST_PATTERN: usize = 512;
 
+/// Nobody waits longer for a service, in milliseconds.
+const LONGEST_TIMEOUT: u64 = 3_600_000;
+
+/// No longer answer is held in memory, in bytes.
+const LONGEST_ANSWER: usize = 1 << 30;
+
+/// Headers that say where a request goes, where it ends and what the connection does. To let
+/// an argument or a description set them would be to let it write a second request.
+const OURS: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 impl Description {
     /// Puts the groups' arguments and the default places in, and checks each command.
     pub(super) fn complete(&mut self) -> Result<(), (Option<Range<usize>>, String)> {
@@ -25,6 +46,18 @@ impl Description {
             .collect();
         let at_name = |message| (Some(self.name.span()), message);
         self.check_keys().map_err(at_name)?;
+        check_bounds(
+            self.timeout_ms,
+            Some(self.max_answer_bytes),
+            Some(self.max_result_bytes),
+        )
+        .and_then(|()| check_headers(self.headers.keys()))
+        .map_err(at_name)?;
+        if self.max_concurrent == 0 {
+            return Err(at_name(
+                "`max_concurrent` of 0 lets nothing through".to_owned(),
+            ));
+        }
         if self.kind == Kind::S3 {
             let span = self.name.span();
             self.take_s3_commands()
@@ -247,15 +280,35 @@ impl Command {
                 (false, true) => Place::Query,
                 (false, false) => Place::Body,
             };
+            let default = if self.answer.choosing().any(|name| name == argument.name) {
+                Place::Answer
+            } else {
+                default
+            };
             let place = *argument.place.get_or_insert(default);
             argument.required |= place == Place::Path;
         }
     }
 
     fn check(&self) -> Result<(), String> {
+        check_bounds(
+            self.timeout_ms,
+            self.max_answer_bytes,
+            self.max_result_bytes,
+        )?;
+        let in_headers = self.arguments.iter();
+        let in_headers = in_headers.filter(|argument| argument.place == Some(Place::Header));
+        check_headers(self.headers.keys())?;
+        check_headers(in_headers.map(Argument::wire))?;
         self.check_arguments()?;
         self.check_references()?;
+        self.check_query()?;
         self.check_body()?;
+        if self.answer.choosing().next().is_some()
+            && (self.answer.list.is_none() || self.pages.is_some())
+        {
+            return Err("only a `list` without `pages` has `only`, `skip` and `first`".to_owned());
+        }
         if let Some(pages) = &self.pages {
             pages.check()?;
             if self.answer.list.is_none() || self.request.method != http::Method::GET {
@@ -379,6 +432,7 @@ impl Command {
             .chain(self.answer.echo.values());
         for name in named
             .map(String::as_str)
+            .chain(self.answer.choosing())
             .chain(self.example.keys().map(String::as_str))
         {
             if !self.arguments.iter().any(|argument| argument.name == name) {
@@ -426,6 +480,26 @@ impl Command {
         }
     }
 
+    /// What the query always has names arguments that there are: what names nothing would be
+    /// left out, and with it perhaps whose things are asked for.
+    fn check_query(&self) -> Result<(), String> {
+        for (parameter, template) in &self.query {
+            let mut named = BTreeSet::new();
+            placeholders(&toml::Value::String(template.clone()), &mut named);
+            if let Some(name) = named.iter().find(|name| !self.has_value(name)) {
+                return Err(format!(
+                    "`{{{name}}}` in the query's `{parameter}` is no argument"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `{name}` in a template stands for something.
+    fn has_value(&self, name: &str) -> bool {
+        name == "agent.id" || self.arguments.iter().any(|argument| argument.name == name)
+    }
+
     /// A body that is written out names arguments that there are, and all that it should.
     fn check_body(&self) -> Result<(), String> {
         let Some(body) = &self.body else {
@@ -436,11 +510,8 @@ impl Command {
         }
         let mut named = BTreeSet::new();
         placeholders(body, &mut named);
-        for name in &named {
-            let known = self.arguments.iter().any(|argument| argument.name == *name);
-            if !known && !name.starts_with("agent.") {
-                return Err(format!("`{{{name}}}` in the body is no argument"));
-            }
+        if let Some(name) = named.iter().find(|name| !self.has_value(name)) {
+            return Err(format!("`{{{name}}}` in the body is no argument"));
         }
         for argument in &self.arguments {
             if argument.place == Some(Place::Body) && !named.contains(&argument.name) {
@@ -449,6 +520,37 @@ impl Command {
         }
         Ok(())
     }
+}
+
+fn check_bounds(
+    timeout_ms: Option<u64>,
+    answer_bytes: Option<usize>,
+    result_bytes: Option<usize>,
+) -> Result<(), String> {
+    if timeout_ms.is_some_and(|timeout| !(1..=LONGEST_TIMEOUT).contains(&timeout)) {
+        return Err(format!(
+            "`timeout_ms` is not between 1 and {LONGEST_TIMEOUT}"
+        ));
+    }
+    for (name, bytes) in [
+        ("max_answer_bytes", answer_bytes),
+        ("max_result_bytes", result_bytes),
+    ] {
+        if bytes.is_some_and(|bytes| !(1..=LONGEST_ANSWER).contains(&bytes)) {
+            return Err(format!("`{name}` is not between 1 and {LONGEST_ANSWER}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_headers(names: impl Iterator<Item = impl AsRef<str>>) -> Result<(), String> {
+    for name in names {
+        let name = name.as_ref();
+        if OURS.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(format!("the header `{name}` is not a description's to set"));
+        }
+    }
+    Ok(())
 }
 
 /// Words of JSON Schema that lead elsewhere.

@@ -107,6 +107,7 @@ impl Pages {
         let mut limit = Argument::new(&self.limit, ArgumentType::Integer, Place::Pages);
         "How many at most; page by page, so it may be rounded up"
             .clone_into(&mut limit.description);
+        limit.wire.clone_from(&self.size);
         limit.minimum = Some(1);
         limit.maximum = Some(self.most().into());
         limit.default = Some(toml::Value::Integer(self.default.into()));
@@ -116,6 +117,7 @@ impl Pages {
             ArgumentType::Integer
         };
         let mut position = Argument::new(self.position(), kind, Place::Pages);
+        position.wire = Some(self.parameter.clone());
         position.description = format!(
             "Where to begin: `{}` of an earlier answer",
             self.next_name()

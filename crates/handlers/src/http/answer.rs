@@ -18,10 +18,12 @@ impl HttpCommand {
     ) -> Result<Value, String> {
         let shape = &self.answer;
         let mut data = Self::begun();
+        let mut rest = None;
         if let Some(name) = &shape.text {
             data.insert(name.clone(), Value::String(text(body)?));
         } else {
-            let value = shape.located(self.value(body)?);
+            let mut value = shape.located(self.value(body)?);
+            rest = shape.choose(&mut value, arguments);
             match shape.fields_of(value) {
                 Ok(fields) => data.extend(fields),
                 // What was asked for is done, whatever the service says of it: that it says
@@ -34,7 +36,7 @@ impl HttpCommand {
                 Err((_, problem)) => return Err(problem.to_owned()),
             }
         }
-        Ok(self.finished(data, arguments, scrubber, limit))
+        Ok(self.closed(data, rest, arguments, scrubber, limit))
     }
 
     /// The data of a list that came in pages; `next` is where to go on, if there is more.
@@ -48,10 +50,26 @@ impl HttpCommand {
     ) -> Value {
         let mut data = Self::begun();
         data.extend(self.answer.listed(items));
-        let next_name = next.as_ref().map(|(name, _)| name.clone());
-        if let Some((name, value)) = next {
+        let rest = next.map(|next| Rest { next: Some(next) });
+        self.closed(data, rest, arguments, scrubber, limit)
+    }
+
+    /// The data, and what it says of what is not in it.
+    fn closed(
+        &self,
+        mut data: Map<String, Value>,
+        rest: Option<Rest>,
+        arguments: &Map<String, Value>,
+        scrubber: &Scrubber,
+        limit: usize,
+    ) -> Value {
+        let mut next_name = None;
+        if let Some(rest) = rest {
             data.insert("truncated".to_owned(), Value::Bool(true));
-            data.insert(name, value);
+            if let Some((name, value)) = rest.next {
+                next_name = Some(name.clone());
+                data.insert(name, value);
+            }
         }
         let count = data.get(self.answer.count_name()).cloned();
         let mut data = self.finished(data, arguments, scrubber, limit);
@@ -110,7 +128,38 @@ impl HttpCommand {
     }
 }
 
+/// There is more of a list than the answer has.
+struct Rest {
+    /// Where to go on: what it is called, and where.
+    next: Option<(String, Value)>,
+}
+
 impl AnswerShape {
+    /// Leaves in a list what the arguments ask for, and says whether there is more.
+    fn choose(&self, value: &mut Value, arguments: &Map<String, Value>) -> Option<Rest> {
+        let Value::Array(items) = value else {
+            return None;
+        };
+        for (argument, fields) in &self.only {
+            if let Some(wanted) = arguments.get(argument) {
+                items.retain(|item| fields.iter().any(|field| walk(item, field) == Some(wanted)));
+            }
+        }
+        let number = |argument: &Option<String>| {
+            let number = arguments.get(argument.as_ref()?)?.as_u64()?;
+            Some(usize::try_from(number).unwrap_or(usize::MAX))
+        };
+        let skipped = number(&self.skip).unwrap_or(0);
+        items.drain(..skipped.min(items.len()));
+        let most = number(&self.first).filter(|most| *most < items.len())?;
+        items.truncate(most);
+        let next = self.skip.as_ref().map(|name| {
+            let next = skipped.saturating_add(most);
+            (format!("next_{name}"), Value::from(next))
+        });
+        Some(Rest { next })
+    }
+
     /// The part of the body that `at` names, if it is there.
     fn located(&self, mut value: Value) -> Value {
         match self.at.as_ref().and_then(|at| walk_mut(&mut value, at)) {

@@ -283,7 +283,7 @@ impl SignedApp {
             .ok_or_else(|| refused("the application's key cannot sign"))?;
         let path = super::request::path(&self.path, &self.values)
             .map_err(|problem| TokenError::Refused(format!("its path: {problem}")))?;
-        let response = client
+        let mut response = client
             .request(self.path.method.clone(), format!("{base}{path}"))
             .header(header::ACCEPT, "application/json")
             .bearer_auth(jwt)
@@ -299,14 +299,14 @@ impl SignedApp {
                 status.as_u16()
             )));
         }
-        if response
-            .content_length()
-            .is_some_and(|length| length > LONGEST_ANSWER as u64)
-        {
-            return Err(refused("its answer with a token is too long"));
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(TokenError::Transport)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LONGEST_ANSWER {
+                return Err(refused("its answer with a token is too long"));
+            }
         }
-        let body = response.bytes().await.map_err(TokenError::Transport)?;
-        let body: Value = serde_json::from_slice(body.get(..LONGEST_ANSWER).unwrap_or(&body))
+        let body: Value = serde_json::from_slice(&body)
             .map_err(|_| refused("its answer with a token is not JSON"))?;
         let field = |name: &str| body.get(name).and_then(Value::as_str);
         let token = field(&self.token)

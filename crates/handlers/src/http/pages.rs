@@ -157,13 +157,13 @@ impl Told {
                 self.more
                     .or(last)
                     .unwrap_or(full)
-                    .then_some(Position::Number(number + 1))
+                    .then_some(Position::Number(number.saturating_add(1)))
             }
             (PageBy::Offset, Position::Number(number)) => {
                 let full = page.len() as u64 >= size;
                 self.more
                     .unwrap_or(full)
-                    .then_some(Position::Number(number + page.len() as u64))
+                    .then_some(Position::Number(number.saturating_add(page.len() as u64)))
             }
             (_, Position::Cursor(_)) => None,
         }

@@ -1,26 +1,13 @@
 //! Preview: the request that a command would send, with every secret masked.
 
 use authz::{AgentId, Command, redact::REDACTED};
-use serde::Serialize;
 
 use super::{HttpService, base, request::Given};
-
-/// A request as people may see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Preview {
-    /// `GET`.
-    pub method: String,
-    /// Where it goes, with the query.
-    pub url: String,
-    /// In the order in which they are set; those with credentials are masked.
-    pub headers: Vec<(String, String)>,
-    /// As it would be sent, but for secret arguments.
-    pub body: Option<String>,
-}
+use crate::preview::HttpRequest;
 
 impl HttpService {
     /// What `command` would send for `agent`; of a list in pages, the first.
-    pub(crate) fn preview(&self, agent: AgentId, command: &Command) -> Result<Preview, String> {
+    pub(crate) fn preview(&self, agent: AgentId, command: &Command) -> Result<HttpRequest, String> {
         let name = &command.target.key.name;
         let known = self
             .commands
@@ -66,7 +53,7 @@ impl HttpService {
                 None => headers.push((name, value)),
             }
         }
-        Ok(Preview {
+        Ok(HttpRequest {
             method: prepared.method.to_string(),
             url: url.to_string(),
             headers,

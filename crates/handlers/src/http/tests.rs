@@ -1,6 +1,8 @@
 //! The engine against services on real sockets.
 
 mod coolify;
+mod misbehaving;
+mod places;
 mod server;
 mod trouble;
 mod written;

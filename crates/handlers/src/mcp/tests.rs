@@ -765,6 +765,43 @@ async fn another_credential_is_used_without_a_restart() {
     ));
 }
 
+/// Nobody has to ask: what is not configured as the gateway starts is looked at as soon as it
+/// is, and again when the credential is another.
+#[tokio::test]
+async fn a_server_is_looked_at_as_soon_as_it_is_configured() {
+    let (address, server) = serve(modern).await;
+    let text = format!(
+        "name = \"files\"\nversion = \"1\"\nkind = \"mcp\"\ndescription = \"x\"\n[mcp]\nurl = \"http://{address}/\"\n{CREDENTIAL}\n"
+    );
+    let catalog = Catalog::from_descriptions(&[("files.toml", &text)], &|_| None).unwrap();
+    let service = catalog.mcp("files").unwrap();
+    let asked = || server.methods().iter().any(|method| method == "tools/list");
+    let story = async {
+        // It is kept, and there is nothing to be had of it.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!asked(), "{:?}", server.methods());
+        assert!(matches!(
+            service.health(),
+            crate::catalog::Health::NotConfigured { .. }
+        ));
+        assert_eq!(catalog.refresh(&|_| Some("a-token".to_owned())).len(), 1);
+        while service.health() != crate::catalog::Health::Well {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = catalog.keep() => panic!("it is kept for as long as it is polled"),
+        () = story => {}
+    }
+    assert!(asked());
+    let (_, headers, _) = server.last();
+    assert_eq!(headers["authorization"], "Bearer a-token");
+    let read = command(&catalog, "/mcp-files read /a");
+    assert!(catalog.carry_out(&read).await.is_ok());
+}
+
 /// Below `/mcp/` the gateway has paths of its own.
 #[test]
 fn a_server_is_not_called_as_a_path_of_the_gateway() {

@@ -116,6 +116,18 @@ impl Address {
         })
     }
 
+    /// As whom the gateway comes, and where, without the password.
+    pub(super) fn shown(&self) -> String {
+        let options = &self.options;
+        let host = options.get_socket().map_or_else(
+            || options.get_host().to_owned(),
+            |socket| socket.display().to_string(),
+        );
+        let (user, port) = (options.get_username(), options.get_port());
+        let name = options.get_database().unwrap_or(user);
+        self.scrubber.text(&format!("{user}@{host}:{port}/{name}"))
+    }
+
     /// Whether what is said to the server, the password too, can be read on the way.
     pub(super) fn is_plain(&self) -> bool {
         let options = &self.options;
@@ -156,7 +168,16 @@ fn of_url(value: &str, scrubber: &mut Scrubber) -> Result<PgConnectOptions, &'st
         return Err("names no user");
     }
     // Its error may repeat parts of the value.
-    PgConnectOptions::from_str(value).map_err(|_| "is not an address that PostgreSQL knows")
+    let options =
+        PgConnectOptions::from_str(value).map_err(|_| "is not an address that PostgreSQL knows")?;
+    // As PostgreSQL's own clients have it: who names an authority wants it asked.
+    let authority = url
+        .query_pairs()
+        .any(|(name, _)| matches!(&*name, "sslrootcert" | "ssl-root-cert" | "ssl-ca"));
+    Ok(match options.get_ssl_mode() {
+        PgSslMode::Require if authority => options.ssl_mode(PgSslMode::VerifyCa),
+        _ => options,
+    })
 }
 
 fn configured(
@@ -307,6 +328,23 @@ mod tests {
             );
         }
         assert!(!format!("{address:?}").contains("0ther"));
+    }
+
+    #[test]
+    fn an_authority_that_is_named_is_asked() {
+        let mode = |more: &str| {
+            let url = format!("postgres://u@h/d?{more}");
+            let address = read(Role::Reader, &[("URL", &url)]).unwrap();
+            format!("{:?}", address.options.get_ssl_mode())
+        };
+        assert_eq!(mode("sslmode=require"), "Require");
+        assert_eq!(mode("sslmode=require&sslrootcert=/ca.pem"), "VerifyCa");
+        assert_eq!(mode("sslrootcert=/ca.pem&sslmode=require"), "VerifyCa");
+        assert_eq!(
+            mode("sslmode=verify-full&sslrootcert=/ca.pem"),
+            "VerifyFull"
+        );
+        assert_eq!(mode("sslmode=prefer&sslrootcert=/ca.pem"), "Prefer");
     }
 
     #[test]

@@ -121,12 +121,18 @@ impl Failure {
         match error {
             sqlx::Error::Io(error) if connecting || !to.writes => HandlerError::Unreachable {
                 service,
-                reason: format!(
-                    "the connection to database `{}` {}: {}",
-                    to.database,
-                    if connecting { "does not open" } else { "broke" },
-                    error.kind()
-                ),
+                reason: match error.get_ref() {
+                    // Whom we do not believe, it tells, and what we should.
+                    Some(why) if why.is::<rustls::Error>() => {
+                        to.clean(&format!("no TLS with database `{}`: {why}", to.database))
+                    }
+                    _ => format!(
+                        "the connection to database `{}` {}: {}",
+                        to.database,
+                        if connecting { "does not open" } else { "broke" },
+                        error.kind()
+                    ),
+                },
             },
             sqlx::Error::Io(error) => HandlerError::Broken {
                 service,

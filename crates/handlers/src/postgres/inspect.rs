@@ -214,18 +214,30 @@ pub(super) async fn connection_stats(
     })))
 }
 
+const TEST: &str = "SELECT pg_catalog.to_json(pg_catalog.clock_timestamp()), pg_catalog.version()";
+
+/// The statements of one command.
+pub(super) fn statements(command: &str) -> &'static [&'static str] {
+    match command {
+        "list-tables" => &[TABLES],
+        "describe-table" => &[TABLE, COLUMNS, INDEXES, SIZES],
+        "schema-info" => &[DATABASE, SCHEMAS],
+        "connection-stats" => &[CONNECTIONS],
+        "test" => &[TEST],
+        _ => &[],
+    }
+}
+
 /// Whether it answers, and what it is.
 pub(super) async fn test(
     connection: &mut PgConnection,
     database: &str,
     began: tokio::time::Instant,
 ) -> Result<Map<String, Value>, Failure> {
-    let row = sqlx::query(
-        "SELECT pg_catalog.to_json(pg_catalog.clock_timestamp()), pg_catalog.version()",
-    )
-    .persistent(false)
-    .fetch_one(connection)
-    .await?;
+    let row = sqlx::query(TEST)
+        .persistent(false)
+        .fetch_one(connection)
+        .await?;
     let (time, version): (Value, String) = (row.try_get(0)?, row.try_get(1)?);
     Ok(object(json!({
         "status": "connected", "database": database,

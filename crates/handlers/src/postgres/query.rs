@@ -22,6 +22,9 @@ use super::{
 /// No value is cut shorter, in characters.
 const SHORTEST_CUT: usize = 16;
 
+/// Stands before a statement that is only to be explained.
+pub(super) const EXPLAIN: &str = "EXPLAIN (FORMAT JSON)\n";
+
 /// What `query` takes.
 const NO_SELECT: &str = "`query` takes one SELECT, VALUES or TABLE statement that changes nothing, \
     without a semicolon before its end";
@@ -106,7 +109,7 @@ impl Parsed<'_> {
 ///
 /// Cut off the end, a semicolon is either the statement's or part of a comment: texts and
 /// names end with their quotes.
-fn trimmed(sql: &str) -> &str {
+pub(super) fn trimmed(sql: &str) -> &str {
     sql.trim_end_matches(|letter: char| letter == ';' || letter.is_ascii_whitespace())
 }
 
@@ -179,17 +182,15 @@ pub(super) async fn explain(
     connection: &mut PgConnection,
     question: Question<'_>,
 ) -> Result<Outcome, Failure> {
-    const BEFORE: &str = "EXPLAIN (FORMAT JSON)\n";
-
     let parsed = parse(connection, question).await?;
     let row = sqlx::query_with(
-        AssertSqlSafe(format!("{BEFORE}{}", parsed.sql)),
+        AssertSqlSafe(format!("{EXPLAIN}{}", parsed.sql)),
         parsed.arguments,
     )
     .persistent(false)
     .fetch_one(connection)
     .await
-    .map_err(|error| Failure::Statement(error, BEFORE.len()))?;
+    .map_err(|error| Failure::Statement(error, EXPLAIN.len()))?;
     let plan: Value = row.try_get(0)?;
     Ok(Outcome {
         data: Map::from_iter([("plan".to_owned(), plan)]),

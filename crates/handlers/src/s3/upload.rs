@@ -136,13 +136,7 @@ impl S3Service {
             );
             return Err(self.rejected(413, message));
         }
-        let plain = arguments
-            .text("content")
-            .map(|_| "text/plain; charset=utf-8");
-        let media_type = arguments
-            .text("contentType")
-            .or(plain)
-            .unwrap_or("application/octet-stream");
+        let media_type = media_type(arguments);
         if !ready.types.allow(media_type) {
             let allowed = ready.types.shown();
             let message = format!("`{media_type}` may not be uploaded; what may is {allowed}");
@@ -668,6 +662,17 @@ pub(super) fn readable(value: &str) -> String {
         String::from_utf8(bytes).ok()
     });
     decoded.unwrap_or_else(|| value.to_owned())
+}
+
+/// What the content is said to be.
+pub(super) fn media_type(arguments: Arguments<'_>) -> &str {
+    let plain = arguments
+        .text("content")
+        .map(|_| "text/plain; charset=utf-8");
+    arguments
+        .text("contentType")
+        .or(plain)
+        .unwrap_or("application/octet-stream")
 }
 
 #[cfg(test)]

@@ -13,13 +13,13 @@ use authz::{
 };
 use handlers::{
     Parsed,
-    catalog::{Catalog, Preview},
+    catalog::{Catalog, HttpRequest, ObjectRequest, Preview, Statements},
 };
 use serde_json::{Value, json};
 
 use crate::{
     exit::Usage,
-    output::{Output, json as shown_json, printable, write_line},
+    output::{Output, json as shown_json, printable, printable_lines, write_line},
 };
 
 /// What is asked for.
@@ -109,15 +109,60 @@ fn may_be_sent(catalog: &Catalog, command: &Command, yes: bool) -> anyhow::Resul
 }
 
 fn request(preview: &Preview) -> String {
-    let mut text = format!("{} {}\n", preview.method, printable(&preview.url));
-    for (name, value) in &preview.headers {
-        let _ = writeln!(text, "{}: {}", printable(name), printable(value));
-    }
-    if let Some(body) = &preview.body {
+    let text = match preview {
+        Preview::Request(request) => http(request),
+        Preview::Object(request) => object(request),
+        Preview::Statements(statements) => transaction(statements),
+    };
+    text.trim_end().to_owned()
+}
+
+fn http(request: &HttpRequest) -> String {
+    let mut text = format!("{} {}\n", request.method, printable(&request.url));
+    headers(&mut text, &request.headers);
+    if let Some(body) = &request.body {
         text.push('\n');
         text.push_str(&printable(body));
     }
-    text.trim_end().to_owned()
+    text
+}
+
+fn headers(text: &mut String, headers: &[(String, String)]) {
+    for (name, value) in headers {
+        let _ = writeln!(text, "{}: {}", printable(name), printable(value));
+    }
+}
+
+fn object(request: &ObjectRequest) -> String {
+    let mut text = format!("{} {}\n", request.method, printable(&request.url));
+    headers(&mut text, &request.headers);
+    let _ = write!(
+        text,
+        "\nbucket: {}\nkey: {}",
+        printable(&request.bucket),
+        printable(&request.key)
+    );
+    text
+}
+
+fn transaction(asked: &Statements) -> String {
+    let place = match &asked.address {
+        Some(address) => printable(address),
+        None => "not configured".to_owned(),
+    };
+    let mut text = format!(
+        "database {} ({place}), {}, at most {} rows\n",
+        printable(&asked.database),
+        asked.transaction,
+        asked.max_rows
+    );
+    for statement in &asked.statements {
+        let _ = write!(text, "\n{};\n", printable_lines(statement));
+    }
+    for (index, value) in asked.parameters.iter().enumerate() {
+        let _ = write!(text, "\n${} = {}", index + 1, printable(&value.to_string()));
+    }
+    text
 }
 
 /// Handlers take nothing but what was permitted. Here the operator has said so: who may run

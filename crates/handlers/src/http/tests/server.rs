@@ -29,6 +29,10 @@ pub(super) struct Raw {
 
 impl Raw {
     pub(super) async fn start(answers: Vec<String>) -> Self {
+        Self::bytes(answers.into_iter().map(String::into_bytes).collect()).await
+    }
+
+    pub(super) async fn bytes(answers: Vec<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let raw = Self {
             address: listener.local_addr().unwrap(),
@@ -40,8 +44,9 @@ impl Raw {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let request = read_request(&mut stream).await;
                 seen.lock().unwrap().push(request);
-                stream.write_all(answer.as_bytes()).await.unwrap();
-                stream.shutdown().await.unwrap();
+                // Who has heard enough may have gone.
+                let _ = stream.write_all(&answer).await;
+                let _ = stream.shutdown().await;
             }
         });
         raw
