@@ -25,6 +25,7 @@ fn gateway(fixture: &Fixture) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_only_start_programs_reach_the_gateway() -> anyhow::Result<()> {
     let fixture = Fixture::start(Some(TOKEN)).await?;
+    fixture.by_step();
     let binary = binary()?;
     let binary = binary.to_str().unwrap();
     let gateway = gateway(&fixture);
@@ -58,6 +59,7 @@ async fn clients_that_only_start_programs_reach_the_gateway() -> anyhow::Result<
         for expected in [0, 50, 100] {
             let told = client.progress(id).await?["progress"].as_f64();
             assert_eq!(told, Some(f64::from(expected)), "{sdk:?}");
+            fixture.go_on();
         }
         assert_eq!(said(&client.answer(id).await?).0, "Done.", "{sdk:?}");
         let unknown = client

@@ -186,6 +186,33 @@ async fn python_2() -> anyhow::Result<()> {
     dance(Sdk::Python2).await
 }
 
+/// Clients that are known by a document about them (client id metadata documents) register
+/// nowhere; to the gateway they are clients as any others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_known_by_its_document_gets_in() -> anyhow::Result<()> {
+    const DOCUMENT: &str = "https://client.example/driver.json";
+    let (world, authorization, _everything) = world().await?;
+    let url = world.url("everything");
+    authorization.is_visited_by("dan").await?;
+    for (number, sdk) in Sdk::ALL.into_iter().enumerate() {
+        let mut client = Driver::oauth_as(sdk, &url, DOCUMENT).await?;
+        let echoed = client.call("echo", json!({"message": "hi"})).await?;
+        assert_eq!(said(&echoed), ("Echo: hi".to_owned(), false), "{sdk:?}");
+        let told = authorization.told().await?;
+        assert_eq!(told["registered"], 0, "{sdk:?}: {told}");
+        assert_eq!(
+            told["tokens"][number]["client"], DOCUMENT,
+            "{sdk:?}: {told}"
+        );
+    }
+    let told = authorization.told().await?;
+    assert_eq!(told["documents"], 1, "it is kept: {told}");
+    let listed = world.system.cli(&["audit", "list", "--json"]).await?;
+    let listed = String::from_utf8(listed.stdout)?;
+    assert!(listed.contains(DOCUMENT), "{listed}");
+    Ok(())
+}
+
 /// Every service as tools; somebody who is no agent; and credentials as ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_other_door_and_other_people() -> anyhow::Result<()> {

@@ -58,6 +58,15 @@ async fn a_definition_that_changes_is_refused_until_it_is_reviewed() -> anyhow::
     let notes = Notes::new()?;
     let world = World::start(&[("notes", notes.table())], Policies::Ours(""), &[]).await?;
     world.review("notes").await?;
+    let schema = ["services", "schema", "notes", "note"];
+    let typed = world.system.cli(&schema).await?;
+    let typed = String::from_utf8(typed.stdout)?;
+    for part in [
+        "action \"notes/note\" in [Action::\"read\"]",
+        "\"text\"?: String",
+    ] {
+        assert!(typed.contains(part), "{typed}");
+    }
     let mut client = Driver::http(Sdk::TypeScript1, &world.url("notes"), &world.token).await?;
     assert_eq!(client.tools().await?, ["note"]);
     let written = client.call("note", json!({"text": "one"})).await?;
@@ -99,6 +108,13 @@ async fn a_definition_that_changes_is_refused_until_it_is_reviewed() -> anyhow::
             }
         })
         .await??;
+        // No policy is to be written about what nobody reviewed.
+        let unknown = world.system.cli(&schema).await?;
+        let told = String::from_utf8(unknown.stderr)?;
+        assert!(
+            !unknown.status.success() && told.contains("not reviewed"),
+            "{told}"
+        );
         let differs = world
             .system
             .cli(&["services", "tools", "diff", "notes", "note"])

@@ -5,13 +5,25 @@
 //   node authorization.mjs             prints its issuer once it listens
 //
 //   POST /control {"account": "dan"}   who logs in from now on
-//   GET /control                       what clients asked for: {"registered", "tokens": [{…}]}
+//   GET /control                       what clients asked for: {"registered", "documents", "tokens": [{…}]}
 
 import { Provider } from 'oidc-provider';
 import { body, key, serve } from './serve.mjs';
 
+// A client that is known by a document about itself, instead of registering. It is served
+// here: on https, which this machine is not.
+const CLIENT = 'https://client.example/driver.json';
+const DOCUMENT = {
+  client_id: CLIENT,
+  client_name: 'driver',
+  redirect_uris: ['http://127.0.0.1:9/callback'],
+  grant_types: ['authorization_code'],
+  response_types: ['code'],
+  token_endpoint_auth_method: 'none',
+};
+
 const SCOPES = 'cedargate:read cedargate:write cedargate:destroy';
-const told = { registered: 0, tokens: [] };
+const told = { registered: 0, documents: 0, tokens: [] };
 let account = 'nobody';
 let provider;
 
@@ -27,6 +39,7 @@ function begin(issuer) {
     features: {
       devInteractions: { enabled: false },
       registration: { enabled: true },
+      clientIdMetadataDocument: { enabled: true, ack: 'draft-02' },
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: (_, resource) => ({
@@ -37,6 +50,11 @@ function begin(issuer) {
           jwt: { sign: { alg: 'ES256' } },
         }),
       },
+    },
+    fetch: async (url) => {
+      if (String(url) !== CLIENT) return new Response('', { status: 404 });
+      told.documents += 1;
+      return Response.json(DOCUMENT);
     },
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),

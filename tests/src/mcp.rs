@@ -280,6 +280,19 @@ impl Driver {
         Self::start(command, &[("DRIVER_OAUTH", "1")]).await
     }
 
+    /// As [`Driver::oauth`], by a client that need not register: `document` is the address of
+    /// a document about it, and its name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::http`].
+    pub async fn oauth_as(sdk: Sdk, url: &str, document: &str) -> anyhow::Result<Self> {
+        let mut command = sdk.command()?;
+        command.args(["http", url]);
+        let variables = [("DRIVER_OAUTH", "1"), ("DRIVER_CLIENT", document)];
+        Self::start(command, &variables).await
+    }
+
     /// Starts a program that is a server on standard input and output.
     ///
     /// # Errors
@@ -622,6 +635,26 @@ impl World {
             String::from_utf8_lossy(&approved.stderr)
         );
         Ok(())
+    }
+
+    /// Waits until as many calls are kept waiting for people.
+    ///
+    /// # Errors
+    ///
+    /// When it never comes to that.
+    pub async fn held(&self, count: u32) -> anyhow::Result<()> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let metrics = format!("{}/metrics", self.system.metrics_url);
+        let line = format!("cedargate_waiting_requests {count}");
+        crate::soon(&format!("{count} calls wait"), async {
+            loop {
+                let text = http.get(&metrics).send().await?.text().await?;
+                if text.lines().any(|other| other == line) {
+                    return anyhow::Ok(());
+                }
+            }
+        })
+        .await?
     }
 
     /// The ids of the requests that wait for people, of this tool.

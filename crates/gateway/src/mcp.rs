@@ -589,8 +589,16 @@ impl Visit {
         let request = onward(Method::GET, &self.headers, Era::Legacy, Bytes::new());
         let response = self.bare(request).await?;
         let response = self.returned(response, Era::Legacy, session.as_deref(), false);
-        if !response.status().is_success() || !is_events(response.headers()) {
+        if !response.status().is_success() {
             return Ok(response.map(|body| Body::streamed(Plain(body))));
+        }
+        // There are clients that do not look at what it calls itself.
+        if !is_events(response.headers()) {
+            return Err(Fault::new(
+                StatusCode::BAD_GATEWAY,
+                fault::UPSTREAM,
+                "what the server answers is no stream of events",
+            ));
         }
         let visit = Arc::new(self);
         Ok(response.map(|body| visit.open_stream(Plain(body), Telling::Everything, Some(place))))

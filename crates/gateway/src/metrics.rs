@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     http_seconds: HistogramVec,
     http_total: IntCounterVec,
     active: IntGauge,
+    waiting: IntGauge,
     operation_seconds: HistogramVec,
     operations: IntCounterVec,
     operation_total: IntCounterVec,
@@ -86,6 +87,10 @@ impl Metrics {
                 &["method", "route", "status"],
             )?,
             active: IntGauge::new("mcp_active_requests", "HTTP requests under way.")?,
+            waiting: IntGauge::new(
+                "cedargate_waiting_requests",
+                "Requests that are kept waiting until people decide.",
+            )?,
             operation_seconds: HistogramVec::new(
                 HistogramOpts::new("mcp_operation_duration_seconds", "How long services took.")
                     .buckets(vec![0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]),
@@ -205,10 +210,11 @@ impl Metrics {
                 "Requests under way to a service.",
             )?,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 28] = [
+        let all: [Box<dyn prometheus::core::Collector>; 29] = [
             Box::new(metrics.http_seconds.clone()),
             Box::new(metrics.http_total.clone()),
             Box::new(metrics.active.clone()),
+            Box::new(metrics.waiting.clone()),
             Box::new(metrics.operation_seconds.clone()),
             Box::new(metrics.operations.clone()),
             Box::new(metrics.operation_total.clone()),
@@ -266,8 +272,12 @@ impl Metrics {
 
     /// A request begins; it ends when the guard is dropped.
     pub(crate) fn request(&self) -> impl Drop + Send + use<> {
-        self.active.inc();
-        Active(self.active.clone())
+        Active::new(&self.active)
+    }
+
+    /// A request is kept waiting, until the guard is dropped.
+    pub(crate) fn waits(&self) -> Active {
+        Active::new(&self.waiting)
     }
 
     /// A request was answered.
@@ -436,7 +446,16 @@ fn gauges(name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {
     IntGaugeVec::new(Opts::new(name, help), &["service"])
 }
 
-struct Active(IntGauge);
+/// One more, while it lives.
+#[derive(Debug)]
+pub(crate) struct Active(IntGauge);
+
+impl Active {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
 
 impl Drop for Active {
     fn drop(&mut self) {

@@ -18,6 +18,7 @@ use crate::{
     Gateway,
     answer::{self, Body},
     authenticate::{Caller, Peer},
+    metrics::Active,
     refusal::{PENDING_RETRY, Refusal},
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct Patience {
     seconds: u64,
     until: Instant,
     _place: OwnedSemaphorePermit,
+    _counted: Active,
 }
 
 impl Patience {
@@ -65,6 +67,7 @@ impl Gateway {
             seconds: longest.as_secs(),
             until: Instant::now() + longest,
             _place: place,
+            _counted: self.metrics.waits(),
         })
     }
 

@@ -130,10 +130,12 @@ const fn thirty_two() -> usize {
 
 /// How the body of a request is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum BodyFormat {
     #[default]
     Json,
+    /// JSON that says what is to change (RFC 7396): `null` takes a member away.
+    MergePatch,
     /// `a=1&b[0][c]=2`, as HTML forms are sent.
     Form,
 }
@@ -483,7 +485,8 @@ pub(crate) struct RequestLine {
 pub(crate) enum Piece {
     /// As it is.
     Text(String),
-    /// An argument's value, percent-encoded: never more than one segment.
+    /// An argument's value, percent-encoded: never more than one segment, and all of it unless
+    /// text stands beside it.
     Argument(String),
     /// An argument's value as one or more segments, each percent-encoded.
     Segments(String),
@@ -523,25 +526,14 @@ impl TryFrom<String> for RequestLine {
             ));
         }
         for segment in path.split('/').skip(1) {
-            match segment
-                .strip_prefix('{')
-                .and_then(|rest| rest.strip_suffix('}'))
-            {
-                Some(name) if !name.is_empty() && !name.contains(['{', '}']) => {
-                    pieces.push(Piece::Text("/".to_owned()));
-                    pieces.push(match name.strip_prefix('+') {
-                        Some(name) => Piece::Segments(name.to_owned()),
-                        None => Piece::Argument(name.to_owned()),
-                    });
-                }
-                None if !segment.contains(['{', '}']) && segment != "." && segment != ".." => {
-                    pieces.push(Piece::Text(format!("/{segment}")));
-                }
-                _ => {
-                    return Err(format!(
-                        "`{segment}` is neither text nor one `{{argument}}`"
-                    ));
-                }
+            let several = segment
+                .strip_prefix("{+")
+                .and_then(|rest| rest.strip_suffix('}'));
+            if let Some(name) = several.filter(|name| !name.contains(['{', '}'])) {
+                pieces.push(Piece::Text("/".to_owned()));
+                pieces.push(Piece::Segments(name.to_owned()));
+            } else {
+                pieces.extend(segment_pieces(segment)?);
             }
         }
         Ok(Self {
@@ -549,6 +541,39 @@ impl TryFrom<String> for RequestLine {
             path: pieces,
         })
     }
+}
+
+/// Text, an argument, or arguments with text between them, by which they are told apart.
+fn segment_pieces(segment: &str) -> Result<Vec<Piece>, String> {
+    let wrong =
+        || format!("`{segment}` is neither text nor `{{argument}}`s with text between them");
+    if matches!(segment, "." | "..") {
+        return Err(wrong());
+    }
+    let mut pieces = vec![Piece::Text("/".to_owned())];
+    let mut rest = segment;
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix('{') {
+            let (name, after) = after.split_once('}').ok_or_else(wrong)?;
+            let follows = matches!(pieces.last(), Some(Piece::Argument(_)));
+            if follows || name.is_empty() || name.contains(['{', '+']) {
+                return Err(wrong());
+            }
+            pieces.push(Piece::Argument(name.to_owned()));
+            rest = after;
+        } else {
+            let (text, after) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
+            if text.contains('}') {
+                return Err(wrong());
+            }
+            match pieces.last_mut() {
+                Some(Piece::Text(before)) => before.push_str(text),
+                _ => pieces.push(Piece::Text(text.to_owned())),
+            }
+            rest = after;
+        }
+    }
+    Ok(pieces)
 }
 
 /// What becomes of the service's answer. Exactly one of `list`, `object`, `merge` and `text`.

@@ -16,6 +16,9 @@ pub const MAX_ID_BYTES: usize = 512;
 /// An integer beyond this is not the same number in every language.
 const EXACT_INTEGERS: i64 = 9_007_199_254_740_991;
 
+/// What begins so is between `serde_json` and itself.
+pub(crate) const PRIVATE: &str = "$serde_json::private::";
+
 /// The protocol version of one request, since 2026-07-28.
 pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
@@ -52,6 +55,13 @@ pub enum ScanError {
         key: String,
         /// What it could be taken for.
         known: &'static str,
+    },
+    /// A key by which `serde_json` hands itself values: to it, the object that it stands in is
+    /// another value than to everybody else.
+    #[error("key `{key}` has a meaning of its own to some parsers")]
+    Private {
+        /// The key, shortened.
+        key: String,
     },
     /// Too deep.
     #[error("nested deeper than {MAX_DEPTH} levels")]
@@ -558,6 +568,9 @@ impl<'a> Reader<'a> {
                 return Err(self.syntax("a key is expected"));
             }
             let key = self.string()?;
+            if is_private(key) {
+                return Err(ScanError::Private { key: shown(key) });
+            }
             if compares {
                 let folded = folded(key);
                 names.take(&mut self.keys, folded, key)?;
@@ -820,6 +833,11 @@ fn known(level: Level, folded: u64, key: Text<'_>) -> Result<(), ScanError> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether a key is one of [`PRIVATE`], which hardly any begins like.
+fn is_private(key: Text<'_>) -> bool {
+    matches!(key.raw.as_bytes().first(), Some(b'$' | b'\\')) && key.decoded().starts_with(PRIVATE)
 }
 
 fn shown(key: Text<'_>) -> String {

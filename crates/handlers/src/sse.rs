@@ -96,10 +96,23 @@ impl Splitter {
     }
 }
 
+/// What clients skip at the beginning of a stream: a byte order mark, and one that was taken
+/// for three letters, for which one widespread parser looks, after another has skipped the first.
+const MARKS: [&[u8]; 2] = [b"\xef\xbb\xbf", b"\xc3\xaf\xc2\xbb\xc2\xbf"];
+
+/// An event's marks, and the rest. No event but the first should have any; to look into more
+/// than clients do hides nothing.
+fn marks(event: &[u8]) -> (&[u8], &[u8]) {
+    let mut rest = event;
+    while let Some(after) = MARKS.iter().find_map(|mark| rest.strip_prefix(*mark)) {
+        rest = after;
+    }
+    event.split_at(event.len() - rest.len())
+}
+
 /// The lines of an event, each with its end.
 fn lines(event: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    // Clients skip a byte order mark at the beginning of a stream.
-    let mut rest = event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event);
+    let (_, mut rest) = marks(event);
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
@@ -150,6 +163,7 @@ pub fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
 #[must_use]
 pub fn with_data(event: &[u8], data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() + 64);
+    out.extend_from_slice(marks(event).0);
     let mut written = false;
     for (line, end) in lines(event) {
         if data_of(line).is_none() {
@@ -225,6 +239,8 @@ mod tests {
             ("data: a\ndata:b\ndata\n\n", Some("a\nb\n")),
             ("data:  a\n\n", Some(" a")),
             ("\u{feff}data: a\n\n", Some("a")),
+            ("\u{feff}\u{feff}data: a\n\n", Some("a")),
+            ("\u{feff}ï»¿data: a\n\n", Some("a")),
             ("database: a\n\n", None),
             (" data: a\n\n", None),
             (":data: a\n\n", None),
@@ -248,6 +264,10 @@ mod tests {
             assert_eq!((events.len(), rest.len()), (1, 0), "{event:?}");
             assert_eq!(data(&other).unwrap(), &b"c"[..]);
         }
+        assert_eq!(
+            with_data("\u{feff}ï»¿data: a\n\n".as_bytes(), b"c"),
+            "\u{feff}ï»¿data: c\n\n".as_bytes()
+        );
         let ours = message(b"{}");
         assert_eq!(ours, b"event: message\ndata: {}\n\n");
     }

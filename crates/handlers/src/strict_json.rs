@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::jsonrpc::PRIVATE;
+
 /// How deep arrays and objects may nest.
 pub const MAX_DEPTH: usize = 64;
 
@@ -32,7 +34,8 @@ pub enum StrictJsonError {
 ///
 /// # Errors
 ///
-/// Beyond what is not JSON at all: a key that occurs twice in one object, at any level;
+/// Beyond what is not JSON at all: a key that occurs twice in one object, at any level, or by
+/// which `serde_json` hands itself values;
 /// nesting deeper than [`MAX_DEPTH`]; an integer that cannot be kept exactly; data after
 /// the value; bytes that are not UTF-8.
 pub fn parse(bytes: &[u8]) -> Result<Value, StrictJsonError> {
@@ -137,15 +140,19 @@ impl<'de> Visitor<'de> for Strict {
         let inside = self.deeper()?;
         let mut values = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            if values.contains_key(&key) {
+            let private = key.starts_with(PRIVATE);
+            if private || values.contains_key(&key) {
                 let shown: String = key
                     .chars()
                     .take(64)
                     .flat_map(char::escape_default)
                     .collect();
-                return Err(de::Error::custom(format_args!(
-                    "key `{shown}` occurs twice"
-                )));
+                let what = if private {
+                    "has a meaning of its own to some parsers"
+                } else {
+                    "occurs twice"
+                };
+                return Err(de::Error::custom(format_args!("key `{shown}` {what}")));
             }
             let value = entries.next_value_seed(inside)?;
             values.insert(key, value);
@@ -202,6 +209,14 @@ mod tests {
         let cases: &[(&str, &[u8])] = &[
             ("occurs twice", br#"{"a":1,"a":2}"#),
             ("occurs twice", br#"[{"x":{"a":1,"b":2,"\u0061":3}}]"#),
+            (
+                "meaning of its own",
+                br#"[{"a":{"$serde_json::private::RawValue":"1"}}]"#,
+            ),
+            (
+                "meaning of its own",
+                br#"{"\u0024serde_json::private::Number":"1"}"#,
+            ),
             ("trailing", br#"{"a":1} {"a":2}"#),
             ("trailing", b"1 2"),
             ("invalid UTF-8", b"{\"a\":\"\xff\"}"),

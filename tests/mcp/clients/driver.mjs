@@ -3,7 +3,8 @@
 //
 //   node driver.mjs v1|v2 http URL        CEDARGATE_AGENT_TOKEN is the bearer token,
 //                                         DRIVER_HEADERS is a JSON object of more headers;
-//                                         DRIVER_OAUTH=1: it gets a token by OAuth instead
+//                                         DRIVER_OAUTH=1: it gets a token by OAuth instead,
+//                                         DRIVER_CLIENT names the document about the client
 //   node driver.mjs v1|v2 stdio PROGRAM ARGUMENT...
 //
 // {"id", "do": "list" | "call" | "read" | "prompt" | "resources" | "prompts" | "cancel" …}
@@ -39,6 +40,7 @@ async function visit(url) {
 const kept = { asked: [] };
 const authProvider = process.env.DRIVER_OAUTH && {
   redirectUrl: CALLBACK,
+  clientMetadataUrl: process.env.DRIVER_CLIENT,
   clientMetadata: {
     client_name: `driver-${version}`,
     redirect_uris: [CALLBACK],

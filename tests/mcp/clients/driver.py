@@ -3,7 +3,7 @@
     python driver.py http URL
     python driver.py stdio PROGRAM ARGUMENT...
 
-With DRIVER_OAUTH=1 it gets a token by OAuth.
+With DRIVER_OAUTH=1 it gets a token by OAuth; DRIVER_CLIENT names the document about the client.
 """
 
 import asyncio
@@ -101,7 +101,8 @@ def oauth(url, http):
         response_types=["code"],
         token_endpoint_auth_method="none",
     )
-    return OAuthClientProvider(url, metadata, Storage(), visit, returned)
+    document = os.environ.get("DRIVER_CLIENT")
+    return OAuthClientProvider(url, metadata, Storage(), visit, returned, client_metadata_url=document)
 
 
 async def connect(stack, kind, target):
@@ -128,6 +129,8 @@ async def main(connected):
         connected.append(version)
         say({"id": 0, "result": {"version": version}})
         underway = {}
+        # Under which number 1.x asks.
+        numbers = {}
 
         async def progress(told, done, total=None, message=None):
             say({"id": told["id"], "progress": {"progress": done, "total": total, "message": message}})
@@ -149,10 +152,18 @@ async def main(connected):
                 options = {}
                 if told.get("progress"):
                     options["progress_callback"] = lambda *said: progress(told, *said)
+                numbers[told["id"]] = getattr(client, "_request_id", None)
                 return await client.call_tool(told["name"], given, **options)
             if do == "oauth":
                 return {"asked": KEPT["asked"], "scope": KEPT["tokens"].scope, "client": KEPT["client"].client_id}
             if do == "cancel":
+                if Client is None:
+                    # 1.x gives up by itself, and leaves it to whoever uses it to say so.
+                    cancelled = mcp.types.CancelledNotification(
+                        method="notifications/cancelled",
+                        params=mcp.types.CancelledNotificationParams(requestId=numbers[told["of"]]),
+                    )
+                    await client.send_notification(mcp.types.ClientNotification(cancelled))
                 underway[told["of"]].cancel()
                 return None
             raise ValueError(do)

@@ -19,10 +19,10 @@ use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
 };
 use serde_json::Value;
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{net::TcpListener, sync::broadcast, task::AbortHandle};
 use tower::ServiceExt;
 
-use crate::server::Server;
+use crate::server::{Pace, Server};
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ impl Arrived {
 pub struct Fixture {
     address: SocketAddr,
     arrived: Arc<Mutex<Vec<Arrived>>>,
+    pace: Arc<Pace>,
     accepting: AbortHandle,
 }
 
@@ -69,17 +70,32 @@ impl Fixture {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let arrived = Arc::new(Mutex::new(Vec::new()));
+        let returned = broadcast::channel(64).0;
+        let pace = Arc::<Pace>::default();
         let door = Door {
             credential: credential.map(|credential| format!("Bearer {credential}")),
             arrived: Arc::clone(&arrived),
-            mcp: mcp(),
+            mcp: mcp(returned.clone(), Arc::clone(&pace)),
+            returned,
         };
         let accepting = tokio::spawn(accept(listener, Arc::new(door))).abort_handle();
         Ok(Self {
             address,
             arrived,
+            pace,
             accepting,
         })
+    }
+
+    /// From now on `test_tool_with_progress` waits after each step for [`Fixture::go_on`]: some
+    /// clients take no notice of progress that they read together with the answer.
+    pub fn by_step(&self) {
+        self.pace.by_step();
+    }
+
+    /// One step more.
+    pub fn go_on(&self) {
+        self.pace.go_on();
     }
 
     /// Where it listens.
@@ -121,11 +137,12 @@ struct Door {
     credential: Option<String>,
     arrived: Arc<Mutex<Vec<Arrived>>>,
     mcp: Mcp,
+    returned: broadcast::Sender<String>,
 }
 
-fn mcp() -> Mcp {
+fn mcp(returned: broadcast::Sender<String>, pace: Arc<Pace>) -> Mcp {
     let sessions = Arc::new(LocalSessionManager::default());
-    let server = Server::with_sessions(Arc::clone(&sessions));
+    let server = Server::with_sessions(Arc::clone(&sessions), returned, pace);
     let config = StreamableHttpServerConfig::default()
         .with_sse_retry(Some(Duration::from_millis(500)))
         .with_allowed_origins(["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"]);
@@ -171,10 +188,17 @@ impl Door {
                 body: body.clone(),
             });
         }
+        let session = parts.headers.get("mcp-session-id");
+        let session = session
+            .filter(|_| parts.headers.contains_key("last-event-id"))
+            .and_then(|session| Some(session.to_str().ok()?.to_owned()));
         let request = Request::from_parts(parts, Full::new(body));
-        match self.mcp.clone().oneshot(request).await {
-            Ok(response) => response,
+        let Ok(response) = self.mcp.clone().oneshot(request).await;
+        if let Some(session) = session {
+            // Nobody may be waiting for it.
+            let _ = self.returned.send(session);
         }
+        response
     }
 }
 

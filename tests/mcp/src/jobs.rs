@@ -1,6 +1,6 @@
 //! The tools that run as tasks, for clients that take tasks.
-
-use std::time::Duration;
+//!
+//! None of them looks at a clock: what takes time goes on when somebody asks how far it is.
 
 use rmcp::{
     ErrorData, RoleServer,
@@ -12,6 +12,7 @@ use rmcp::{
     task_manager::{TaskContext, TaskExit, TaskOptions},
 };
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
 
 use crate::{asked, message, server::Server, tools};
 
@@ -32,10 +33,8 @@ pub(crate) async fn call(
             return Ok(Some(result.into()));
         }
         "slow_compute" => {
-            let seconds = argument("seconds").and_then(|seconds| seconds.as_f64());
-            Job::Slow(Duration::from_secs_f64(
-                seconds.unwrap_or(1.0).clamp(0.0, 60.0),
-            ))
+            let seconds = argument("seconds").and_then(|seconds| seconds.as_u64());
+            Job::Slow(seconds.unwrap_or(1))
         }
         "failing_job" => Job::Failing,
         "protocol_error_job" => Job::Broken,
@@ -52,27 +51,25 @@ pub(crate) async fn call(
     };
     if tasks {
         let options = TaskOptions::new().with_poll_interval_ms(100);
+        // From before it exists, so that nobody asks unheard.
+        let asked = server.asked.subscribe();
         let task = server.tasks.spawn(options, move |task| {
-            Box::pin(async move { job.run(&task).await })
+            Box::pin(async move { job.run(&task, asked).await })
         });
         return Ok(Some(CreateTaskResult::new(task).into()));
     }
-    // Whoever takes no tasks waits here, where that makes sense.
-    if let Job::Slow(time) = job {
-        tokio::select! {
-            () = tokio::time::sleep(time) => {}
-            () = context.ct.cancelled() => {}
-        }
-        return Ok(Some(
-            message::<CallToolResult>(tools::text("Computed."))?.into(),
-        ));
+    // Whoever takes no tasks cannot ask how far it is, and gets what would come of it.
+    if let Job::Slow(_) = job {
+        let result: CallToolResult = message(tools::text("Computed."))?;
+        return Ok(Some(result.into()));
     }
     let needed = ClientCapabilities::builder().enable_tasks().build();
     Err(ErrorData::missing_required_client_capability(needed))
 }
 
 enum Job {
-    Slow(Duration),
+    /// It has to be asked for so often.
+    Slow(u64),
     Failing,
     Broken,
     Confirm(String),
@@ -81,17 +78,24 @@ enum Job {
 }
 
 impl Job {
-    async fn run(self, task: &TaskContext) -> Result<CallToolResult, TaskExit> {
+    async fn run(
+        self,
+        task: &TaskContext,
+        asked: broadcast::Receiver<String>,
+    ) -> Result<CallToolResult, TaskExit> {
         let result = match self {
-            Self::Slow(time) => {
+            Self::Slow(times) => {
                 tokio::select! {
-                    () = tokio::time::sleep(time) => {}
+                    () = asked_for(task, asked, times) => {}
                     () = task.cancelled() => return Err(TaskExit::Cancelled),
                 }
                 tools::text("Computed.")
             }
             Self::Failing => {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::select! {
+                    () = asked_for(task, asked, 1) => {}
+                    () = task.cancelled() => return Err(TaskExit::Cancelled),
+                }
                 tools::failed("This job always fails.")
             }
             Self::Broken => {
@@ -117,6 +121,18 @@ impl Job {
             Self::Greet(name) => tools::text(format!("Hello, {name}!")),
         };
         Ok(message(result)?)
+    }
+}
+
+/// Until somebody has asked so often how far it is.
+async fn asked_for(task: &TaskContext, mut asked: broadcast::Receiver<String>, times: u64) {
+    let mut left = times;
+    while left > 0 {
+        match asked.recv().await {
+            Ok(id) if id == task.task_id() => left -= 1,
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the server answers to each method.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -18,7 +21,7 @@ use rmcp::{
     transport::streamable_http_server::session::local::LocalSessionManager,
 };
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use crate::{RED_DOT, asked, message, tools};
 
@@ -30,13 +33,54 @@ pub(crate) enum Change {
     Resource(String),
 }
 
+/// How fast a tool goes that says how far it is.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    by_step: AtomicBool,
+    steps: Semaphore,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            by_step: AtomicBool::new(false),
+            steps: Semaphore::new(0),
+        }
+    }
+}
+
+impl Pace {
+    /// From now on it waits after each step.
+    pub(crate) fn by_step(&self) {
+        self.by_step.store(true, Ordering::SeqCst);
+    }
+
+    /// It may go on.
+    pub(crate) fn go_on(&self) {
+        self.steps.add_permits(1);
+    }
+
+    pub(crate) async fn step(&self) {
+        if self.by_step.load(Ordering::SeqCst)
+            && let Ok(step) = self.steps.acquire().await
+        {
+            step.forget();
+        }
+    }
+}
+
 /// The server, as one client sees it. Clients share tasks and changes.
 #[derive(Clone)]
 pub struct Server {
     definitions: Arc<Value>,
     pub(crate) tasks: TaskManager,
     pub(crate) changes: broadcast::Sender<Change>,
+    /// The tasks that somebody asked about.
+    pub(crate) asked: broadcast::Sender<String>,
     pub(crate) sessions: Option<Arc<LocalSessionManager>>,
+    /// The sessions whose clients came back to a stream that had ended.
+    pub(crate) returned: broadcast::Sender<String>,
+    pub(crate) pace: Arc<Pace>,
     /// The least severe messages that this client wants (older revisions only).
     level: Arc<Mutex<Option<LoggingLevel>>>,
     /// The resources that this client watches (older revisions only).
@@ -51,7 +95,10 @@ impl Default for Server {
             definitions: Arc::new(definitions.unwrap_or_default()),
             tasks: TaskManager::new(),
             changes: broadcast::channel(64).0,
+            asked: broadcast::channel(64).0,
             sessions: None,
+            returned: broadcast::channel(64).0,
+            pace: Arc::default(),
             level: Arc::default(),
             watched: Arc::default(),
         }
@@ -59,10 +106,17 @@ impl Default for Server {
 }
 
 impl Server {
-    /// One whose calls may close the streams of these sessions.
-    pub(crate) fn with_sessions(sessions: Arc<LocalSessionManager>) -> Self {
+    /// One whose calls may close the streams of these sessions, and wait until it is told
+    /// that their clients came back.
+    pub(crate) fn with_sessions(
+        sessions: Arc<LocalSessionManager>,
+        returned: broadcast::Sender<String>,
+        pace: Arc<Pace>,
+    ) -> Self {
         Self {
             sessions: Some(sessions),
+            returned,
+            pace,
             ..Self::default()
         }
     }
@@ -303,7 +357,10 @@ impl ServerHandler for Server {
         request: GetTaskParams,
         _: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        Ok(GetTaskResult::new(self.tasks.get_task(&request.task_id)?))
+        let task = GetTaskResult::new(self.tasks.get_task(&request.task_id)?);
+        // Nobody may be waiting for it.
+        let _ = self.asked.send(request.task_id);
+        Ok(task)
     }
 
     async fn update_task(

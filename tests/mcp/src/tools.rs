@@ -16,8 +16,8 @@ use crate::{
     server::{Change, Server},
 };
 
-/// Between two things that the client should see one after the other.
-const PAUSE: Duration = Duration::from_millis(50);
+/// After so long clients are to come back to a stream that the server ended.
+const RETRY: Duration = Duration::from_millis(50);
 
 pub(crate) async fn call(
     server: &Server,
@@ -52,7 +52,7 @@ pub(crate) async fn call(
         ])),
         "test_error_handling" => failed("This tool intentionally returns an error for testing"),
         "test_tool_with_logging" | "test_logging_tool" => logging(server, &context).await?,
-        "test_tool_with_progress" => progress(&context).await?,
+        "test_tool_with_progress" => progress(server, &context).await?,
         "test_reconnection" => reconnection(server, &context).await,
         "test_sampling" => sampling(&request, &context).await?,
         "test_elicitation" => {
@@ -137,13 +137,15 @@ async fn logging(
             let entry = message(json!({"level": "info", "logger": "fixture", "data": said}))?;
             let sent = context.peer.notify_logging_message(entry).await;
             sent.map_err(|error| lost(&error))?;
-            tokio::time::sleep(PAUSE).await;
         }
     }
     Ok(text("Logged."))
 }
 
-async fn progress(context: &RequestContext<RoleServer>) -> Result<Value, ErrorData> {
+async fn progress(
+    server: &Server,
+    context: &RequestContext<RoleServer>,
+) -> Result<Value, ErrorData> {
     let token: Option<ProgressToken> = context.meta.get_progress_token();
     for done in [0, 50, 100] {
         if let Some(token) = &token {
@@ -154,7 +156,7 @@ async fn progress(context: &RequestContext<RoleServer>) -> Result<Value, ErrorDa
             let sent = context.peer.notify_progress(told).await;
             sent.map_err(|error| lost(&error))?;
         }
-        tokio::time::sleep(PAUSE).await;
+        server.pace.step().await;
     }
     Ok(text("Done."))
 }
@@ -168,15 +170,20 @@ async fn reconnection(server: &Server, context: &RequestContext<RoleServer>) -> 
     let (Some(sessions), Some(session)) = (&server.sessions, session) else {
         return text("There is no stream to close.");
     };
+    let mut returned = server.returned.subscribe();
     let handle = sessions.sessions.read().await.get(session).cloned();
     if let Some(handle) = handle {
         // The streams of a session are numbered from zero; which of them is this call's
         // is not said.
         for stream in 0..32 {
-            let _ = handle.close_sse_stream(stream, Some(PAUSE)).await;
+            let _ = handle.close_sse_stream(stream, Some(RETRY)).await;
         }
     }
-    tokio::time::sleep(2 * PAUSE).await;
+    let back = async { while returned.recv().await.is_ok_and(|other| other != session) {} };
+    tokio::select! {
+        () = back => {}
+        () = context.ct.cancelled() => {}
+    }
     text("Reconnected.")
 }
 

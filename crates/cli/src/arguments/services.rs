@@ -25,7 +25,8 @@ pub enum Services {
     /// Typed actions of its commands, to add to schema.cedarschema
     ///
     /// Policies about `Action::"service/command"` then find the arguments in
-    /// `context.input`, with their types. What cannot be typed is named in a comment.
+    /// `context.input`, with their types. What cannot be typed is named in a comment. Of an
+    /// MCP server, the tools whose definitions are reviewed, as the orchestrator has them.
     Schema {
         /// The service's name or an alias
         name: String,

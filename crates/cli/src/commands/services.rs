@@ -6,10 +6,11 @@ mod trial;
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
-use authz::{CommandKey, ServiceName, typed};
+use authz::{CommandKey, Risk, ServiceName, typed};
 use contract::{
     catalog::ServiceView,
     gateways::{HealthState, ServiceHealth},
+    tools::ToolState,
 };
 use handlers::catalog::{Catalog, ServiceInfo};
 use serde::Serialize;
@@ -59,8 +60,95 @@ pub(super) async fn run(
             };
             trial::run(Output::new(global.json), &catalog, &trial).await
         }
+        Services::Schema { name, command } => {
+            schema(global, environment, name, command.as_deref()).await
+        }
         command => configured(global, environment, command),
     }
+}
+
+/// Typed actions. What the tools of an MCP server take, only gateways know: they told the
+/// orchestrator.
+async fn schema(
+    global: &Global,
+    environment: Environment,
+    name: &str,
+    command: Option<&str>,
+) -> anyhow::Result<()> {
+    let settings = settings(global, environment.clone(), BTreeMap::new())?;
+    let catalog = planes::catalog(settings.environment(), settings.services()?.as_deref())?;
+    let fragments = match catalog.service(name) {
+        Some(service) if service.kind != "mcp" => fragments(&service, command),
+        Some(service) => {
+            let context = Context::new(global, environment)?;
+            of_tools(&context, &service.name, command).await?
+        }
+        // This machine need not know the servers of its gateways.
+        None => {
+            let missing = |error: anyhow::Error| {
+                NotFound(format!(
+                    "there is no service `{name}` on this machine, and the orchestrator knows of none: {error:#}"
+                ))
+            };
+            let asked = async {
+                let context = Context::new(global, environment)?;
+                of_tools(&context, &name.parse()?, command).await
+            };
+            asked.await.map_err(missing)?
+        }
+    };
+    if fragments.is_empty() {
+        let message = format!(
+            "`{name}` has no command `{}`; `cedargate services show {name}` has them",
+            command.unwrap_or_default()
+        );
+        return Err(NotFound(message).into());
+    }
+    Output::new(global.json).print(&fragments, |_| {
+        fragments
+            .iter()
+            .map(schema_text)
+            .collect::<Vec<_>>()
+            .join("\n")
+    })
+}
+
+/// Of the tools of an MCP server that somebody reviewed: what policy is told of the others
+/// may be another tomorrow, and they are refused.
+async fn of_tools(
+    context: &Context,
+    service: &ServiceName,
+    only: Option<&str>,
+) -> anyhow::Result<Vec<TypedAction>> {
+    let client = context.client();
+    let tools = client.tools(service).await.of(&context.remote)?;
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    let mut fragments = Vec::new();
+    for tool in tools.iter().filter(|tool| wanted(tool.name.as_str())) {
+        let (ToolState::Reviewed, Some(risk)) = (tool.state, tool.risk) else {
+            if only.is_some() {
+                return Err(Usage(format!(
+                    "the definition of `{service}/{}` is not reviewed; see `cedargate services tools diff {service} {0}`",
+                    tool.name
+                ))
+                .into());
+            }
+            continue;
+        };
+        let details = client.tool(service, &tool.name).await.of(&context.remote)?;
+        let schema = details
+            .reviewed_definition
+            .as_ref()
+            .and_then(|definition| definition.get("inputSchema"))
+            .cloned()
+            .unwrap_or_else(|| json!({"type": "object"}));
+        let key = CommandKey {
+            service: service.clone(),
+            name: tool.name.clone(),
+        };
+        fragments.push(typed_action(&key, risk, &schema));
+    }
+    Ok(fragments)
 }
 
 /// What gateways say.
@@ -197,21 +285,11 @@ fn configured(global: &Global, environment: Environment, command: &Services) -> 
         // The first are above; the others are the orchestrator's, not this machine's: see
         // `tools.rs` and `zones.rs`.
         Services::Format
+        | Services::Schema { .. }
         | Services::Import(_)
         | Services::Try { .. }
         | Services::Tools(_)
         | Services::Zones(_) => Ok(()),
-        Services::Schema { name, command } => {
-            let service = known(&catalog, name)?;
-            let fragments = fragments(&service, command.as_deref())?;
-            output.print(&fragments, |_| {
-                fragments
-                    .iter()
-                    .map(schema_text)
-                    .collect::<Vec<_>>()
-                    .join("\n")
-            })
-        }
     }
 }
 
@@ -240,34 +318,28 @@ struct LeftOut {
 }
 
 /// Of one command, or of all.
-fn fragments(service: &ServiceInfo, only: Option<&str>) -> anyhow::Result<Vec<TypedAction>> {
+fn fragments(service: &ServiceInfo, only: Option<&str>) -> Vec<TypedAction> {
     let wanted = |name: &str| only.is_none_or(|only| only == name);
-    let fragments: Vec<TypedAction> = service
-        .commands
-        .iter()
+    let commands = service.commands.iter();
+    commands
         .filter(|command| wanted(&command.name))
         .map(|command| {
             let target = &command.target;
-            let fragment = typed::fragment(&target.key, target.risk, &command.arguments);
-            let left_out = fragment.left_out.into_iter();
-            TypedAction {
-                command: target.key.clone(),
-                cedarschema: fragment.text,
-                left_out: left_out
-                    .map(|(argument, why)| LeftOut { argument, why })
-                    .collect(),
-            }
+            typed_action(&target.key, target.risk, &command.arguments)
         })
-        .collect();
-    if fragments.is_empty() {
-        let message = format!(
-            "`{}` has no command `{}`; `cedargate services show {0}` has them",
-            service.name,
-            only.unwrap_or_default()
-        );
-        return Err(NotFound(message).into());
+        .collect()
+}
+
+fn typed_action(key: &CommandKey, risk: Risk, schema: &Value) -> TypedAction {
+    let fragment = typed::fragment(key, risk, schema);
+    let left_out = fragment.left_out.into_iter();
+    TypedAction {
+        command: key.clone(),
+        cedarschema: fragment.text,
+        left_out: left_out
+            .map(|(argument, why)| LeftOut { argument, why })
+            .collect(),
     }
-    Ok(fragments)
 }
 
 /// With what was left out as comments before it.

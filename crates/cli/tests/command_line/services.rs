@@ -93,7 +93,7 @@ fn a_document_becomes_a_description_that_passes_our_own_check() {
 left out: 2 operations
      1  is deprecated
           GET /old
-     1  is sent multipart/form-data, not JSON or a form
+     1  is sent multipart/form-data, not JSON, a merge patch or a form
           createTicket (POST /tickets)
 ";
     assert_eq!(err(&output), told);

@@ -226,19 +226,10 @@ impl Waiting {
         let Some(round) = self.turn.round else {
             return Duration::ZERO;
         };
-        let wanted = self.wanted();
-        if self.may_come_again {
-            let length = self.gateway.config.mcp.round;
-            let left = wanted
-                .min(length * u32::from(ROUNDS))
-                .saturating_sub(length * u32::from(round));
-            return left.min(length);
-        }
-        wanted.min(if self.token.is_some() && self.era == Era::Legacy {
-            WITH_PROGRESS
-        } else {
-            PLAIN
-        })
+        let length = self.gateway.config.mcp.round;
+        let rounds = self.may_come_again.then_some((round, length));
+        let progress = self.token.is_some() && self.era == Era::Legacy;
+        in_one_go(self.wanted(), rounds, progress)
     }
 
     /// How long its client, or else the operator, wants it to wait in all.
@@ -300,6 +291,18 @@ impl Waiting {
         dress(headers);
         response
     }
+}
+
+/// How much of what is `wanted` in all a request may wait now: of one that may come again, by
+/// which time it comes and how long each lasts; of another, by whether it hears of progress.
+fn in_one_go(wanted: Duration, rounds: Option<(u8, Duration)>, progress: bool) -> Duration {
+    let Some((round, length)) = rounds else {
+        return wanted.min(if progress { WITH_PROGRESS } else { PLAIN });
+    };
+    let left = wanted
+        .min(length * u32::from(ROUNDS))
+        .saturating_sub(length * u32::from(round));
+    left.min(length)
 }
 
 type Out = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
@@ -569,6 +572,26 @@ mod tests {
             Seal::new().open(&state, AgentId::LOCAL, &command("a"), now),
             Turn::none()
         );
+    }
+
+    /// Clients of TypeScript and others give up after a minute in which they hear nothing
+    /// that counts for them, and after ten rounds.
+    #[test]
+    fn an_answer_comes_before_clients_give_up() {
+        const MINUTE: Duration = Duration::from_mins(1);
+        let hour = Duration::from_hours(1);
+        let second = Duration::from_secs(1);
+        assert!(in_one_go(hour, None, false) < MINUTE);
+        assert_eq!(in_one_go(hour, None, true), Duration::from_mins(5));
+        assert_eq!(in_one_go(second, None, false), second);
+        let length = super::super::Settings::default().round;
+        let rounds = (0..10).map(|round| in_one_go(hour, Some((round, length)), false));
+        let rounds: Vec<_> = rounds.take_while(|wait| !wait.is_zero()).collect();
+        assert_eq!(rounds.len(), usize::from(ROUNDS));
+        assert!(rounds.iter().all(|wait| *wait == length && *wait < MINUTE));
+        assert!(rounds.len() < 10);
+        let last = in_one_go(length + second, Some((1, length)), false);
+        assert_eq!(last, second);
     }
 
     #[test]

@@ -19,11 +19,14 @@
 //! | lists of a shared cache are nobody else's | `lists::lists_and_discovery_of_the_newer_protocol_are_private_and_no_older_than_facts` |
 //! | lists stay in order, and are not written anew | `lists::a_list_that_is_all_visible_passes_unchanged_but_for_what_is_hidden` |
 //! | an unknown method | `http_rules::an_unknown_method_is_refused_before_anything_is_sent` |
+//! | with OAuth: metadata, challenges, audience, `insufficient_scope` | `oauth::{whoever_brings_nothing_is_told_where_to_ask, scopes_cap_what_policy_permits_and_a_client_is_told_which_it_needs, what_cannot_be_checked_is_not_believed}` |
+//! | what a server must not do | `misbehaving` |
 
 mod all;
 mod calls;
 mod http_rules;
 mod lists;
+mod misbehaving;
 mod news;
 mod oauth;
 mod streams;

@@ -33,16 +33,19 @@ fn cut<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<(Vec<Option<Vec<u8>
     Some((said, bytes))
 }
 
-/// Other data is read back, in an event that ends as it did.
+/// Other data is read back, in an event that ends as it did. One that begins with an LF
+/// comes after a CR, to which that belongs.
 fn replaced(event: &[u8]) {
     if sse::data(event).is_none() {
         return;
     }
     let other = sse::with_data(event, b"{\"a\":\n1}");
     assert_eq!(sse::data(&other).unwrap(), &b"{\"a\":\n1}"[..]);
+    let before: &[u8] = if event.starts_with(b"\n") { b":\r" } else { b"" };
+    let other = [before, &other].concat();
     let mut splitter = sse::Splitter::new(usize::MAX);
     splitter.push(&other);
-    assert_eq!(splitter.event().unwrap().as_deref(), Some(&*other));
+    assert_eq!(splitter.event().unwrap(), Some(other));
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -685,7 +685,7 @@ answer = { object = "thing" }
             (
                 "GET /things/{id}",
                 "GET /things/../{id}",
-                "neither text nor one",
+                "neither text nor `{argument}`s",
             ),
             ("GET /things/{id}", "GET /things?x=1", "is not a path"),
             (

@@ -90,6 +90,7 @@ impl HttpCommand {
         {
             let (kind, body) = match self.body_format {
                 BodyFormat::Json => ("application/json", body.to_string()),
+                BodyFormat::MergePatch => ("application/merge-patch+json", body.to_string()),
                 BodyFormat::Form => ("application/x-www-form-urlencoded", self.form(&body)?),
             };
             prepared
@@ -183,9 +184,11 @@ impl HttpCommand {
 
 pub(super) fn path(line: &RequestLine, arguments: &Map<String, Value>) -> Result<String, String> {
     let mut path = String::new();
+    let mut segment = Segment::default();
     for piece in &line.path {
         let (name, several) = match piece {
             Piece::Text(text) => {
+                segment.text(text)?;
                 path.push_str(text);
                 continue;
             }
@@ -196,6 +199,7 @@ pub(super) fn path(line: &RequestLine, arguments: &Map<String, Value>) -> Result
             .get(name)
             .ok_or_else(|| format!("`{name}` is missing"))?;
         let value = text(name, value)?;
+        segment.argument(&value);
         // A path of a repository's may begin with a slash, which is part of ours already.
         let segments: Vec<&str> = if several {
             value
@@ -221,7 +225,64 @@ pub(super) fn path(line: &RequestLine, arguments: &Map<String, Value>) -> Result
             path.extend(utf8_percent_encode(segment, ENCODED));
         }
     }
+    segment.end()?;
     Ok(path)
+}
+
+/// A segment of a path, in which text may stand between arguments: whoever reads it must see
+/// the same arguments.
+#[derive(Default)]
+struct Segment<'a> {
+    /// As it is written, without encoding.
+    written: String,
+    /// The same with nothing for the arguments that could be text.
+    shape: String,
+    /// What stood before the next argument, if one was before it.
+    between: Option<&'a str>,
+    separators: Vec<&'a str>,
+    arguments: bool,
+}
+
+impl<'a> Segment<'a> {
+    fn text(&mut self, text: &'a str) -> Result<(), String> {
+        let own = match text.strip_prefix('/') {
+            Some(own) => {
+                std::mem::take(self).end()?;
+                own
+            }
+            None => text,
+        };
+        self.between = self.arguments.then_some(own);
+        self.written.push_str(own);
+        self.shape.push_str(own);
+        Ok(())
+    }
+
+    fn argument(&mut self, value: &str) {
+        self.separators.extend(self.between.take());
+        self.arguments = true;
+        self.written.push_str(value);
+        self.shape.push('\0');
+    }
+
+    /// Whether each text between two arguments stands there and nowhere else.
+    fn end(self) -> Result<(), String> {
+        let count = |text: &str, part: &str| {
+            let bytes = text.as_bytes();
+            let starts = (0..bytes.len()).filter_map(|at| bytes.get(at..));
+            starts
+                .filter(|rest| rest.starts_with(part.as_bytes()))
+                .count()
+        };
+        for separator in self.separators {
+            if count(&self.written, separator) != count(&self.shape, separator) {
+                return Err(format!(
+                    "what is given for the path may not contain `{separator}`, which stands between two arguments there"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A value as HTML forms have it: `a[b][0]=c`; a list under a name with `[]` repeats it.
@@ -298,5 +359,60 @@ fn text(name: &str, value: &Value) -> Result<String, String> {
         Value::Bool(value) => Ok(value.to_string()),
         Value::Number(value) => Ok(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => Err(format!("`{name}` is not text")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(text: &str) -> Result<RequestLine, String> {
+        RequestLine::try_from(text.to_owned())
+    }
+
+    /// Who reads the path sees the arguments that were decided, or it is not sent.
+    #[test]
+    fn arguments_of_one_segment_are_told_apart() {
+        let cases = [
+            ("/{a}...{b}", "x", "y", Ok("/x...y")),
+            (
+                "/{a}...{b}",
+                "x/../y",
+                "\u{e4}?",
+                Ok("/x%2F..%2Fy...%C3%A4%3F"),
+            ),
+            ("/{a}...{b}", "x..", "y", Err("`...`")),
+            ("/{a}...{b}", "x...y", "z", Err("`...`")),
+            ("/{a}...{b}", "x", ".y", Err("`...`")),
+            ("/v.{a}.{b}.json", "x", "y", Ok("/v.x.y.json")),
+            ("/v.{a}.{b}.json", "x.y", "z", Err("`.`")),
+            (
+                "/{a}.json/{b}",
+                "x.json",
+                "y.json",
+                Ok("/x.json.json/y.json"),
+            ),
+            ("/({a},{b})", "1", "2", Ok("/(1,2)")),
+            ("/({a},{b})", "1,2", "3", Err("`,`")),
+            ("/@{a}:{b}", "..", "x", Err("may not be empty, `.` or `..`")),
+            ("/@{a}:{b}", "", "x", Err("may not be empty, `.` or `..`")),
+        ];
+        for (template, a, b, expected) in cases {
+            let arguments = json!({"a": a, "b": b});
+            let line = line(&format!("GET {template}")).unwrap();
+            let made = path(&line, arguments.as_object().unwrap());
+            match (made, expected) {
+                (Ok(made), Ok(expected)) => assert_eq!(made, expected, "{template}"),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{template}: {error}"),
+                (made, expected) => panic!("{template} {a} {b}: {made:?}, not {expected:?}"),
+            }
+        }
+        for wrong in [
+            "/{a}{b}", "/{a", "/a}", "/{}", "/x{+a}", "/{a}/..", "/{{a}}",
+        ] {
+            assert!(line(&format!("GET {wrong}")).is_err(), "{wrong}");
+        }
     }
 }

@@ -68,6 +68,14 @@ fn what_parsers_read_differently_is_refused() {
     let cases: Vec<(&str, String)> = vec![
         ("batches", "[]".to_owned()),
         ("batches", format!(" [{}]", call("{}"))),
+        (
+            "meaning of its own",
+            call(r#"{"arguments":{"a":[{"$serde_json::private::RawValue":"1"}]}}"#),
+        ),
+        (
+            "meaning of its own",
+            call(r#"{"arguments":{"\u0024serde_json::private::Number":"1"}}"#),
+        ),
         ("more after", format!("{} {{}}", call("{}"))),
         ("more after", format!("{}\0", call("{}"))),
         ("is an object", "1".to_owned()),

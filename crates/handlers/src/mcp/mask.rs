@@ -44,6 +44,13 @@ impl Secrets {
         self.0.is_empty()
     }
 
+    /// How long the longest is, in bytes.
+    pub(super) fn longest(&self) -> usize {
+        self.0
+            .first()
+            .map_or(0, |Secret(finder)| finder.needle().len())
+    }
+
     /// Overwrites what is whole in `bytes`.
     pub(super) fn hide(&self, bytes: Bytes) -> Bytes {
         let mut hidden: Option<BytesMut> = None;

@@ -551,6 +551,25 @@ async fn what_is_no_answer_of_the_protocol_is_an_error() {
         let error = forwarded(&catalog).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{status}: {error}");
     }
+    // What clients might read otherwise than we do.
+    for (kinds, expected) in [
+        (&["application/json; x=text/event-stream"][..], "alike"),
+        (&["text/event-streams"], "alike"),
+        (&["application/json", "text/event-stream"], "alike"),
+        (&["text/event-stream; Charset=utf-16"], "UTF-8"),
+        (&["application/json;charset=\"utf-7\""], "UTF-8"),
+    ] {
+        let (address, _) = serve(move |_, _| {
+            let response = Response::builder();
+            let response = kinds.iter().fold(response, |response, kind| {
+                response.header("content-type", *kind)
+            });
+            response.body("{}".into()).unwrap()
+        })
+        .await;
+        let error = forwarded(&catalog(address, "")).await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{kinds:?}: {error}");
+    }
     // What the protocol says with a status is passed on.
     for status in [202, 400, 404, 405, 500] {
         let (address, _) = serve(move |_, _| response(status, "application/json", "{}")).await;
@@ -812,6 +831,32 @@ fn a_server_is_not_called_as_a_path_of_the_gateway() {
         let error = Catalog::from_descriptions(&[("x.toml", &text)], &|_| None).unwrap_err();
         assert!(error.contains("choose another name"), "{error}");
     }
+}
+
+/// Wherever a server sends us, nobody is asked there: not for what an agent wants, nor for
+/// what we ask on our own account.
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    let private = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = private.local_addr().unwrap();
+    for status in [301, 302, 303, 307, 308] {
+        let (address, server) = serve(move |_, _| {
+            let mut response = response(status, "application/json", "{}");
+            let location = format!("http://{elsewhere}/latest/meta-data");
+            let headers = response.headers_mut();
+            headers.insert("location", location.parse().unwrap());
+            response
+        })
+        .await;
+        let catalog = catalog(address, CREDENTIAL);
+        let error = forwarded(&catalog).await.unwrap_err();
+        assert!(error.to_string().contains("redirect"), "{status}: {error}");
+        let error = catalog.mcp("files").unwrap().refresh().await.unwrap_err();
+        assert!(error.to_string().contains("redirect"), "{status}: {error}");
+        assert_eq!(server.asked.lock().unwrap().len(), 2);
+    }
+    let followed = futures_util::FutureExt::now_or_never(private.accept());
+    assert!(followed.is_none(), "somebody came: {followed:?}");
 }
 
 /// Of what a server answers only the first answer to this very request counts.

@@ -14,6 +14,16 @@ const DEEPEST: usize = 8;
 /// Further conditions are left to the service.
 const MOST_CLAUSES: usize = 16;
 
+/// How a body is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Written {
+    #[default]
+    Json,
+    /// JSON that says what is to change.
+    MergePatch,
+    Form,
+}
+
 /// The body of an operation.
 pub(super) enum Body<'a> {
     None,
@@ -23,13 +33,13 @@ pub(super) enum Body<'a> {
         required: Vec<&'a str>,
         /// Of each of these sets one must be given.
         at_least_one: Vec<Vec<String>>,
-        form: bool,
+        written: Written,
     },
     /// Anything else: one argument.
     Whole {
         schema: &'a Value,
         required: bool,
-        form: bool,
+        written: Written,
     },
 }
 
@@ -51,14 +61,14 @@ pub(super) fn body<'a>(
             Ok(Body::None)
         };
     }
-    let Some((form, media)) = media(body) else {
+    let Some((written, media)) = media(body) else {
         let mut kinds: Vec<String> = members(body.get("content"))
             .map(|(kind, _)| super::document::line(kind, 60))
             .collect();
         kinds.sort();
         return if required {
             Err(format!(
-                "is sent {}, not JSON or a form",
+                "is sent {}, not JSON, a merge patch or a form",
                 kinds.join(" or ")
             ))
         } else {
@@ -69,7 +79,7 @@ pub(super) fn body<'a>(
         return Ok(Body::Whole {
             schema: media,
             required,
-            form,
+            written,
         });
     };
     let mut shape = Shape::default();
@@ -77,7 +87,7 @@ pub(super) fn body<'a>(
         return Ok(Body::Whole {
             schema,
             required,
-            form,
+            written,
         });
     }
     let readable = Inliner::new(document);
@@ -112,24 +122,25 @@ pub(super) fn body<'a>(
         properties,
         required: all,
         at_least_one,
-        form,
+        written,
     })
 }
 
-/// JSON before forms; whether it is a form.
-fn media(body: &Value) -> Option<(bool, &Value)> {
+/// JSON before a patch, and that before forms.
+fn media(body: &Value) -> Option<(Written, &Value)> {
     let kind = |wanted: &dyn Fn(&str) -> bool| {
         members(body.get("content")).find_map(|(kind, media)| {
             let kind = kind.split(';').next().unwrap_or_default().trim();
             wanted(&kind.to_ascii_lowercase()).then_some(media)
         })
     };
-    kind(&|kind| kind == "application/json")
-        .or_else(|| kind(&|kind| kind == "*/*" || kind == "application/*"))
-        .map(|media| (false, media))
-        .or_else(|| {
-            kind(&|kind| kind == "application/x-www-form-urlencoded").map(|media| (true, media))
-        })
+    let json = kind(&|kind| kind == "application/json")
+        .or_else(|| kind(&|kind| kind == "*/*" || kind == "application/*"));
+    let patch = || kind(&|kind| kind == "application/merge-patch+json");
+    let form = || kind(&|kind| kind == "application/x-www-form-urlencoded");
+    json.map(|media| (Written::Json, media))
+        .or_else(|| Some((Written::MergePatch, patch()?)))
+        .or_else(|| Some((Written::Form, form()?)))
 }
 
 /// What the properties of an object are, however its schema is put together.

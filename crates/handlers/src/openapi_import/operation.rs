@@ -9,7 +9,7 @@ use super::{
     Notes,
     answer::{Answer, answer},
     argument::{Argument, In, parameter_argument, property_argument},
-    body::{Body, body},
+    body::{Body, Written, body},
     credential::Credentials,
     document::{Document, is_true, items, line, members, text},
     name::{Called, Names},
@@ -61,7 +61,7 @@ pub(super) struct Draft {
     /// Of the address's others.
     pub(super) address: Option<String>,
     pub(super) without_credential: bool,
-    pub(super) form: bool,
+    pub(super) written: Written,
     /// The body is the value of this argument.
     pub(super) whole_body: Option<String>,
     pub(super) pages: Option<Pages>,
@@ -100,7 +100,7 @@ impl Draft {
         gathered.add_body(document, operation, &label, notes)?;
         let Gathered {
             mut arguments,
-            form,
+            written,
             whole_body,
             at_least_one,
             ..
@@ -144,7 +144,7 @@ impl Draft {
             method: operation.method,
             address,
             without_credential: !with_credential,
-            form,
+            written,
             whole_body,
             pages,
             idempotent,
@@ -167,7 +167,7 @@ struct Gathered {
     arguments: Vec<Argument>,
     /// Their names, `-` as `_`.
     taken: BTreeSet<String>,
-    form: bool,
+    written: Written,
     whole_body: Option<String>,
     at_least_one: Vec<Vec<String>>,
 }
@@ -191,9 +191,9 @@ impl Gathered {
                 properties,
                 required,
                 at_least_one,
-                form,
+                written,
             } => {
-                self.form = form;
+                self.written = written;
                 let mut by_wire = BTreeMap::new();
                 for (wire, schema) in properties {
                     let needed = required.contains(&wire.as_str());
@@ -218,9 +218,9 @@ impl Gathered {
             Body::Whole {
                 schema,
                 required,
-                form,
+                written,
             } => {
-                self.form = form;
+                self.written = written;
                 let wire = "body".to_owned();
                 let argument =
                     property_argument(document, &wire, schema, required, &self.taken, label, notes);
@@ -300,32 +300,47 @@ fn path<'a>(path: &'a str, parameters: &[&Value]) -> Result<Vec<PathPiece<'a>>, 
     let mut pieces = Vec::new();
     for segment in path.split('/').skip(1) {
         pieces.push(PathPiece::Text("/"));
-        let name = segment
-            .strip_prefix('{')
-            .and_then(|rest| rest.strip_suffix('}'));
-        match name {
-            Some(wire) if !wire.is_empty() && !wire.contains(['{', '}']) => {
-                let several = parameters.iter().any(|parameter| {
+        if matches!(segment, "." | "..") {
+            return Err("has a path with a segment that is `.` or `..`".to_owned());
+        }
+        let mut rest = segment;
+        while !rest.is_empty() {
+            let follows = matches!(pieces.last(), Some(PathPiece::Parameter { .. }));
+            let (literal, after) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
+            if literal.contains('}') {
+                return Err(strange_braces());
+            }
+            if !literal.is_empty() {
+                pieces.push(PathPiece::Text(literal));
+                rest = after;
+                continue;
+            }
+            let inside = after
+                .strip_prefix('{')
+                .and_then(|rest| rest.split_once('}'));
+            let (wire, after) = inside.ok_or_else(strange_braces)?;
+            if follows || wire.is_empty() || wire.contains('{') {
+                return Err(strange_braces());
+            }
+            rest = after;
+            let whole = segment.len() == wire.len() + 2;
+            let several = whole
+                && parameters.iter().any(|parameter| {
                     text(parameter, "name") == Some(wire)
                         && text(parameter, "in") == Some("path")
                         && (is_true(parameter, "x-multi-segment")
                             || is_true(parameter, "allowReserved"))
                 });
-                let wire = wire.strip_suffix('*').unwrap_or(wire);
-                pieces.push(PathPiece::Parameter { wire, several });
-            }
-            None if !segment.contains(['{', '}']) && !matches!(segment, "." | "..") => {
-                pieces.push(PathPiece::Text(segment));
-            }
-            _ => {
-                return Err(
-                    "has a path of which a segment is partly a parameter, such as `{a}...{b}`"
-                        .to_owned(),
-                );
-            }
+            let wire = wire.strip_suffix('*').unwrap_or(wire);
+            pieces.push(PathPiece::Parameter { wire, several });
         }
     }
     Ok(pieces)
+}
+
+fn strange_braces() -> String {
+    "has a path of which a segment is parameters with nothing between them, or has other braces"
+        .to_owned()
 }
 
 fn summary(operation: Operation<'_>, called: &Called) -> String {

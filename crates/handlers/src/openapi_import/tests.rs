@@ -223,15 +223,16 @@ fn what_cannot_be_a_command_is_left_out_and_says_why() {
         ),
         (left_out("get", "/a b", &json!({})), "characters"),
         (left_out("get", "/a//b", &json!({})), "characters"),
-        (left_out("get", "/a/../b", &json!({})), "partly a parameter"),
+        (left_out("get", "/a/../b", &json!({})), "`.` or `..`"),
         (
             left_out(
                 "get",
-                "/a/{b}.json",
-                &json!({"parameters": [{"name": "b", "in": "path"}]}),
+                "/a/{b}{c}",
+                &json!({"parameters": [{"name": "b", "in": "path"}, {"name": "c", "in": "path"}]}),
             ),
-            "partly a parameter",
+            "nothing between them",
         ),
+        (left_out("get", "/a/b}", &json!({})), "other braces"),
         (
             left_out("get", "/a/{b}", &json!({})),
             "parameters that are not described",
@@ -487,6 +488,23 @@ fn bodies_of_every_shape() {
         &json!({"requestBody": {"content": {"application/x-www-form-urlencoded": {"schema": {"type": "object", "properties": {"a": {"type": "string"}}}}}}}),
     );
     assert_eq!(form["body_format"], "form");
+    let schema = json!({"schema": {"type": "object", "properties": {"a": {"type": "string"}}}});
+    let patch = json!({"requestBody": {"content": {"application/merge-patch+json": schema}}});
+    assert_eq!(command("patch", "/a", &patch)["body_format"], "merge-patch");
+    let both = json!({"requestBody": {"content": {
+        "application/merge-patch+json": schema, "application/json": schema}}});
+    assert_eq!(command("patch", "/a", &both).get("body_format"), None);
+}
+
+#[test]
+fn a_segment_may_hold_several_parameters() {
+    let parameter = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
+    let made = command(
+        "get",
+        "/compare/{base}...{head}.diff",
+        &json!({"parameters": [parameter("base"), parameter("head")]}),
+    );
+    assert_eq!(made["request"], "GET /compare/{base}...{head}.diff");
 }
 
 #[test]

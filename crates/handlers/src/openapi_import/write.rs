@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     answer::Answer,
     argument::{Argument, In},
+    body::Written,
     credential::{Credential, Place},
     operation::Draft,
     pages::Pages,
@@ -132,8 +133,10 @@ pub(super) fn command(draft: &Draft, key: bool) -> String {
     if draft.without_credential {
         line("without_credential", &json!(true));
     }
-    if draft.form {
-        line("body_format", &json!("form"));
+    match draft.written {
+        Written::Json => {}
+        Written::MergePatch => line("body_format", &json!("merge-patch")),
+        Written::Form => line("body_format", &json!("form")),
     }
     if let Some(idempotent) = draft.idempotent {
         line("idempotent", &json!(idempotent));

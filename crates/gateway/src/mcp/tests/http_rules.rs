@@ -196,6 +196,11 @@ async fn a_body_is_exactly_one_message() {
             -32600,
         ),
         (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"look","arguments":{"at":{"$serde_json::private::RawValue":"\"home\""}}}}"#,
+            400,
+            -32600,
+        ),
+        (
             r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
             400,
             -32600,
@@ -331,6 +336,14 @@ async fn method_and_name_headers_equal_the_body() {
             .send(House::modern("local", method, params, &[]))
             .await;
         assert_eq!(answered.status, StatusCode::OK);
+    }
+    for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+        let more = [("mcp-name", "another-task")];
+        let task = json!({"taskId": "task-1"});
+        let answered = house
+            .send(House::modern("local", method, task, &more))
+            .await;
+        assert_eq!(answered.code(), -32020, "{method}");
     }
     assert_eq!(
         house.reached(),

@@ -165,6 +165,8 @@ pub(super) fn input() -> (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>) {
 async fn log(stderr: ChildStderr, program: Arc<Program>, process: Option<u32>) {
     let mut reader = BufReader::new(stderr);
     let (mut line, mut cut) = (Vec::new(), false);
+    // So much more is read that no secret is cut in two, of which nothing would be hidden.
+    let most = LOGGED_BYTES + program.secrets.longest();
     let (mut left, mut since, mut lost) = (LOGGED_LINES, Instant::now(), 0_u64);
     loop {
         let Ok(available) = reader.fill_buf().await else {
@@ -177,8 +179,8 @@ async fn log(stderr: ChildStderr, program: Arc<Program>, process: Option<u32>) {
         let part = available
             .get(..end.unwrap_or(available.len()))
             .unwrap_or_default();
-        let room = LOGGED_BYTES.saturating_sub(line.len());
-        cut |= part.len() > room;
+        let room = most.saturating_sub(line.len());
+        cut |= line.len() + part.len() > LOGGED_BYTES;
         line.extend_from_slice(part.get(..room.min(part.len())).unwrap_or_default());
         let taken = part.len() + usize::from(end.is_some());
         reader.consume(taken);
@@ -201,7 +203,8 @@ async fn log(stderr: ChildStderr, program: Arc<Program>, process: Option<u32>) {
             lost += 1;
         } else {
             left -= 1;
-            let text = program.secrets.hide(text.into());
+            let mut text = program.secrets.hide(text.into());
+            text.truncate(LOGGED_BYTES);
             let text = String::from_utf8_lossy(&text);
             let said: String = text
                 .trim_end()

@@ -1,6 +1,10 @@
 //! Against scripted processes: shell scripts that misbehave as real ones do.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use authz::AgentId;
 use bytes::Bytes;
@@ -32,7 +36,14 @@ while IFS= read -r line; do
     *'"pid"'*) say '{"jsonrpc":"2.0","id":'"$id"',"result":{"pid":'"$$"'}}' ;;
     *'"fork"'*) sleep 1000 & say '{"jsonrpc":"2.0","id":'"$id"',"result":{"pid":'"$!"'}}' ;;
     *'"stubborn"'*) trap '' TERM; say '{"jsonrpc":"2.0","id":'"$id"',"result":{"pid":'"$$"'}}'; while :; do sleep 1; done ;;
-    *'"flood"'*) i=0; while [ $i -lt 5000 ]; do echo "noise $i $API_TOKEN" >&2; i=$((i+1)); done; say '{"jsonrpc":"2.0","id":'"$id"',"result":{}}' ;;
+    *'"flood"'*)
+      for count in 1019 100000 3000000; do head -c $count /dev/zero | tr '\0' x >&2; echo "$API_TOKEN" >&2; done
+      i=0; while [ $i -lt 5000 ]; do echo "noise $i $API_TOKEN" >&2; i=$((i+1)); done; say '{"jsonrpc":"2.0","id":'"$id"',"result":{}}' ;;
+    *'"babble"'*)
+      head -c 20000 /dev/urandom; say ''; printf '\377\376 \000\n'; say 'null'; say '[]'; say '{"jsonrpc":"2.0"}'
+      say '[{"jsonrpc":"2.0","id":'"$id"',"result":{"in":"a batch"}}]'
+      say '{"jsonrpc":"2.0","id":'"$id"',"id":'"$id"',"result":{"id":"twice"}}'
+      say '{"jsonrpc":"2.0","id":'"$id"',"result":{"after":"noise"}}' ;;
     *'"twice"'*)
       say '{"jsonrpc":"2.0","id":999999,"result":{"whose":"nobody"}}'
       say '{"jsonrpc":"2.0","id":'"$id"',"result":{"time":1}}'
@@ -127,7 +138,7 @@ fn is_alive(pid: &Value) -> bool {
 async fn gone(pid: &Value) {
     let gone = async {
         while is_alive(pid) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), gone)
@@ -305,14 +316,11 @@ async fn what_it_started_ends_with_it_and_so_does_who_will_not() {
 #[tokio::test]
 async fn noise_silence_and_half_answers_are_survived() {
     let children = children();
-    let flood = read(
-        post(&children, BOT, None, &modern(1, "flood"))
-            .await
-            .unwrap(),
-    )
-    .await;
-    assert_eq!(flood["result"], json!({}));
-
+    let after = post(&children, BOT, None, &modern(1, "babble")).await;
+    assert_eq!(
+        read(after.unwrap()).await["result"],
+        json!({"after": "noise"})
+    );
     let quick = children_of(&["sh", "-c", SERVER], 100_000, Duration::from_millis(300)).unwrap();
     let error = post(&quick, BOT, None, &modern(1, "never"))
         .await
@@ -361,6 +369,69 @@ async fn an_agent_has_so_many_sessions_and_no_more() {
         StatusCode::NOT_FOUND,
         "the oldest made room"
     );
+}
+
+/// What is logged while this lives, in this thread.
+fn logged() -> (tracing::subscriber::DefaultGuard, Arc<Mutex<Vec<u8>>>) {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&kept);
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_writer(move || Kept(Arc::clone(&writer)))
+        .finish();
+    (tracing::subscriber::set_default(subscriber), kept)
+}
+
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A process that writes without end to its stderr is read, so that it goes on; little of it
+/// is logged, and nothing of a credential, not even where a long line is cut.
+#[tokio::test]
+async fn a_flood_of_errors_is_read_and_not_kept() {
+    let (_logging, logged) = logged();
+    let children = children();
+    let session = begin(&children, BOT).await;
+    let flood = post(&children, BOT, Some(&session), &call(1, "flood")).await;
+    assert_eq!(read(flood.unwrap()).await["result"], json!({}));
+    let end = request(Method::DELETE, Some(&session), "");
+    children.send(BOT, end).await.unwrap();
+    let lines = || {
+        let text = String::from_utf8(logged.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().map(serde_json::from_str::<Value>);
+        lines.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let says = |line: &Value, what: &str| line["fields"]["message"] == what;
+    let ended = async {
+        let over = |line: &Value| says(line, "an MCP server's process ended");
+        while !lines().iter().any(over) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .unwrap();
+    let lines = lines();
+    let said: Vec<_> = lines
+        .iter()
+        .filter(|line| says(line, "an MCP server says"))
+        .map(|line| line["fields"]["said"].as_str().unwrap())
+        .collect();
+    assert_eq!(said.len(), 50);
+    assert!(said.iter().all(|said| said.len() <= 1024));
+    assert!(said[0].ends_with("x*****"), "{}", said[0]);
+    assert!(said[3].ends_with("noise 0 ************"), "{}", said[3]);
+    let text = json!(lines).to_string();
+    assert!(!text.contains("s3cr3t") && !text.contains("xs3"), "{text}");
 }
 
 /// What answers nothing that was asked, or answers it again, reaches nobody.

@@ -238,19 +238,7 @@ impl HttpServer {
     /// The answer as it may be passed on.
     fn answer(&self, response: Response<Incoming>) -> Result<Response<Body>, HandlerError> {
         let (parts, body) = response.into_parts();
-        let kind = parts
-            .headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .map(|value| {
-                value
-                    .split(';')
-                    .next()
-                    .unwrap_or_default()
-                    .trim()
-                    .to_ascii_lowercase()
-            })
-            .unwrap_or_default();
+        let kind = content_type(&parts.headers).map_err(|reason| self.failed(reason))?;
         self.welcome(parts.status, &parts.headers, &kind)?;
         let events = kind == "text/event-stream";
         let mut answer = Response::new(());
@@ -346,6 +334,31 @@ impl HttpServer {
             message: message.to_owned(),
         }
     }
+}
+
+/// What an answer is. Whether it is a stream of events decides how it is read: one that
+/// clients could take for one, or read in other letters, is no answer.
+fn content_type(headers: &HeaderMap) -> Result<String, &'static str> {
+    let mut all = headers.get_all(header::CONTENT_TYPE).iter();
+    let Some(value) = all.next() else {
+        return Ok(String::new());
+    };
+    let text = value.to_str().map(str::to_ascii_lowercase);
+    let (None, Ok(text)) = (all.next(), text) else {
+        return Err("its answer has no content type that everybody reads alike");
+    };
+    let mut parts = text.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default().to_owned();
+    if text.contains("event-stream") && kind != "text/event-stream" {
+        return Err("its answer has no content type that everybody reads alike");
+    }
+    let charsets =
+        parts.filter_map(|part| part.strip_prefix("charset")?.trim_start().strip_prefix('='));
+    let mut charsets = charsets.map(|charset| charset.trim().trim_matches('"'));
+    if charsets.any(|charset| !matches!(charset, "utf-8" | "utf8" | "us-ascii")) {
+        return Err("its answer is not in UTF-8");
+    }
+    Ok(kind)
 }
 
 /// An address of a server of ours.
