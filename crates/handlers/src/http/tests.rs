@@ -47,6 +47,17 @@ async fn ask(raw: &Raw, line: &str) -> Result<Value, HandlerError> {
     .await
 }
 
+/// One command of kind `http`, with these keys.
+fn sample(address: SocketAddr, keys: &str) -> Catalog {
+    let text = format!(
+        "name = \"sample\"\nversion = \"1\"\nkind = \"http\"\ndescription = \"For tests\"\naddress = {{ variable = \"SAMPLE_URL\" }}\n\n[[commands]]\nname = \"do-it\"\nphrase = \"it do\"\nsummary = \"Does it\"\nrisk = \"read\"\n{keys}\n"
+    );
+    Catalog::from_descriptions(&[("sample.toml", &text)], &|name| {
+        (name == "SAMPLE_URL").then(|| format!("http://{address}"))
+    })
+    .unwrap()
+}
+
 #[test]
 fn the_address_may_end_as_it_likes() {
     let with_suffix = |given: &str, suffix: &str| base(given, suffix).map(|(base, _)| base);

@@ -801,12 +801,12 @@ async fn a_server_is_looked_at_as_soon_as_it_is_configured() {
             tokio::task::yield_now().await;
         }
         assert!(!asked(), "{:?}", server.methods());
-        assert!(matches!(
-            service.health(),
-            crate::catalog::Health::NotConfigured { .. }
-        ));
+        assert_eq!(
+            service.condition().state,
+            crate::catalog::State::Unconfigured
+        );
         assert_eq!(catalog.refresh(&|_| Some("a-token".to_owned())).len(), 1);
-        while service.health() != crate::catalog::Health::Well {
+        while service.condition().state != crate::catalog::State::Healthy {
             tokio::task::yield_now().await;
         }
     };

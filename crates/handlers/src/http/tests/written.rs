@@ -2,17 +2,6 @@
 
 use super::*;
 
-/// One command of kind `http`, with these keys.
-fn sample(address: SocketAddr, keys: &str) -> Catalog {
-    let text = format!(
-        "name = \"sample\"\nversion = \"1\"\nkind = \"http\"\ndescription = \"For tests\"\naddress = {{ variable = \"SAMPLE_URL\" }}\n\n[[commands]]\nname = \"do-it\"\nphrase = \"it do\"\nsummary = \"Does it\"\nrisk = \"read\"\n{keys}\n"
-    );
-    Catalog::from_descriptions(&[("sample.toml", &text)], &|name| {
-        (name == "SAMPLE_URL").then(|| format!("http://{address}"))
-    })
-    .unwrap()
-}
-
 #[tokio::test]
 async fn lists_are_written_as_the_service_reads_them() {
     let answers = (0..8).map(|_| answer("200 OK", "content-type: application/json", "{}"));
