@@ -4,7 +4,7 @@ pub(crate) mod agents;
 mod approvals;
 mod audit;
 mod budgets;
-mod feed;
+pub(crate) mod feed;
 mod gateway;
 mod gateways;
 mod grants;

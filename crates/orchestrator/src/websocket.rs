@@ -25,11 +25,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{StoreError, approvals::StoredApproval, feed::Change};
 use tokio::time::Instant;
-use utoipa::IntoParams;
 
 use crate::{
     Orchestrator,
-    api::Parameters,
+    api::{Parameters, feed::From},
     approvals,
     authenticate::{Person, Via},
     error::Error,
@@ -61,16 +60,6 @@ const PACE: Pace = Pace {
     stalled: Duration::from_secs(10),
     recovery: Duration::from_secs(1),
 };
-
-/// From where to read.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct From {
-    /// What came behind this place; what comes from now on if absent. A place that the feed
-    /// has not reached counts as its end.
-    after: Option<i64>,
-}
 
 #[utoipa::path(
     get,

@@ -40,7 +40,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 pub(crate) struct From {
     /// What came behind this place; what comes from now on if absent. A place that the feed
     /// has not reached counts as its end.
-    after: Option<i64>,
+    pub(crate) after: Option<i64>,
 }
 
 #[utoipa::path(
