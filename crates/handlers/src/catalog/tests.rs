@@ -824,6 +824,7 @@ fn an_operators_own_services_stand_beside_ours() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_description_that_is_a_trap_is_refused() {
     let argument = |pattern: &str| {
         OWN.replace(
@@ -1042,6 +1043,7 @@ fn a_pattern_that_could_take_forever_is_given_up() {
 /// What agents of the old gateway could say beside an operation's name. Left out are only
 /// those that no vendor has any more, and `user_id`: whose memory it is, is no argument.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn the_options_of_the_old_gateway_are_known() {
     let options: &[(&str, &str, &str)] = &[
         ("coolify", "get-application", "uuid"),
@@ -1218,7 +1220,7 @@ fn options_beside_a_command_are_its_arguments() {
             command.target.key.clone(),
             command.arguments.digest().clone(),
         ),
-        other => panic!("{other:?}"),
+        help @ Parsed::Help { .. } => panic!("{help:?}"),
     };
     let beside = |line: &str, value: Value| catalog().parse_slash_with(line, options(value));
     let pr = "/mcp-github merge-pr octocat hello-world 7";
@@ -1279,7 +1281,7 @@ fn arguments_have_the_services_own_names_too() {
         .unwrap()
     {
         Parsed::Command(command) => command.arguments.digest().clone(),
-        other => panic!("{other:?}"),
+        help @ Parsed::Help { .. } => panic!("{help:?}"),
     };
     let zone = "023e105f4ecef8ad9ca31a8372d0c353";
     assert_eq!(
