@@ -229,7 +229,7 @@ async fn an_upload_waits_for_people() -> anyhow::Result<()> {
             }
         })
         .await??;
-        assert!(!server.path("assets", "yes.txt").exists());
+        assert_eq!(server.path("assets", "yes.txt").exists(), !approved);
         let decided = system.respond(&request, approved).await?;
         anyhow::ensure!(decided.status.is_success(), "{decided:?}");
         Ok(())
