@@ -216,7 +216,7 @@ async fn an_upload_waits_for_people() -> anyhow::Result<()> {
     };
 
     // Approved: stored, in the same request.
-    let held = upload(&system, &agent, &command("yes.txt"))
+    let waiting = upload(&system, &agent, &command("yes.txt"))
         .header("Prefer", "wait=30")
         .body(text.clone());
     let decide = async |approved: bool| -> anyhow::Result<()> {
@@ -229,12 +229,12 @@ async fn an_upload_waits_for_people() -> anyhow::Result<()> {
             }
         })
         .await??;
-        assert!(!server.path("assets", "yes.txt").exists());
+        assert_eq!(server.path("assets", "yes.txt").exists(), !approved);
         let decided = system.respond(&request, approved).await?;
         anyhow::ensure!(decided.status.is_success(), "{decided:?}");
         Ok(())
     };
-    let (stored, decided) = tokio::join!(system.send(held), decide(true));
+    let (stored, decided) = tokio::join!(system.send(waiting), decide(true));
     decided?;
     let stored = stored?;
     assert_eq!(stored.status, StatusCode::OK, "{stored:?}");
@@ -249,10 +249,10 @@ async fn an_upload_waits_for_people() -> anyhow::Result<()> {
     );
 
     // Rejected: told so, and the connection is good for the next request.
-    let held = upload(&system, &agent, &command("no.txt"))
+    let waiting = upload(&system, &agent, &command("no.txt"))
         .header("Prefer", "wait=30")
         .body(text.clone());
-    let (refused, decided) = tokio::join!(system.send(held), decide(false));
+    let (refused, decided) = tokio::join!(system.send(waiting), decide(false));
     decided?;
     let refused = refused?;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");

@@ -516,7 +516,10 @@ fn bodies() -> (Value, Value) {
     let id = json!({"type": ["string", "number", "null"], "description": "Echoed"});
     let reason = json!({"type": "string", "description": "Why, for the people who may be asked"});
     let database = json!({"type": "string", "description": "Of services that have several: as the argument of this name"});
-    let options = json!({"type": ["object", "null"], "properties": {"reason": {"type": "string"}}});
+    let options = json!({
+        "type": ["object", "null"], "properties": {"reason": {"type": "string"}},
+        "description": "`reason`, and further arguments by name",
+    });
     let arguments = json!({"type": ["object", "array", "null"]});
     let line = only(
         &["command"],

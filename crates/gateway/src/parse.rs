@@ -129,17 +129,20 @@ fn string(members: &Map<String, Value>, name: &str) -> Result<Option<String>, St
     }
 }
 
-/// `reason`, or `options.reason`.
-fn reason(members: &Map<String, Value>) -> Result<String, String> {
-    let from_options = match members.get("options") {
-        None | Some(Value::Null) => None,
-        Some(Value::Object(options)) => string(options, "reason")?,
-        Some(other) => return Err(format!("`options` must be an object, not {}", kind(other))),
+/// `reason`, or `options.reason`; and what else stands in `options`, which are arguments by
+/// name.
+fn reason(members: &mut Map<String, Value>) -> Result<(String, Map<String, Value>), String> {
+    let mut options = match members.remove("options") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(options)) => options,
+        Some(other) => return Err(format!("`options` must be an object, not {}", kind(&other))),
     };
+    let from_options = string(&options, "reason")?;
+    options.remove("reason");
     let reason = string(members, "reason")?
         .or(from_options)
         .unwrap_or_default();
-    Ok(readable(&reason))
+    Ok((readable(&reason), options))
 }
 
 /// Why an agent wants something, fit to be shown to people.
@@ -255,13 +258,13 @@ fn execute_members(
             )));
         }
     }
-    let reason = reason(&members).map_err(Refusal::invalid)?;
+    let (reason, options) = reason(&mut members).map_err(Refusal::invalid)?;
     if members.contains_key("command") {
         only(&members, SLASH, "a body with `command`").map_err(Refusal::invalid)?;
         let text = string(&members, "command")
             .map_err(Refusal::invalid)?
             .unwrap_or_default();
-        return command(catalog.parse_slash(&text), reason);
+        return command(catalog.parse_slash_with(&text, options), reason);
     }
     only(&members, STRUCTURED, "a body with `service`").map_err(Refusal::invalid)?;
     let service = string(&members, "service").map_err(Refusal::invalid)?;
@@ -275,7 +278,8 @@ fn execute_members(
     let arguments = arguments(&mut members)
         .and_then(|arguments| with_database(catalog, (&service, &operation), arguments, database))
         .map_err(Refusal::invalid)?;
-    command(catalog.command(&service, &operation, arguments), reason)
+    let parsed = catalog.command_with(&service, &operation, arguments, options);
+    command(parsed, reason)
 }
 
 /// Reads the body of `POST /mcp/rpc`.
@@ -351,14 +355,15 @@ fn rpc_members(catalog: &Catalog, mut members: Map<String, Value>) -> Result<Que
             only(&params, PARAMS, "the params of `mcp.execute`").map_err(Refusal::Params)?;
             let service = required(&params, "service")?;
             let operation = required(&params, "operation")?;
-            let reason = reason(&params).map_err(Refusal::Params)?;
+            let (reason, options) = reason(&mut params).map_err(Refusal::Params)?;
             let database = string(&params, "database").map_err(Refusal::Params)?;
             let arguments = arguments(&mut params)
                 .and_then(|arguments| {
                     with_database(catalog, (&service, &operation), arguments, database)
                 })
                 .map_err(Refusal::Params)?;
-            command(catalog.command(&service, &operation, arguments), reason)
+            let parsed = catalog.command_with(&service, &operation, arguments, options);
+            command(parsed, reason)
         }
         "mcp.listServices" => Ok(Question::ListServices),
         "mcp.getCapabilities" => {

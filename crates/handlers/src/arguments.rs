@@ -79,6 +79,14 @@ impl Validators {
     }
 }
 
+/// Who asks, as the gateway before this one put it among the options itself. It is known by a
+/// credential.
+const AGENT: &str = "agent_id";
+
+/// Options that clients send, and that never meant anything unless a command has an argument
+/// of that name.
+const IGNORED: [&str; 3] = ["timeout", "readOnly", "format"];
+
 /// `-` and `_` are the same letter in an argument's name.
 fn folded(name: &str) -> String {
     name.replace('-', "_")
@@ -155,8 +163,12 @@ impl ArgumentSet {
         usage
     }
 
-    /// Arguments as a person types them.
-    pub(crate) fn read_words(&self, words: &[Word]) -> Result<Map<String, Value>, Vec<String>> {
+    /// Arguments as a person types them, and others by name.
+    pub(crate) fn read_words(
+        &self,
+        words: &[Word],
+        others: Map<String, Value>,
+    ) -> Result<Map<String, Value>, Vec<String>> {
         let mut taken = Taken {
             set: self,
             values: Map::new(),
@@ -221,11 +233,17 @@ impl ArgumentSet {
                 }
             }
         }
+        taken.take_others(others);
         taken.finish()
     }
 
-    /// Arguments from a structured body: an object, or an array of positions.
-    pub(crate) fn read_value(&self, value: Value) -> Result<Map<String, Value>, Vec<String>> {
+    /// Arguments from a structured body: an object, or an array of positions; and others by
+    /// name.
+    pub(crate) fn read_value(
+        &self,
+        value: Value,
+        others: Map<String, Value>,
+    ) -> Result<Map<String, Value>, Vec<String>> {
         let mut taken = Taken {
             set: self,
             values: Map::new(),
@@ -262,7 +280,12 @@ impl ArgumentSet {
                     .push("arguments are an object, or an array".to_owned());
             }
         }
+        taken.take_others(others);
         taken.finish()
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.names.contains_key(&folded(name))
     }
 
     fn too_many(&self) -> String {
@@ -390,6 +413,14 @@ impl<'a> Taken<'a> {
                 self.take(parameter, Ok(value));
             }
         }
+    }
+
+    /// What stood in `options`, beside the command.
+    fn take_others(&mut self, mut others: Map<String, Value>) {
+        others.retain(|name, _| {
+            name != AGENT && (!IGNORED.contains(&name.as_str()) || self.set.knows(name))
+        });
+        self.take_named(others);
     }
 
     /// The values with defaults, if nothing is wrong. A default is part of the command:

@@ -380,6 +380,19 @@ impl Catalog {
     ///
     /// See [`CommandError`].
     pub fn parse_slash(&self, text: &str) -> Result<Parsed, CommandError> {
+        self.parse_slash_with(text, Map::new())
+    }
+
+    /// As [`Catalog::parse_slash`], with further arguments by name that stood beside the line.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommandError`].
+    pub fn parse_slash_with(
+        &self,
+        text: &str,
+        options: Map<String, Value>,
+    ) -> Result<Parsed, CommandError> {
         let line = grammar::split(text)?;
         let known = self.named(&line.service)?;
         let databases = self.databases(&line.service);
@@ -414,7 +427,7 @@ impl Catalog {
             return Err(known.unknown(&tried.join(" ")));
         };
         let words = line.words.get(count..).unwrap_or_default();
-        known.command(index, |arguments| arguments.read_words(words))
+        known.command(index, |arguments| arguments.read_words(words, options))
     }
 
     /// Makes a command of a structured body: service and operation in any spelling,
@@ -429,6 +442,21 @@ impl Catalog {
         operation: &str,
         arguments: Value,
     ) -> Result<Parsed, CommandError> {
+        self.command_with(service, operation, arguments, Map::new())
+    }
+
+    /// As [`Catalog::command`], with further arguments by name that stood beside them.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommandError`].
+    pub fn command_with(
+        &self,
+        service: &str,
+        operation: &str,
+        arguments: Value,
+        options: Map<String, Value>,
+    ) -> Result<Parsed, CommandError> {
         let arguments = self.by_name(service, operation, arguments);
         let known = self.named(service)?;
         if folded(operation.trim()) == "help" && !known.has("help") {
@@ -439,7 +467,7 @@ impl Catalog {
         let Some(index) = known.find_operation(operation) else {
             return Err(known.unknown(operation));
         };
-        known.command(index, |set| set.read_value(arguments))
+        known.command(index, |set| set.read_value(arguments, options))
     }
 
     /// Whether a command is over when nobody waits for its answer any more: it changes

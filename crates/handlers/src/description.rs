@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use toml::Spanned;
 
 pub(crate) use self::{
-    check::{located, suggestion},
+    check::{is_dangerous_header, located, suggestion},
     credential::{App, Credential},
     mcp::McpTable,
     pages::{PageBy, Pages},

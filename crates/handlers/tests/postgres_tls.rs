@@ -286,7 +286,7 @@ async fn whom_we_believe_is_as_the_mode_says() {
     let missing = "&sslrootcert=/nowhere/ca.pem";
 
     // What its certificate says, and who signed it, checked or not.
-    let fine = [
+    let believed = [
         ("localhost", "verify-full", right.as_str()),
         ("localhost", "verify-ca", &right),
         // Another name than the certificate's.
@@ -298,7 +298,7 @@ async fn whom_we_believe_is_as_the_mode_says() {
         ("localhost", "prefer", ""),
         ("127.0.0.1", "prefer", &wrong),
     ];
-    for (host, mode, authority) in fine {
+    for (host, mode, authority) in believed {
         let encrypted = encrypted(&server, host, &format!("?sslmode={mode}{authority}")).await;
         assert!(
             encrypted.as_ref().is_ok_and(|yes| *yes),

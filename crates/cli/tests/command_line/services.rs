@@ -337,10 +337,8 @@ fn a_command_is_tried_for_good() {
     assert!(err(&output).contains("tickets"), "{}", err(&output));
 }
 
-/// What is asked of a database or of objects is no request of HTTP, and shown as what it is.
-#[test]
-fn statements_and_objects_are_shown_too() {
-    let folder = tempfile::tempdir().unwrap();
+/// What `services try` says with a database and buckets that nobody reaches.
+fn tried(folder: &Path, arguments: &[&str]) -> Output {
     let variables = [
         (
             "POSTGRES_URL",
@@ -355,10 +353,15 @@ fn statements_and_objects_are_shown_too() {
         ("MINIO_SECRET_KEY", "planted-secret"),
         ("MINIO_BUCKETS", "assets,shared/agents"),
     ];
-    let attempt = |arguments: &[&str]| {
-        let arguments = [&["services", "try"], arguments].concat();
-        cedargate(folder.path(), &variables, &arguments)
-    };
+    let arguments = [&["services", "try"], arguments].concat();
+    cedargate(folder, &variables, &arguments)
+}
+
+/// What is asked of a database or of objects is no request of HTTP, and shown as what it is.
+#[test]
+fn statements_and_objects_are_shown_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let attempt = |arguments: &[&str]| tried(folder.path(), arguments);
     let cases: [(&str, &[&str]); 9] = [
         (
             "/mcp-postgres query \"SELECT name FROM users WHERE id = $1\" [7] --limit 10",
@@ -427,6 +430,13 @@ fn statements_and_objects_are_shown_too() {
             "{shown}"
         );
     }
+}
+
+/// For programs, and what is not shown.
+#[test]
+fn what_could_never_be_asked_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let attempt = |arguments: &[&str]| tried(folder.path(), arguments);
     let json = |line: &str| -> serde_json::Value {
         let output = attempt(&["--json", line]);
         assert_eq!(code(&output), 0, "{line}: {}", err(&output));

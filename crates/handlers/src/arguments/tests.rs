@@ -5,7 +5,7 @@ use crate::grammar;
 
 fn words(set: &ArgumentSet, text: &str) -> Result<Value, Vec<String>> {
     let line = grammar::split(&format!("/mcp-x {text}")).unwrap();
-    set.read_words(&line.words).map(Value::Object)
+    set.read_words(&line.words, Map::new()).map(Value::Object)
 }
 
 #[test]
@@ -48,7 +48,10 @@ fn a_tools_arguments_are_typed_by_its_schema() {
         let problems = words(&set, text).unwrap_err().join("; ");
         assert!(problems.contains(expected), "{text}: {problems}");
     }
-    assert!(set.read_value(json!({"path": "x", "more": 1})).is_err());
+    assert!(
+        set.read_value(json!({"path": "x", "more": 1}), Map::new())
+            .is_err()
+    );
 }
 
 #[test]
@@ -61,11 +64,15 @@ fn what_goes_to_a_tool_is_what_was_sent() {
         let arguments = ArgumentSet::of_tool(&schema, reviewed);
         let sent = json!({"a-b": 1, "other": [1]});
         assert_eq!(
-            arguments.read_value(sent.clone()).map(Value::Object),
+            arguments
+                .read_value(sent.clone(), Map::new())
+                .map(Value::Object),
             Ok(sent)
         );
         assert_eq!(
-            arguments.read_value(json!({})).map(Value::Object),
+            arguments
+                .read_value(json!({}), Map::new())
+                .map(Value::Object),
             Ok(json!({}))
         );
     }
@@ -84,7 +91,7 @@ fn a_hostile_schema_does_no_harm() {
         json!({"properties": {"a": {"pattern": "(((("}}}),
     ] {
         let set = ArgumentSet::of_tool(&schema, true);
-        let problems = set.read_value(json!({"a": "x"})).unwrap_err();
+        let problems = set.read_value(json!({"a": "x"}), Map::new()).unwrap_err();
         assert!(
             problems[0].contains("cannot be used"),
             "{schema}: {problems:?}"
@@ -92,16 +99,22 @@ fn a_hostile_schema_does_no_harm() {
         // Before the review nobody runs it.
         assert!(
             ArgumentSet::of_tool(&schema, false)
-                .read_value(json!({"a": 1}))
+                .read_value(json!({"a": 1}), Map::new())
                 .is_ok()
         );
     }
     // Going deeper ends where the value does.
     let tree = json!({"properties": {"a": {"$ref": "#"}}, "additionalProperties": false});
     let set = ArgumentSet::of_tool(&tree, true);
-    assert!(set.read_value(json!({"a": {"a": {"a": {}}}})).is_ok());
-    assert!(set.read_value(json!({"a": {"b": 1}})).is_err());
+    assert!(
+        set.read_value(json!({"a": {"a": {"a": {}}}}), Map::new())
+            .is_ok()
+    );
+    assert!(set.read_value(json!({"a": {"b": 1}}), Map::new()).is_err());
     let slow = json!({"properties": {"a": {"type": "string", "pattern": "^(a|a?)+(?=x)$"}}});
     let set = ArgumentSet::of_tool(&slow, true);
-    assert!(set.read_value(json!({"a": "a".repeat(64)})).is_err());
+    assert!(
+        set.read_value(json!({"a": "a".repeat(64)}), Map::new())
+            .is_err()
+    );
 }

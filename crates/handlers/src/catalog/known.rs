@@ -118,7 +118,7 @@ impl Known {
             let arguments = ArgumentSet::new(command, &mut validators).map_err(wrong)?;
             if !command.example.is_empty() {
                 arguments
-                    .read_value(to_json(&command.example)?)
+                    .read_value(to_json(&command.example)?, Map::new())
                     .map_err(|problems| wrong(format!("its example: {}", problems.join("; "))))?;
             }
             commands.push(Arc::new(CommandEntry {

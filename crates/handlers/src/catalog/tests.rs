@@ -824,6 +824,7 @@ fn an_operators_own_services_stand_beside_ours() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_description_that_is_a_trap_is_refused() {
     let argument = |pattern: &str| {
         OWN.replace(
@@ -1042,6 +1043,7 @@ fn a_pattern_that_could_take_forever_is_given_up() {
 /// What agents of the old gateway could say beside an operation's name. Left out are only
 /// those that no vendor has any more, and `user_id`: whose memory it is, is no argument.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn the_options_of_the_old_gateway_are_known() {
     let options: &[(&str, &str, &str)] = &[
         ("coolify", "get-application", "uuid"),
@@ -1205,6 +1207,72 @@ fn the_options_of_the_old_gateway_are_known() {
     }
 }
 
+/// Clients of the old gateway say by name, in `options` beside the command, what no line could
+/// say there. It is part of the command, not left out.
+#[test]
+fn options_beside_a_command_are_its_arguments() {
+    let options = |value: Value| match value {
+        Value::Object(options) => options,
+        other => panic!("{other}"),
+    };
+    let digest = |parsed: Result<Parsed, CommandError>| match parsed.unwrap() {
+        Parsed::Command(command) => (
+            command.target.key.clone(),
+            command.arguments.digest().clone(),
+        ),
+        help @ Parsed::Help { .. } => panic!("{help:?}"),
+    };
+    let beside = |line: &str, value: Value| catalog().parse_slash_with(line, options(value));
+    let pr = "/mcp-github merge-pr octocat hello-world 7";
+    let rebase =
+        json!({"merge_method": "rebase", "agent_id": "somebody", "timeout": 5, "format": "json"});
+    assert_eq!(
+        digest(beside(pr, rebase.clone())),
+        digest(catalog().parse_slash(&format!("{pr} --merge_method rebase")))
+    );
+    assert_eq!(
+        digest(catalog().command_with(
+            "github",
+            "merge-pr",
+            json!(["octocat", "hello-world", 7]),
+            options(rebase)
+        )),
+        digest(catalog().parse_slash(&format!("{pr} --merge_method rebase")))
+    );
+    // SQL to the end of the line stays what it is.
+    assert_eq!(
+        digest(beside(
+            "/mcp-postgres ka-db query SELECT 1",
+            json!({"limit": 5})
+        )),
+        digest(catalog().parse_slash("/mcp-postgres ka-db query 'SELECT 1' --limit 5"))
+    );
+    // What usually means nothing means something where a command has it.
+    assert_eq!(
+        digest(beside(
+            "/mcp-firecrawl scrape https://example.com",
+            json!({"timeout": 5000})
+        )),
+        digest(catalog().parse_slash("/mcp-firecrawl scrape https://example.com --timeout 5000"))
+    );
+    for (value, says) in [
+        (json!({"merge_method": "octopus"}), "merge_method"),
+        (
+            json!({"mergeMethod": "rebase"}),
+            "no argument is called `mergeMethod`",
+        ),
+        (json!({"owner": "mallory"}), "`owner` is given twice"),
+    ] {
+        let error = beside(pr, value).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let error = beside("/mcp-mem0 search tea", json!({"user_id": "somebody"})).unwrap_err();
+    assert!(
+        error.to_string().contains("no argument is called"),
+        "{error}"
+    );
+}
+
 /// As the service calls an argument, agents may, too; it is the same command.
 #[test]
 fn arguments_have_the_services_own_names_too() {
@@ -1213,7 +1281,7 @@ fn arguments_have_the_services_own_names_too() {
         .unwrap()
     {
         Parsed::Command(command) => command.arguments.digest().clone(),
-        other => panic!("{other:?}"),
+        help @ Parsed::Help { .. } => panic!("{help:?}"),
     };
     let zone = "023e105f4ecef8ad9ca31a8372d0c353";
     assert_eq!(

@@ -21,21 +21,6 @@ const LONGEST_TIMEOUT: u64 = 3_600_000;
 /// No longer answer is held in memory, in bytes.
 const LONGEST_ANSWER: usize = 1 << 30;
 
-/// Headers that say where a request goes, where it ends and what the connection does. To let
-/// an argument or a description set them would be to let it write a second request.
-const OURS: [&str; 10] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 impl Description {
     /// Puts the groups' arguments and the default places in, and checks each command.
     pub(super) fn complete(&mut self) -> Result<(), (Option<Range<usize>>, String)> {
@@ -543,10 +528,33 @@ fn check_bounds(
     Ok(())
 }
 
+/// Whether a header says where a request goes or ends, whom it is from, or what becomes of the
+/// connection. To let an argument or a description set it would be to let it write another
+/// request.
+pub(crate) fn is_dangerous_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    matches!(
+        name.as_str(),
+        "host"
+            | "connection"
+            | "content-length"
+            | "transfer-encoding"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "keep-alive"
+            | "expect"
+            | "cookie"
+            | "forwarded"
+            | "via"
+    ) || name.starts_with("x-forwarded-")
+        || name.starts_with("proxy-")
+}
+
 fn check_headers(names: impl Iterator<Item = impl AsRef<str>>) -> Result<(), String> {
     for name in names {
         let name = name.as_ref();
-        if OURS.contains(&name.to_ascii_lowercase().as_str()) {
+        if is_dangerous_header(name) {
             return Err(format!("the header `{name}` is not a description's to set"));
         }
     }

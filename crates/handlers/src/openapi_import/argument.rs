@@ -11,6 +11,7 @@ use super::{
     operation::IDEMPOTENCY_KEY,
     schema::{Cut, Inliner, as_i64, kinds},
 };
+use crate::description::is_dangerous_header;
 
 /// Where an argument goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,7 +127,7 @@ pub(super) fn parameter_argument(
         if ours.iter().any(|name| wire.eq_ignore_ascii_case(name)) {
             return Ok(None);
         }
-        if http::HeaderName::try_from(wire).is_err() || is_dangerous(wire) {
+        if http::HeaderName::try_from(wire).is_err() || is_dangerous_header(wire) {
             if required {
                 return Err("needs a header that no agent may set".to_owned());
             }
@@ -186,29 +187,6 @@ pub(super) fn property_argument(
     argument.required = required;
     finish_description(&mut argument, document.follow(schema).unwrap_or(schema));
     argument
-}
-
-/// Headers that say how a message travels, or who sends it.
-fn is_dangerous(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    matches!(
-        name.as_str(),
-        "host"
-            | "connection"
-            | "content-length"
-            | "transfer-encoding"
-            | "te"
-            | "trailer"
-            | "upgrade"
-            | "keep-alive"
-            | "expect"
-            | "cookie"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "forwarded"
-            | "via"
-    ) || name.starts_with("x-forwarded-")
-        || name.starts_with("proxy-")
 }
 
 /// How the value stands in its place, where that is not how a text does.
