@@ -56,24 +56,26 @@ impl Scrubber {
     }
 
     /// The value without secrets, in keys or in text.
-    pub(crate) fn value(&self, value: Value) -> Value {
+    pub(crate) fn value(&self, mut value: Value) -> Value {
+        self.scrub(&mut value);
+        value
+    }
+
+    /// What is clean, which is nearly everything, stays where it is.
+    fn scrub(&self, value: &mut Value) {
         match value {
-            Value::String(text) if self.dirty(&text) => Value::String(self.text(&text)),
-            Value::Array(items) => {
-                Value::Array(items.into_iter().map(|item| self.value(item)).collect())
-            }
+            Value::String(text) if self.dirty(text) => *text = self.text(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.scrub(item)),
             Value::Object(fields) => {
-                let fields = fields.into_iter().map(|(key, value)| {
-                    let key = if self.dirty(&key) {
-                        self.text(&key)
-                    } else {
-                        key
-                    };
-                    (key, self.value(value))
-                });
-                Value::Object(fields.collect())
+                if fields.keys().any(|key| self.dirty(key)) {
+                    *fields = std::mem::take(fields)
+                        .into_iter()
+                        .map(|(key, value)| (self.text(&key), value))
+                        .collect();
+                }
+                fields.values_mut().for_each(|value| self.scrub(value));
             }
-            other => other,
+            _ => {}
         }
     }
 

@@ -18,6 +18,9 @@ use crate::{
 /// How often a command is sent that may be sent again.
 pub(crate) const ATTEMPTS: u32 = 3;
 
+/// So many bytes of an answer at most are made room for before they come.
+const FIRST_BYTES: usize = 64 * 1024;
+
 /// Nobody waits longer than this for a service that asks for patience; the agent is told.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -124,8 +127,12 @@ impl<'a> Exchange<'a> {
             // The service did nothing: it has this command under another path or method.
             response = self.send(fallback, page).await?;
         }
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = self.service.body(response, self.command.bounds).await?;
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        let body = self
+            .service
+            .body(response, &headers, self.command.bounds)
+            .await?;
         // A service that finds a value wrong likes to repeat it.
         let secrets = || {
             self.scrubber()
@@ -296,6 +303,7 @@ impl HttpService {
     async fn body(
         &self,
         mut response: reqwest::Response,
+        headers: &HeaderMap,
         bounds: Bounds,
     ) -> Result<Vec<u8>, HandlerError> {
         let limit = bounds.answer_bytes;
@@ -304,17 +312,18 @@ impl HttpService {
                 "its answer is longer than {limit} bytes; ask for less"
             ))
         };
-        if response
+        let announced = response
             .content_length()
-            .is_some_and(|length| length > limit as u64)
-        {
+            .map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        if announced.is_some_and(|length| length > limit) {
             return Err(too_long());
         }
         // Nothing that could be a bomb is unpacked: we never say that we could.
-        if response.headers().contains_key(header::CONTENT_ENCODING) {
+        if headers.contains_key(header::CONTENT_ENCODING) {
             return Err(self.failed("its answer is compressed, unasked".to_owned()));
         }
-        let mut body = Vec::new();
+        // What is announced need not come: a little is made room for.
+        let mut body = Vec::with_capacity(announced.unwrap_or(0).min(FIRST_BYTES));
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > limit => return Err(too_long()),

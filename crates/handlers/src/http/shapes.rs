@@ -1,5 +1,8 @@
 //! Shapes: what looks like a token of a well-known service, whoever's it is.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 use authz::redact::REDACTED;
 
 /// How such a token begins, and how many letters follow at least.
@@ -38,8 +41,25 @@ const PREFIXES: &[(&str, usize)] = &[
 /// The begin and the end of a private key.
 const KEY: (&str, &str) = ("-----BEGIN ", "-----END ");
 
+/// What every private key's first line ends with.
+const KEY_LABEL: &str = "PRIVATE KEY-----";
+
+/// No token is shorter, with its beginning. Nor is the first line of a private key.
+const SHORTEST: usize = 20;
+
+/// All that such a text has one of, looked for in one pass. There are few enough that no
+/// automaton of theirs is too large; should one ever be, every text is looked at closely.
+static SIGNS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    let signs = PREFIXES.iter().map(|(prefix, _)| *prefix);
+    AhoCorasick::new(signs.chain([KEY_LABEL])).ok()
+});
+
 /// The text without such tokens; none when there are none.
 pub(super) fn masked(text: &str) -> Option<String> {
+    let innocent = |signs: &AhoCorasick| !signs.is_match(text);
+    if text.len() < SHORTEST || SIGNS.as_ref().is_some_and(innocent) {
+        return None;
+    }
     let mut clean: Option<String> = None;
     for &(prefix, least) in PREFIXES {
         let seen = clean.as_deref().unwrap_or(text);
@@ -50,7 +70,7 @@ pub(super) fn masked(text: &str) -> Option<String> {
         }
     }
     let seen = clean.as_deref().unwrap_or(text);
-    if seen.contains("PRIVATE KEY-----")
+    if seen.contains(KEY_LABEL)
         && let Some(next) = without_keys(seen)
     {
         clean = Some(next);
@@ -129,6 +149,14 @@ fn without_keys(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_is_masked_is_shorter_than_what_is_looked_at() {
+        for (prefix, least) in PREFIXES {
+            assert!(prefix.len() + least >= SHORTEST, "{prefix}");
+        }
+        assert!(KEY.0.len() + KEY_LABEL.len() >= SHORTEST);
+    }
 
     #[test]
     fn tokens_are_masked_and_words_are_not() {
