@@ -100,19 +100,19 @@ impl Splitter {
 /// for three letters, for which one widespread parser looks, after another has skipped the first.
 const MARKS: [&[u8]; 2] = [b"\xef\xbb\xbf", b"\xc3\xaf\xc2\xbb\xc2\xbf"];
 
-/// An event's marks, and the rest. No event but the first should have any; to look into more
-/// than clients do hides nothing.
-fn marks(event: &[u8]) -> (&[u8], &[u8]) {
-    let mut rest = event;
+/// A line's marks, and the rest. No line but the first should have any; to look into more than
+/// clients do hides nothing.
+fn marks(line: &[u8]) -> (&[u8], &[u8]) {
+    let mut rest = line;
     while let Some(after) = MARKS.iter().find_map(|mark| rest.strip_prefix(*mark)) {
         rest = after;
     }
-    event.split_at(event.len() - rest.len())
+    line.split_at(line.len() - rest.len())
 }
 
 /// The lines of an event, each with its end.
 fn lines(event: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let (_, mut rest) = marks(event);
+    let mut rest = event;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
@@ -133,6 +133,7 @@ fn lines(event: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// What a line says, if it is one of `data`.
 fn data_of(line: &[u8]) -> Option<&[u8]> {
+    let (_, line) = marks(line);
     let after = line.strip_prefix(b"data")?;
     match after {
         [] => Some(after),
@@ -163,7 +164,6 @@ pub fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
 #[must_use]
 pub fn with_data(event: &[u8], data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() + 64);
-    out.extend_from_slice(marks(event).0);
     let mut written = false;
     for (line, end) in lines(event) {
         if data_of(line).is_none() {
@@ -174,6 +174,7 @@ pub fn with_data(event: &[u8], data: &[u8]) -> Vec<u8> {
             out.extend_from_slice(line);
             out.extend_from_slice(end);
         } else if !std::mem::replace(&mut written, true) {
+            out.extend_from_slice(marks(line).0);
             write_data(&mut out, data, end);
         }
     }
@@ -268,6 +269,8 @@ mod tests {
             with_data("\u{feff}ï»¿data: a\n\n".as_bytes(), b"c"),
             "\u{feff}ï»¿data: c\n\n".as_bytes()
         );
+        let (events, _) = cut(&[b"id: 1\r\n\r", "\n\u{feff}data: a\n\n".as_bytes()]);
+        assert_eq!(data(&events[1]).unwrap(), &b"a"[..], "wherever it stands");
         let ours = message(b"{}");
         assert_eq!(ours, b"event: message\ndata: {}\n\n");
     }

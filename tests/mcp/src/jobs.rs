@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 use crate::{asked, message, server::Server, tools};
 
 /// Answers, or starts a task, when it is one of these tools.
-pub(crate) async fn call(
+pub(crate) fn call(
     server: &Server,
     request: &CallToolRequestParams,
     context: &RequestContext<RoleServer>,

@@ -24,7 +24,7 @@ pub(crate) async fn call(
     request: CallToolRequestParams,
     context: RequestContext<RoleServer>,
 ) -> Result<CallToolResponse, ErrorData> {
-    if let Some(response) = jobs::call(server, &request, &context).await? {
+    if let Some(response) = jobs::call(server, &request, &context)? {
         return Ok(response);
     }
     if let Some(response) = asked::call(&request, &context)? {
