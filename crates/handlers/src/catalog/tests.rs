@@ -901,7 +901,7 @@ fn a_description_that_is_a_trap_is_refused() {
         ),
         (
             OWN.replace("GET /tickets", "GET /tickets/../admin"),
-            "neither text nor one",
+            "is neither text nor",
         ),
         (
             OWN.replace("GET /tickets", "GET /tickets/%2e%2e/admin"),
