@@ -23,7 +23,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -33,14 +32,14 @@ use authz::{
     Session, facts::Basis,
 };
 use serde_json::{Map, Value, json};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::{
     chain::{Members, Record},
     disk::Disk,
     ship::Shipper,
-    writer::{Message, Pending, Until, Writer},
+    writer::{Authors, Closed, Resumed, Until, Writer},
 };
 use crate::{authenticate::Identity, metrics::Metrics, shadow::Difference};
 
@@ -61,7 +60,7 @@ pub(crate) struct Unwritable(String);
 /// Writes the journal. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
-    messages: mpsc::Sender<Message>,
+    authors: Arc<Authors>,
     failing: Arc<AtomicBool>,
     durable: watch::Receiver<Head>,
     folder: Arc<Path>,
@@ -241,7 +240,6 @@ impl Journal {
 
         let (durable_sender, durable) = watch::channel(recovered.head.clone());
         let failing = Arc::new(AtomicBool::new(false));
-        let (messages, receiver) = mpsc::channel();
         let resumed = {
             let (gateway, clock) = (Arc::clone(&gateway), clock.clone());
             move || start_record(&gateway, &clock, json!({"resumed": true}))
@@ -255,14 +253,12 @@ impl Journal {
             Arc::clone(&failing),
             durable_sender,
             metrics,
-            Box::new(resumed),
+            Resumed(Box::new(resumed)),
         );
-        let thread = std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || writer.run(&receiver))?;
+        let (authors, thread) = Authors::start(writer)?;
 
         let journal = Self {
-            messages,
+            authors: Arc::new(authors),
             failing,
             durable,
             folder: folder.into(),
@@ -424,33 +420,25 @@ impl Journal {
     }
 
     async fn append(&self, record: Record, until: Until) -> Result<(), Unwritable> {
-        let (sender, written) = oneshot::channel();
-        let pending = Pending {
-            record,
-            waiting: Some((until, sender)),
-        };
         let gone = || Unwritable("it is closed".to_owned());
-        self.messages
-            .send(Message::Append(pending))
-            .map_err(|_| gone())?;
+        let written = self
+            .authors
+            .append(record, until)
+            .map_err(|Closed| gone())?;
         written.await.map_err(|_| gone())?.map_err(Unwritable)
     }
 
     /// Records without waiting. What is pushed here is never more than the commands under
     /// way can have to say.
     fn push(&self, record: Record) {
-        let pending = Pending {
-            record,
-            waiting: None,
-        };
-        if self.messages.send(Message::Append(pending)).is_err() {
+        if self.authors.push(record).is_err() {
             tracing::error!("a journal line was lost: the journal is closed");
         }
     }
 
     /// Ends the writer once everything before is on the disk.
     pub(crate) async fn close(&self, thread: WriterThread) {
-        let _ = self.messages.send(Message::Close);
+        self.authors.close();
         let ended = tokio::task::spawn_blocking(move || thread.0.join()).await;
         if !matches!(ended, Ok(Ok(()))) {
             tracing::error!("the journal's writer did not end in order");

@@ -65,20 +65,24 @@ impl Record {
         Self(text)
     }
 
-    /// Gives the record its place after `head`: the line without its line feed, and the
-    /// chain's new head.
-    pub(super) fn link(&self, head: &Head) -> (String, Head) {
+    /// Gives the record its place after `head`: writes the line, without its line feed, to
+    /// the end of `lines`; the chain's new head.
+    pub(super) fn link(&self, head: &Head, lines: &mut Vec<u8>) -> Head {
         let sequence = head.sequence.saturating_add(1);
-        let mut line = format!(
-            "{{\"sequence\":{sequence},\"previous\":\"{}\",{}",
-            head.hash, self.0
-        );
-        let hash = hex::encode(Sha256::digest(line.as_bytes()));
-        line.pop();
-        line.push_str(HASH_MEMBER);
-        line.push_str(&hash);
-        line.push_str("\"}");
-        (line, Head { sequence, hash })
+        let begin = format!("{{\"sequence\":{sequence},\"previous\":\"{}\",", head.hash);
+        let own = self.0.as_bytes();
+        let mut digest = Sha256::new();
+        digest.update(begin.as_bytes());
+        digest.update(own);
+        let hash = hex::encode(digest.finalize());
+        lines.reserve(begin.len() + own.len() + HASH_MEMBER.len() + HASH_DIGITS + 3);
+        lines.extend_from_slice(begin.as_bytes());
+        // The hash comes before the brace that ends the line.
+        lines.extend_from_slice(own.strip_suffix(b"}").unwrap_or(own));
+        lines.extend_from_slice(HASH_MEMBER.as_bytes());
+        lines.extend_from_slice(hash.as_bytes());
+        lines.extend_from_slice(b"\"}");
+        Head { sequence, hash }
     }
 }
 
@@ -148,9 +152,15 @@ mod tests {
         })
     }
 
+    fn link(record: &Record, head: &Head) -> (String, Head) {
+        let mut lines = Vec::new();
+        let head = record.link(head, &mut lines);
+        (String::from_utf8(lines).unwrap(), head)
+    }
+
     #[test]
     fn a_line_is_the_documented_entry_and_its_hash_covers_the_rest() {
-        let (line, head) = record("intent").link(&Head::empty());
+        let (line, head) = link(&record("intent"), &Head::empty());
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["sequence"], 1);
         assert_eq!(value["previous"], "0".repeat(64));
@@ -168,8 +178,8 @@ mod tests {
 
     #[test]
     fn any_changed_byte_is_found() {
-        let (first, head) = record("intent").link(&Head::empty());
-        let (second, _) = record("outcome").link(&head);
+        let (first, head) = link(&record("intent"), &Head::empty());
+        let (second, _) = link(&record("outcome"), &head);
         assert!(follows(&second, &head).is_ok());
         for position in 0..second.len() {
             let mut bytes = second.clone().into_bytes();

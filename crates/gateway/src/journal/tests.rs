@@ -597,3 +597,49 @@ async fn an_end_within_the_recovery_loses_nothing() {
         .collect();
     assert_eq!(recorded, begun);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_writes_for_whom_nothing_is_lost_and_order_is_kept() {
+    const AUTHORS: usize = 8;
+    const LINES: usize = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let started = start(folder.path(), 64 * 1024);
+    let authors = (0..AUTHORS).map(|author| {
+        let journal = started.journal.clone();
+        tokio::spawn(async move {
+            for line in 0..LINES {
+                let number = author * LINES + line;
+                match line % 10 {
+                    0 => journal.line(Until::Synced, number).await.unwrap(),
+                    1..5 => journal.line(Until::Written, number).await.unwrap(),
+                    _ => {
+                        let mut details = Map::new();
+                        details.insert("number".to_owned(), number.into());
+                        journal.push(journal.record("refusal", &subject(), details));
+                    }
+                }
+            }
+        })
+    });
+    for author in authors.collect::<Vec<_>>() {
+        author.await.unwrap();
+    }
+    started.journal.close(started.thread).await;
+    verify(folder.path(), None).unwrap();
+    let mut last = [None; AUTHORS];
+    let numbers = numbers(folder.path());
+    assert_eq!(numbers.len(), AUTHORS * LINES);
+    for number in numbers {
+        let number = usize::try_from(number).unwrap();
+        let before = last[number / LINES].replace(number);
+        assert!(
+            before < Some(number),
+            "each author's lines are in their order"
+        );
+    }
+    assert!(
+        started.journal.line(Until::Written, 0).await.is_err(),
+        "it is closed"
+    );
+    start(folder.path(), u64::MAX);
+}

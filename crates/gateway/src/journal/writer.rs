@@ -1,12 +1,17 @@
-//! The one thread that writes: it gives each record its place and keeps them in order.
+//! The writer: it gives each record its place and keeps them in order.
+//!
+//! Whoever records something puts it in a queue. Who waits for it then writes what is in the
+//! queue, all of it at once, unless somebody does already: a line is in the operating system's
+//! hands without another thread having been woken for it, and of those who come meanwhile
+//! none is blocked. A thread does the rest: it has the disk take what was written, writes what
+//! nobody waits for, and tries again where the disk said no.
 
 use std::{
     collections::VecDeque,
     io,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
 };
@@ -28,6 +33,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// At most so many records are written at once.
 const BATCH: usize = 1_024;
 
+/// Who writes for others does so no more often than this before the thread takes over.
+const TURNS: usize = 8;
+
 /// What a record's author waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
@@ -44,35 +52,242 @@ pub(super) struct Pending {
     pub(super) waiting: Option<(Until, oneshot::Sender<Result<(), String>>)>,
 }
 
-/// What the thread is told.
+/// The journal is closed.
 #[derive(Debug)]
-pub(super) enum Message {
-    /// Write this.
-    Append(Pending),
-    /// Write what is left, and end.
-    Close,
+pub(super) struct Closed;
+
+/// What authors and the thread share.
+#[derive(Debug)]
+struct Desk {
+    queue: Mutex<Queue>,
+    /// None once the journal is closed: the files are free then.
+    writer: Mutex<Option<Writer>>,
+    called: Condvar,
 }
 
-/// The thread's state.
+/// What waits to be written.
+#[derive(Debug, Default)]
+struct Queue {
+    pending: VecDeque<Pending>,
+    /// The thread is to look at once.
+    called: bool,
+    /// The thread looks by itself, soon.
+    looks_soon: bool,
+    closed: bool,
+}
+
+/// How authors reach the writer. When it is dropped, what is left is written, and the
+/// thread ends.
+#[derive(Debug)]
+pub(super) struct Authors(Arc<Desk>);
+
+/// The state of what is written.
+#[derive(Debug)]
 pub(super) struct Writer {
-    pub(super) disk: Disk,
-    pub(super) file_bytes: u64,
+    disk: Disk,
+    file_bytes: u64,
     /// The last line written.
-    pub(super) head: Head,
+    head: Head,
     /// The last line on the disk, and the file's length then.
-    pub(super) synced: Head,
-    pub(super) synced_length: u64,
+    synced: Head,
+    synced_length: u64,
     /// Set while the last attempt to write failed.
-    pub(super) failing: Arc<AtomicBool>,
+    failing: Arc<AtomicBool>,
     /// Tells readers how far the disk has the journal.
-    pub(super) durable: watch::Sender<Head>,
-    pub(super) metrics: Arc<Metrics>,
+    durable: watch::Sender<Head>,
+    metrics: Arc<Metrics>,
     /// Makes the record that says that the journal was out of order for a while.
-    pub(super) resumed: Box<dyn Fn() -> Record + Send>,
+    resumed: Resumed,
+    /// The lines of one batch; kept, so that it need not grow each time.
+    bytes: Vec<u8>,
     backlog: VecDeque<Pending>,
     unsynced: VecDeque<Pending>,
     sync_due: Option<Instant>,
-    closing: bool,
+}
+
+/// Makes a record when it is needed.
+pub(super) struct Resumed(pub(super) Box<dyn Fn() -> Record + Send>);
+
+impl std::fmt::Debug for Resumed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resumed")
+    }
+}
+
+impl Authors {
+    /// Begins to write, with a thread of its own.
+    pub(super) fn start(writer: Writer) -> io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let desk = Arc::new(Desk {
+            queue: Mutex::default(),
+            writer: Mutex::new(Some(writer)),
+            called: Condvar::new(),
+        });
+        let working = Arc::clone(&desk);
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || working.work())?;
+        Ok((Self(desk), thread))
+    }
+
+    /// Has a record written soon.
+    pub(super) fn push(&self, record: Record) -> Result<(), Closed> {
+        self.0.put(Pending {
+            record,
+            waiting: None,
+        })
+    }
+
+    /// Writes a record now, or has it written by whoever writes now. What came of it is told
+    /// by what is returned.
+    pub(super) fn append(
+        &self,
+        record: Record,
+        until: Until,
+    ) -> Result<oneshot::Receiver<Result<(), String>>, Closed> {
+        let (sender, written) = oneshot::channel();
+        self.0.put(Pending {
+            record,
+            waiting: Some((until, sender)),
+        })?;
+        self.0.write();
+        Ok(written)
+    }
+
+    /// Has what is left written, and takes no more.
+    pub(super) fn close(&self) {
+        self.0.queue().closed = true;
+        self.0.called.notify_one();
+    }
+}
+
+impl Drop for Authors {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Desk {
+    // What these hold is whole between any two calls, whoever panicked meanwhile.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, pending: Pending) -> Result<(), Closed> {
+        let mut queue = self.queue();
+        if queue.closed {
+            return Err(Closed);
+        }
+        let nobody_waits = pending.waiting.is_none();
+        queue.pending.push_back(pending);
+        if nobody_waits && !queue.looks_soon {
+            self.called.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Has the thread look at once.
+    fn call(&self) {
+        self.queue().called = true;
+        self.called.notify_one();
+    }
+
+    /// Writes what is in the queue, unless somebody does: they look again before they are
+    /// done.
+    fn write(&self) {
+        for _ in 0..TURNS {
+            let mut held = match self.writer.try_lock() {
+                Ok(held) => held,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let Some(writer) = held.as_mut() else {
+                return;
+            };
+            let due = writer.sync_due;
+            writer.take(&mut self.queue());
+            writer.write();
+            let sooner = match (due, writer.sync_due) {
+                (Some(before), Some(now)) => now < before,
+                (None, Some(_)) => true,
+                (_, None) => false,
+            };
+            drop(held);
+            if sooner {
+                self.call();
+            }
+            if self.queue().pending.is_empty() {
+                return;
+            }
+        }
+        self.call();
+    }
+
+    /// The thread's work, until the journal is closed.
+    fn work(&self) {
+        let mut patience = None;
+        loop {
+            let closed = self.wait(patience);
+            let mut held = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(writer) = held.as_mut() else {
+                return;
+            };
+            // Who comes while the thread has the writer is written for, but not for ever:
+            // others wait for the disk.
+            let mut turns = 0..TURNS;
+            loop {
+                writer.take(&mut self.queue());
+                writer.write();
+                let all = self.queue().pending.is_empty() || writer.is_failing();
+                if all || turns.next().is_none() && !closed {
+                    break;
+                }
+            }
+            if closed {
+                writer.sync_due = Some(Instant::now());
+            }
+            writer.sync();
+            if closed {
+                *held = None;
+                return;
+            }
+            patience = writer.patience();
+        }
+    }
+
+    /// Waits until there is something to do; whether the journal is closed.
+    fn wait(&self, patience: Option<Duration>) -> bool {
+        let until = patience.map(|patience| Instant::now() + patience);
+        let mut queue = self.queue();
+        queue.looks_soon = until.is_some();
+        // Who came while the thread had the writer could not write themselves.
+        let mut found = queue
+            .pending
+            .iter()
+            .any(|pending| pending.waiting.is_some());
+        while !(found || queue.called || queue.closed) {
+            match until {
+                None if queue.pending.is_empty() => {
+                    queue = self
+                        .called
+                        .wait(queue)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                None => found = true,
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    let waited = self.called.wait_timeout(queue, left);
+                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+        queue.called = false;
+        // Until it looks again it is at work, and will see what comes.
+        queue.looks_soon = true;
+        queue.closed
+    }
 }
 
 impl Writer {
@@ -83,7 +298,7 @@ impl Writer {
         failing: Arc<AtomicBool>,
         durable: watch::Sender<Head>,
         metrics: Arc<Metrics>,
-        resumed: Box<dyn Fn() -> Record + Send>,
+        resumed: Resumed,
     ) -> Self {
         Self {
             synced: head.clone(),
@@ -95,60 +310,37 @@ impl Writer {
             durable,
             metrics,
             resumed,
+            bytes: Vec::new(),
             backlog: VecDeque::new(),
             unsynced: VecDeque::new(),
             sync_due: None,
-            closing: false,
         }
     }
 
-    /// Writes until told to close, or until nobody can write any more.
-    pub(super) fn run(mut self, messages: &Receiver<Message>) {
-        while !self.closing {
-            self.receive(messages);
-            self.write();
-            self.sync();
-        }
-        self.sync_due = Some(Instant::now());
-        self.sync();
+    fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
     }
 
-    /// Waits for records, or until it is time to do something without them.
-    fn receive(&mut self, messages: &Receiver<Message>) {
-        let patience = if self.failing.load(Ordering::Acquire) {
-            Some(RETRY)
-        } else {
-            self.sync_due
-                .map(|due| due.saturating_duration_since(Instant::now()))
-        };
-        let first = match patience {
-            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(patience) => messages.recv_timeout(patience),
-        };
-        match first {
-            Ok(message) => self.take(message),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => self.closing = true,
+    /// How long nothing need be done, if nothing comes.
+    fn patience(&self) -> Option<Duration> {
+        if self.is_failing() {
+            return Some(RETRY);
         }
-        while self.backlog.len() < BATCH {
-            match messages.try_recv() {
-                Ok(message) => self.take(message),
-                Err(_) => break,
-            }
-        }
+        let due = self.sync_due?;
+        Some(due.saturating_duration_since(Instant::now()))
     }
 
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Append(pending) => self.backlog.push_back(pending),
-            Message::Close => self.closing = true,
-        }
+    /// Takes the next batch out of the queue.
+    fn take(&mut self, queue: &mut Queue) {
+        let room = BATCH.saturating_sub(self.backlog.len());
+        let some = room.min(queue.pending.len());
+        self.backlog.extend(queue.pending.drain(..some));
     }
 
     fn write(&mut self) {
-        if self.failing.load(Ordering::Acquire) && self.backlog.is_empty() {
+        if self.is_failing() && self.backlog.is_empty() {
             // Nothing to write, so nothing would show that it works again.
-            let record = (self.resumed)();
+            let record = (self.resumed.0)();
             let pending = Pending {
                 record,
                 waiting: None,
@@ -158,15 +350,13 @@ impl Writer {
         if self.backlog.is_empty() {
             return;
         }
-        let mut bytes = Vec::new();
+        self.bytes.clear();
         let mut head = self.head.clone();
         for pending in &self.backlog {
-            let (line, next) = pending.record.link(&head);
-            bytes.extend_from_slice(line.as_bytes());
-            bytes.push(b'\n');
-            head = next;
+            head = pending.record.link(&head, &mut self.bytes);
+            self.bytes.push(b'\n');
         }
-        if let Err(error) = self.disk.append(&bytes) {
+        if let Err(error) = self.disk.append(&self.bytes) {
             let batch = std::mem::take(&mut self.backlog);
             self.backlog = self.fail(batch, &error);
             return;
