@@ -3,6 +3,8 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener},
+    path::Path,
+    process::Output,
     sync::{Arc, Mutex},
 };
 
