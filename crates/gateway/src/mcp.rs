@@ -600,7 +600,7 @@ impl Visit {
                 "what the server answers is no stream of events",
             ));
         }
-        let visit = Arc::new(self);
+        let visit = Arc::new(self.copy());
         Ok(response.map(|body| visit.open_stream(Plain(body), Telling::Everything, Some(place))))
     }
 

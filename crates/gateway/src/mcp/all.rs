@@ -220,7 +220,7 @@ impl Gateway {
         let audience = Audience {
             gateway: self,
             service: None,
-            headers: headers.clone(),
+            headers: headers::apart(headers),
             peer,
             telling,
             known: Arc::new(ArcSwap::from_pointee(caller)),

@@ -382,13 +382,13 @@ impl Visit {
     }
 
     /// The same, for what outlives the request.
-    fn copy(&self) -> Self {
+    pub(super) fn copy(&self) -> Self {
         Self {
             gateway: Arc::clone(&self.gateway),
             service: Arc::clone(&self.service),
             caller: self.caller.clone(),
             peer: self.peer,
-            headers: self.headers.clone(),
+            headers: headers::apart(&self.headers),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use handlers::jsonrpc::{Kind, META_CAPABILITIES, Message};
-use http::{HeaderMap, HeaderName, StatusCode, header, uri::Authority};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::Authority};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -319,6 +319,20 @@ fn decoded(name: &HeaderName, said: &str) -> Result<String, Fault> {
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or_else(|| mismatch(format!("header `{name}` is not base64 of UTF-8")))
+}
+
+/// The same headers in memory of their own. Those of a request lie in what its connection was
+/// read into, all of which something that lasts would keep.
+pub(super) fn apart(headers: &HeaderMap) -> HeaderMap {
+    let mut apart = HeaderMap::with_capacity(headers.keys_len());
+    for (name, value) in headers {
+        // What was a header's value is one again.
+        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            copy.set_sensitive(value.is_sensitive());
+            apart.append(name, copy);
+        }
+    }
+    apart
 }
 
 /// What goes on to an upstream: everything of the protocol, nothing that says who asks.

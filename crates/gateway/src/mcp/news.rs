@@ -333,7 +333,8 @@ impl Listening {
             }
             let (headers, peer) = (&self.audience.headers, self.audience.peer);
             let known = self.audience.known.load_full();
-            let again = gateway.authenticator.again(&known, headers, peer);
+            // Seldom, and large: in its own place it takes no room of a stream that waits.
+            let again = gateway.authenticator.again(&known, headers, peer).boxed();
             let caller = match again.await {
                 Ok(caller) if self.audience.admits(&caller) => caller,
                 // Nobody can say: what is open stays so until it is known.
