@@ -24,7 +24,9 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// How long a line that nobody waits for may stay off the disk.
+/// How long a line that nobody waits for may stay off the disk, and in memory, if no other
+/// takes it along. Nobody waits for outcomes: of one that is lost so, the next start records
+/// that it is not known.
 const SYNC_WITHIN: Duration = Duration::from_millis(50);
 
 /// How often a journal that cannot be written is tried again.
