@@ -39,7 +39,7 @@ use self::{
     chain::{Members, Record},
     disk::Disk,
     ship::Shipper,
-    writer::{Authors, Closed, Resumed, Until, Writer},
+    writer::{Authors, Closed, Until, Writer},
 };
 use crate::{authenticate::Identity, metrics::Metrics, shadow::Difference};
 
@@ -253,7 +253,7 @@ impl Journal {
             Arc::clone(&failing),
             durable_sender,
             metrics,
-            Resumed(Box::new(resumed)),
+            Box::new(resumed),
         );
         let (authors, thread) = Authors::start(writer)?;
 

@@ -49,15 +49,19 @@ struct Asked {
 /// What comes with a command, if anything does: handed out once, when it is permitted.
 /// However often it is decided until then, none of it is read.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Unread(Arc<Mutex<Option<Content>>>);
+pub(crate) struct Unread(Option<Arc<Mutex<Option<Content>>>>);
 
 impl Unread {
     fn new(content: Content) -> Self {
-        Self(Arc::new(Mutex::new(Some(content))))
+        Self(Some(Arc::new(Mutex::new(Some(content)))))
     }
 
     pub(crate) fn take(&self) -> Option<Content> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let content = self.0.as_ref()?;
+        content
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 

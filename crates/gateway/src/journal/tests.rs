@@ -598,6 +598,23 @@ async fn an_end_within_the_recovery_loses_nothing() {
     assert_eq!(recorded, begun);
 }
 
+#[tokio::test]
+async fn a_journal_that_failed_is_tried_again_though_nobody_records_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = start(folder.path(), u64::MAX);
+    let mut durable = started.journal.durable.clone();
+    // Nothing is left to do: the thread waits without an end.
+    durable.wait_for(|head| head.sequence == 1).await.unwrap();
+    started.faults.fill(0);
+    assert!(started.journal.line(Until::Written, 0).await.is_err());
+    assert!(!started.journal.is_writable());
+    started.faults.clear();
+    durable.wait_for(|head| head.sequence == 2).await.unwrap();
+    assert!(started.journal.is_writable());
+    assert_eq!(kinds(folder.path()), ["start", "start"]);
+    started.journal.close(started.thread).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_writes_for_whom_nothing_is_lost_and_order_is_kept() {
     const AUTHORS: usize = 8;

@@ -1,10 +1,10 @@
 //! The writer: it gives each record its place and keeps them in order.
 //!
-//! Whoever records something puts it in a queue. Who waits for it then writes what is in the
-//! queue, all of it at once, unless somebody does already: a line is in the operating system's
-//! hands without another thread having been woken for it, and of those who come meanwhile
-//! none is blocked. A thread does the rest: it has the disk take what was written, writes what
-//! nobody waits for, and tries again where the disk said no.
+//! Whoever records something puts it in a queue, and then writes what is in the queue, all of
+//! it at once, unless somebody does already: a line is in the operating system's hands without
+//! another thread having been woken for it, and of those who come meanwhile none is blocked.
+//! A thread does the rest: it has the disk take what was written, and tries again where the
+//! disk said no.
 
 use std::{
     collections::VecDeque,
@@ -24,16 +24,11 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// How long a line that nobody waits for may stay off the disk, and in memory, if no other
-/// takes it along. Nobody waits for outcomes: of one that is lost so, the next start records
-/// that it is not known.
+/// How long a line that nobody waits for may stay off the disk.
 const SYNC_WITHIN: Duration = Duration::from_millis(50);
 
 /// How often a journal that cannot be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// At most so many records are written at once.
-const BATCH: usize = 1_024;
 
 /// Who writes for others does so no more often than this before the thread takes over.
 const TURNS: usize = 8;
@@ -59,7 +54,6 @@ pub(super) struct Pending {
 pub(super) struct Closed;
 
 /// What authors and the thread share.
-#[derive(Debug)]
 struct Desk {
     queue: Mutex<Queue>,
     /// None once the journal is closed: the files are free then.
@@ -73,18 +67,20 @@ struct Queue {
     pending: VecDeque<Pending>,
     /// The thread is to look at once.
     called: bool,
-    /// The thread looks by itself, soon.
-    looks_soon: bool,
     closed: bool,
 }
 
 /// How authors reach the writer. When it is dropped, what is left is written, and the
 /// thread ends.
-#[derive(Debug)]
 pub(super) struct Authors(Arc<Desk>);
 
+impl std::fmt::Debug for Authors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authors")
+    }
+}
+
 /// The state of what is written.
-#[derive(Debug)]
 pub(super) struct Writer {
     disk: Disk,
     file_bytes: u64,
@@ -99,21 +95,12 @@ pub(super) struct Writer {
     durable: watch::Sender<Head>,
     metrics: Arc<Metrics>,
     /// Makes the record that says that the journal was out of order for a while.
-    resumed: Resumed,
+    resumed: Box<dyn Fn() -> Record + Send>,
     /// The lines of one batch; kept, so that it need not grow each time.
     bytes: Vec<u8>,
     backlog: VecDeque<Pending>,
     unsynced: VecDeque<Pending>,
     sync_due: Option<Instant>,
-}
-
-/// Makes a record when it is needed.
-pub(super) struct Resumed(pub(super) Box<dyn Fn() -> Record + Send>);
-
-impl std::fmt::Debug for Resumed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Resumed")
-    }
 }
 
 impl Authors {
@@ -131,7 +118,8 @@ impl Authors {
         Ok((Self(desk), thread))
     }
 
-    /// Has a record written soon.
+    /// Writes a record now, or has it written by whoever writes now. If that fails it is kept,
+    /// and written once it can be.
     pub(super) fn push(&self, record: Record) -> Result<(), Closed> {
         self.0.put(Pending {
             record,
@@ -139,8 +127,7 @@ impl Authors {
         })
     }
 
-    /// Writes a record now, or has it written by whoever writes now. What came of it is told
-    /// by what is returned.
+    /// The same, and what is returned tells what came of it. If it fails it is forgotten.
     pub(super) fn append(
         &self,
         record: Record,
@@ -151,7 +138,6 @@ impl Authors {
             record,
             waiting: Some((until, sender)),
         })?;
-        self.0.write();
         Ok(written)
     }
 
@@ -179,11 +165,9 @@ impl Desk {
         if queue.closed {
             return Err(Closed);
         }
-        let nobody_waits = pending.waiting.is_none();
         queue.pending.push_back(pending);
-        if nobody_waits && !queue.looks_soon {
-            self.called.notify_one();
-        }
+        drop(queue);
+        self.write();
         Ok(())
     }
 
@@ -205,7 +189,7 @@ impl Desk {
             let Some(writer) = held.as_mut() else {
                 return;
             };
-            let due = writer.sync_due;
+            let (due, failing) = (writer.sync_due, writer.is_failing());
             writer.take(&mut self.queue());
             writer.write();
             let sooner = match (due, writer.sync_due) {
@@ -213,6 +197,8 @@ impl Desk {
                 (None, Some(_)) => true,
                 (_, None) => false,
             };
+            // The thread tries again, with or without authors, once it knows that it has to.
+            let sooner = sooner || writer.is_failing() && !failing;
             drop(held);
             if sooner {
                 self.call();
@@ -260,34 +246,21 @@ impl Desk {
     fn wait(&self, patience: Option<Duration>) -> bool {
         let until = patience.map(|patience| Instant::now() + patience);
         let mut queue = self.queue();
-        queue.looks_soon = until.is_some();
         // Who came while the thread had the writer could not write themselves.
-        let mut found = queue
-            .pending
-            .iter()
-            .any(|pending| pending.waiting.is_some());
-        while !(found || queue.called || queue.closed) {
-            match until {
-                None if queue.pending.is_empty() => {
-                    queue = self
-                        .called
-                        .wait(queue)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-                None => found = true,
-                Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        break;
-                    }
-                    let waited = self.called.wait_timeout(queue, left);
-                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
+        while queue.pending.is_empty() && !queue.called && !queue.closed {
+            let Some(until) = until else {
+                let woken = self.called.wait(queue);
+                queue = woken.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
             }
+            let woken = self.called.wait_timeout(queue, left);
+            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         queue.called = false;
-        // Until it looks again it is at work, and will see what comes.
-        queue.looks_soon = true;
         queue.closed
     }
 }
@@ -300,7 +273,7 @@ impl Writer {
         failing: Arc<AtomicBool>,
         durable: watch::Sender<Head>,
         metrics: Arc<Metrics>,
-        resumed: Resumed,
+        resumed: Box<dyn Fn() -> Record + Send>,
     ) -> Self {
         Self {
             synced: head.clone(),
@@ -332,17 +305,15 @@ impl Writer {
         Some(due.saturating_duration_since(Instant::now()))
     }
 
-    /// Takes the next batch out of the queue.
+    /// Takes all that is in the queue.
     fn take(&mut self, queue: &mut Queue) {
-        let room = BATCH.saturating_sub(self.backlog.len());
-        let some = room.min(queue.pending.len());
-        self.backlog.extend(queue.pending.drain(..some));
+        self.backlog.append(&mut queue.pending);
     }
 
     fn write(&mut self) {
         if self.is_failing() && self.backlog.is_empty() {
             // Nothing to write, so nothing would show that it works again.
-            let record = (self.resumed.0)();
+            let record = (self.resumed)();
             let pending = Pending {
                 record,
                 waiting: None,
