@@ -8,7 +8,8 @@ use std::{
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Asked when this runs: a target folder that clones share may have it compiled for another.
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../..");
     let (policies, schema) = (root.join("policies"), root.join("schema.cedarschema"));
     println!("cargo::rerun-if-changed={}", policies.display());
     println!("cargo::rerun-if-changed={}", schema.display());
